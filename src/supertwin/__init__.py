@@ -1,0 +1,3 @@
+"""supertwin: a digital twin of AI supernodes."""
+
+__version__ = "0.1.0"

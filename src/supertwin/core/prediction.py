@@ -1,0 +1,82 @@
+"""What a prediction is: the same form for a training step, a prefill step and a decode step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One row of the breakdown. time_s is exposed time (hidden work does not count); shares add up to 1.
+
+    bound: compute | memory | network | latency | bubble.
+    """
+
+    part: str
+    time_s: float
+    share: float
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes per device, worst pipeline stage. peak_bytes is the sum; capacity_bytes what the device offers."""
+
+    parameters_bytes: float = 0.0
+    gradients_bytes: float = 0.0
+    optimizer_bytes: float = 0.0
+    activations_bytes: float = 0.0
+    kv_cache_bytes: float = 0.0
+    workspace_bytes: float = 0.0
+    capacity_bytes: float = 0.0
+
+    @property
+    def peak_bytes(self) -> float:
+        """Sum of all uses."""
+        return (
+            self.parameters_bytes
+            + self.gradients_bytes
+            + self.optimizer_bytes
+            + self.activations_bytes
+            + self.kv_cache_bytes
+            + self.workspace_bytes
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is within the capacity."""
+        return self.peak_bytes <= self.capacity_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Power, energy and money of the step (whole job power; per-token energy and price)."""
+
+    power_w: float | None
+    energy_j_per_token: float | None
+    usd_per_million_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One predicted step.
+
+    kind: train | prefill | decode. figures: further figures of the interface by JSON name (mfu, ttft_s, tpot_s ...).
+    defaults: options that the user did not give, with the value used. interval: 90 % factors (low, high) on step time.
+    sources: numbers that it stands on, as (name, value with unit, source id, layer spec|calibration|assumption).
+    """
+
+    kind: str
+    step_time_s: float
+    tokens_per_s_per_device: float
+    tokens_per_s_per_chip: float
+    figures: Mapping[str, float | None]
+    memory: Memory
+    breakdown: tuple[Part, ...]
+    bill: Bill
+    layout: Mapping[str, int | str]
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    interval: tuple[float, float] = (1.0, 1.0)
+    sources: tuple[tuple[str, str, str, str], ...] = ()
+    warnings: tuple[str, ...] = ()

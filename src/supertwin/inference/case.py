@@ -1,0 +1,58 @@
+"""An inference step or deployment as given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from supertwin.machine.system import System
+from supertwin.model.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """How one engine instance is laid out and quantised. Vocabulary of inference.csv.
+
+    tp: attention tensor parallel inside one data-parallel rank; dp: attention ranks of the instance;
+    dp_attention: the dp ranks share one set of experts; ep: expert-parallel degree (1 = experts tensor-sharded over
+    tp x dp); instance devices = tp x pp x dp.
+    """
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    ep: int = 1
+    cp: int = 1
+    dp_attention: bool = False
+    weight_dtype: str = "bf16"
+    activation_dtype: str = "bf16"
+    kv_dtype: str = "bf16"
+    mtp_tokens: int = 0
+    mtp_acceptance: float = 0.0
+    microbatch_overlap: bool = False
+    expert_balance: str = "natural"
+    redundant_experts: int = 0
+    framework: str = ""
+
+    @property
+    def devices(self) -> int:
+        """Devices of one instance."""
+        return self.tp * self.pp * self.dp
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceCase:
+    """One step to predict.
+
+    phase prefill: `batch` sequences per device-instance attention rank group of input_len new tokens;
+    phase decode: `batch` requests per DEVICE (may be below 1) at context kv_len, 1 + mtp_tokens tokens each.
+    """
+
+    model: ModelSpec
+    system: System
+    deployment: Deployment
+    phase: str
+    batch: float
+    input_len: int = 0
+    kv_len: int = 0
+    prefix_len: int = 0
+    defaults: dict[str, object] = field(default_factory=dict)

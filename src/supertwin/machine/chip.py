@@ -1,0 +1,71 @@
+"""A chip as the rest of the program sees it: one *device* (a die on Ascend, a GPU or TPU chip elsewhere)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """One value of the catalogue with where it comes from.
+
+    kind is spec (data sheet), assumption (ours, with author and reason) or inferred (computed from cited values).
+    alternatives are the conflicting readings that were not chosen; note says why this one was.
+    """
+
+    value: float
+    unit: str
+    source: str
+    kind: str = "spec"
+    note: str = ""
+    alternatives: tuple[Cited, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """What one device can do at most. All values SI; rates are dense and per device; bandwidth is one direction.
+
+    peak_flop_per_s: by rate name (fp32 tf32 bf16 fp16 fp8 int8 fp4 int4); a missing rate means no hardware for it.
+    relative: chip whose operator calibration is inherited when this one has none.
+    cited: every field of the TOML by dotted name, for --explain.
+    """
+
+    name: str
+    title: str
+    vendor: str  # nvidia | huawei | amd | google | intel | other
+    architecture: str  # hopper, blackwell, ampere, da-vinci-220x, cdna3, tpu-v5p ...
+    peak_flop_per_s: Mapping[str, float]
+    vector_flop_per_s: float
+    matrix_cores: int  # SM, AIC core, CU, TensorCore: what a wave of tiles is spread over
+    clock_hz: float
+    memory_bytes: float
+    memory_bytes_per_s: float
+    usable_memory_bytes: float  # after the runtime's and driver's share
+    l2_bytes: float
+    l2_bytes_per_s: float
+    devices_per_package: int
+    tdp_w: float  # per device
+    idle_w: float
+    relative: str = ""
+    cited: Mapping[str, Cited] = field(default_factory=dict)
+
+    def peak(self, rate: str) -> float:
+        """Dense peak in FLOP/s for a rate name; formats without hardware fall back to the next wider one that has it.
+
+        fp4 -> fp8 -> int8? no: fp4 -> fp8 -> bf16; int4 -> int8 -> fp16; fp8 -> bf16; tf32 -> fp32.
+        """
+        chain = {
+            "fp4": ("fp4", "fp8", "bf16"),
+            "int4": ("int4", "int8", "fp16", "bf16"),
+            "int8": ("int8", "fp16", "bf16"),
+            "fp8": ("fp8", "bf16", "fp16"),
+            "bf16": ("bf16", "fp16"),
+            "fp16": ("fp16", "bf16"),
+            "tf32": ("tf32", "fp32"),
+            "fp32": ("fp32",),
+        }[rate]
+        for name in chain:
+            if name in self.peak_flop_per_s:
+                return self.peak_flop_per_s[name]
+        raise KeyError(rate)

@@ -1,0 +1,51 @@
+"""A training job as given: model, machine, layout and the switches that change its step time or memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from supertwin.machine.system import System
+from supertwin.model.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Parallel sizes. tp x pp x cp x dp = devices; ep lies inside dp x cp x tp; etp is the experts' own tp."""
+
+    tp: int = 1
+    pp: int = 1
+    cp: int = 1
+    dp: int = 1
+    ep: int = 1
+    etp: int = 1
+    vpp: int = 1
+
+    @property
+    def devices(self) -> int:
+        """Devices of the job."""
+        return self.tp * self.pp * self.cp * self.dp
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCase:
+    """One training step to predict. Names and vocabularies are those of training.csv (measurements/README)."""
+
+    model: ModelSpec
+    system: System
+    layout: Layout
+    micro_batch: int
+    global_batch: int
+    seq_len: int
+    precision: str = "bf16"
+    sequence_parallel: bool = True
+    sharding: str = "zero1"
+    hsdp_shard_size: int = 0
+    recompute: str = "none"
+    recompute_layers: int = 0
+    schedule: str = "1f1b"
+    task: str = "pretrain"
+    framework: str = ""
+    offload: bool = False
+    packed: bool = False
+    force_balanced: bool = True
+    defaults: dict[str, object] = field(default_factory=dict)
