@@ -1,0 +1,6 @@
+"""Published operating points as cases: what the demo shows and what several claims rest on."""
+
+from supertwin.scenarios.load import Scenario, load_scenario, scenario_names
+from supertwin.scenarios.run import Outcome, Published, run_scenario
+
+__all__ = ["Outcome", "Published", "Scenario", "load_scenario", "run_scenario", "scenario_names"]

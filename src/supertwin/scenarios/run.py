@@ -1,0 +1,84 @@
+"""Running a scenario through the step models and setting the printed figures beside the predicted ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from supertwin.core.prediction import Prediction
+from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.machine import load_system
+from supertwin.model import load_model
+from supertwin.scenarios.load import Scenario, load_scenario
+from supertwin.training.case import Layout, TrainingCase
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One printed figure and the twin's: ratio = predicted / printed."""
+
+    figure: str
+    printed: float
+    predicted: float
+
+    @property
+    def ratio(self) -> float:
+        """Predicted over printed."""
+        return self.predicted / self.printed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A scenario, its prediction and the comparison with what its source printed."""
+
+    scenario: Scenario
+    prediction: Prediction
+    comparison: tuple[Published, ...]
+
+
+def run_scenario(name: str, **changes: object) -> Outcome:
+    """Predict one scenario; `changes` override its model, system or any option (what-if).
+
+    Raises UnknownName for a scenario that does not exist and whatever the step model raises.
+    """
+    scenario = load_scenario(name)
+    prediction = predict_case(scenario, changes)
+    shown = tuple(
+        Published(figure, printed, figure_of(prediction, figure)) for figure, printed in scenario.published.items()
+    )
+    return Outcome(scenario, prediction, shown if not changes else ())
+
+
+def figure_of(prediction: Prediction, figure: str) -> float:
+    """A figure by its JSON name; mfu_pct is MFU in per cent. Raises KeyError if the prediction has no such figure."""
+    if figure == "mfu_pct":
+        return 100.0 * figure_of(prediction, "mfu")
+    if figure in ("step_time_s", "tokens_per_s_per_device", "tokens_per_s_per_chip"):
+        return float(getattr(prediction, figure))
+    value = prediction.figures[figure]
+    if value is None:
+        raise KeyError(figure)
+    return value
+
+
+def predict_case(scenario: Scenario, changes: Mapping[str, object]) -> Prediction:
+    """Build the case of a scenario with some options replaced, and predict it."""
+    changed = dict(changes)
+    model = load_model(str(changed.pop("model", scenario.model)))
+    system = load_system(str(changed.pop("system", scenario.system)))
+    options: dict[str, Any] = {**scenario.options, **changed}
+    if scenario.kind == "train":
+        from supertwin.training import predict as predict_training
+
+        layout, rest = _split(options, Layout)
+        return predict_training(TrainingCase(model=model, system=system, layout=layout, **rest))
+    from supertwin.inference import predict as predict_inference
+
+    deployment, rest = _split(options, Deployment)
+    return predict_inference(InferenceCase(model=model, system=system, deployment=deployment, **rest))
+
+
+def _split(options: Mapping[str, Any], inner: type[Any]) -> tuple[Any, dict[str, Any]]:
+    names = {f.name for f in fields(inner)}
+    return inner(**{k: v for k, v in options.items() if k in names}), {k: v for k, v in options.items() if k not in names}
