@@ -11,7 +11,12 @@ from supertwin.claims import later, machines, operations, steps
 from supertwin.claims.result import Claim, Statement, Verdict
 from supertwin.core.errors import UnknownName
 
-_ANSWERS: dict[str, Callable[[], Verdict]] = {**machines.ANSWERS, **operations.ANSWERS, **steps.ANSWERS, **later.ANSWERS}
+_ANSWERS: dict[str, Callable[[], Verdict]] = {
+    **machines.ANSWERS,
+    **operations.ANSWERS,
+    **steps.ANSWERS,
+    **later.ANSWERS,
+}
 
 
 @cache

@@ -59,7 +59,10 @@ def peak_nvl72_verdict() -> Verdict:
     """C03: NVL72 has 180 PFLOPS."""
     peak = peak_of_nvl72()
     return Verdict(
-        f"{peak:.0f} PFLOPS", ratio_verdict(peak, 180.0, 0.02), "72 GPUs x 2.5 PFLOPS dense BF16", _cited(load_chip("gb200"), "peak.bf16")
+        f"{peak:.0f} PFLOPS",
+        ratio_verdict(peak, 180.0, 0.02),
+        "72 GPUs x 2.5 PFLOPS dense BF16",
+        _cited(load_chip("gb200"), "peak.bf16"),
     )
 
 
@@ -80,7 +83,9 @@ def memory_ratio() -> Verdict:
     a, b = load_system("cm384"), load_system("gb200-nvl72")
     ratio = a.full_devices * a.chip.memory_bytes / (b.full_devices * b.chip.memory_bytes)
     text = f"{a.full_devices * a.chip.memory_bytes / TERA:.1f} TB against {b.full_devices * b.chip.memory_bytes / TERA:.1f} TB"
-    return Verdict(f"{ratio:.2f}x", ratio_verdict(ratio, 3.6), text, _cited(a.chip, "memory") + _cited(b.chip, "memory"))
+    return Verdict(
+        f"{ratio:.2f}x", ratio_verdict(ratio, 3.6), text, _cited(a.chip, "memory") + _cited(b.chip, "memory")
+    )
 
 
 def bandwidth_ratio() -> Verdict:

@@ -46,18 +46,25 @@ def _per_tflops(name: str, rate: str) -> float:
 
 def tokens_per_tflops() -> Verdict:
     """C12: best utilisation against H100 and H800."""
-    cases = {"cm384": ("int8", "cm384-prefill-balanced", "cm384-decode-4k"), "h800": ("fp8", "h800-prefill", "h800-decode")}
+    cases = {
+        "cm384": ("int8", "cm384-prefill-balanced", "cm384-decode-4k"),
+        "h800": ("fp8", "h800-prefill", "h800-decode"),
+    }
     cases["h100"] = ("fp8", "h100-prefill", "h100-decode")
     prefill = {k: _per_tflops(p, rate) for k, (rate, p, _) in cases.items()}
     decode = {k: _per_tflops(d, rate) for k, (rate, _, d) in cases.items()}
     best = [max(x, key=lambda k: x[k]) == "cm384" for x in (prefill, decode)]
     text = "; ".join(
-        f"{label} " + ", ".join(f"{k} {v:.2f}" for k, v in x.items()) for label, x in (("prefill", prefill), ("decode", decode))
+        f"{label} " + ", ".join(f"{k} {v:.2f}" for k, v in x.items())
+        for label, x in (("prefill", prefill), ("decode", decode))
     )
     verdict = HOLDS if all(best) else DEPENDS if any(best) else FAILS
-    return Verdict(text, verdict, "tokens/s per TFLOPS of the 8-bit peak, DeepSeek-R1, published operating points", _sources(*(
-        n for _, p, d in cases.values() for n in (p, d)
-    )))
+    return Verdict(
+        text,
+        verdict,
+        "tokens/s per TFLOPS of the 8-bit peak, DeepSeek-R1, published operating points",
+        _sources(*(n for _, p, d in cases.values() for n in (p, d))),
+    )
 
 
 def dense_training() -> Verdict:
@@ -67,8 +74,10 @@ def dense_training() -> Verdict:
     low, high = (mfu / f for f in reversed(p.interval))
     verdict = HOLDS if mfu >= 50 else DEPENDS if high >= 50 else FAILS
     return Verdict(
-        f"{mfu:.1f} % (90 %: {low:.0f} to {high:.0f})", verdict,
-        "Pangu Ultra 135B, TP8 PP8 DP128 at 4K; the batch is an assumption", _sources("pangu-ultra-135b"),
+        f"{mfu:.1f} % (90 %: {low:.0f} to {high:.0f})",
+        verdict,
+        "Pangu Ultra 135B, TP8 PP8 DP128 at 4K; the batch is an assumption",
+        _sources("pangu-ultra-135b"),
     )
 
 
@@ -110,7 +119,11 @@ def cost_per_trained_token() -> Verdict:
     needed = {k: 0.6 / r for k, r in ratios.items()}
     return Verdict(
         "; ".join(f"{r:.2f}x of {k}" for k, r in ratios.items()),
-        HOLDS if all(r <= 0.6 for r in ratios.values()) else DEPENDS if any(r <= 0.6 for r in ratios.values()) else FAILS,
+        HOLDS
+        if all(r <= 0.6 for r in ratios.values())
+        else DEPENDS
+        if any(r <= 0.6 for r in ratios.values())
+        else FAILS,
         "cost per trained token at catalogue prices; 0.6x needs prices multiplied by "
         + ", ".join(f"{n:.2f} ({k})" for k, n in needed.items()),
         _sources("pangu-ultra-moe"),
@@ -131,7 +144,8 @@ def where_it_leads() -> Verdict:
             wins += lead > 1
             rows.append(f"{label} {lead:.1f}x of {load_scenario(other).system.split(':')[0]}")
     return Verdict(
-        "; ".join(rows), HOLDS if wins else FAILS,
+        "; ".join(rows),
+        HOLDS if wins else FAILS,
         "throughput of one whole system: 384 packages against 72 GPUs of NVL72 and 8 GPUs of one H800 server; per package it trails",
         _sources("cm384-prefill", "cm384-decode-4k"),
     )

@@ -81,4 +81,6 @@ def predict_case(scenario: Scenario, changes: Mapping[str, object]) -> Predictio
 
 def _split(options: Mapping[str, Any], inner: type[Any]) -> tuple[Any, dict[str, Any]]:
     names = {f.name for f in fields(inner)}
-    return inner(**{k: v for k, v in options.items() if k in names}), {k: v for k, v in options.items() if k not in names}
+    return inner(**{k: v for k, v in options.items() if k in names}), {
+        k: v for k, v in options.items() if k not in names
+    }
