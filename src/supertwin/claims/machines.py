@@ -33,8 +33,8 @@ def peak_of_cm384() -> Verdict:
     return Verdict(
         f"{bf16:.0f} PFLOPS BF16, {fp16:.0f} FP16; {low:.0f} BF16 in the 560T bin",
         DEPENDS,
-        f"768 dies x {system.chip.peak('bf16') / TERA:.1f} TFLOPS give {bf16:.0f}; 300 needs the 780 TFLOPS per package that one"
-        " analyst uses, between the BF16 and the FP16 rating of the 752T bin; lower bins fall short",
+        f"768 dies x {system.chip.peak('bf16') / TERA:.1f} TFLOPS give {bf16:.0f}; 300 needs the 780 TFLOPS per"
+        " package that one analyst uses, between the BF16 and the FP16 rating of the 752T bin; lower bins fall short",
         _cited(system.chip, "peak.bf16", "peak.fp16"),
     )
 
@@ -50,7 +50,8 @@ def peak_ratio() -> Verdict:
     return Verdict(
         f"{ours / theirs:.2f}x ({ours / 160:.2f}x against 160 PFLOPS)",
         FAILS if ours / theirs < 1.7 else HOLDS,
-        f"the data sheet gives NVL72 {theirs:.0f} PFLOPS dense BF16, as another article says; 160 has no source in the data sheets",
+        f"the data sheet gives NVL72 {theirs:.0f} PFLOPS dense BF16, as another article says;"
+        " 160 has no source in the data sheets",
         _cited(load_chip("gb200"), "peak.bf16") + _cited(load_chip("ascend-910c-die"), "peak.bf16"),
     )
 
@@ -82,7 +83,8 @@ def memory_ratio() -> Verdict:
     """C05: 3.6x the memory."""
     a, b = load_system("cm384"), load_system("gb200-nvl72")
     ratio = a.full_devices * a.chip.memory_bytes / (b.full_devices * b.chip.memory_bytes)
-    text = f"{a.full_devices * a.chip.memory_bytes / TERA:.1f} TB against {b.full_devices * b.chip.memory_bytes / TERA:.1f} TB"
+    ours, theirs = (s.full_devices * s.chip.memory_bytes / TERA for s in (a, b))
+    text = f"{ours:.1f} TB against {theirs:.1f} TB"
     return Verdict(
         f"{ratio:.2f}x", ratio_verdict(ratio, 3.6), text, _cited(a.chip, "memory") + _cited(b.chip, "memory")
     )
@@ -109,8 +111,8 @@ def power_ratio() -> Verdict:
     return Verdict(
         f"{chosen:.1f}x (readings {min(ratios):.1f} to {max(ratios):.1f}x)",
         HOLDS if min(ratios) >= 3.0 else DEPENDS,
-        f"{(a.power_w or 0) / 1e3:.0f} kW against {(b.power_w or 0) / 1e3:.0f} kW at full load; published readings of CM384 span"
-        f" {min(ours) / 1e3:.0f} to {max(ours) / 1e3:.0f} kW",
+        f"{(a.power_w or 0) / 1e3:.0f} kW against {(b.power_w or 0) / 1e3:.0f} kW at full load;"
+        f" published readings of CM384 span {min(ours) / 1e3:.0f} to {max(ours) / 1e3:.0f} kW",
         _cited(a, "power") + _cited(b, "power"),
     )
 
@@ -134,8 +136,8 @@ def optics() -> Verdict:
     return Verdict(
         f"{total:.0f} transceivers of 400G, {scale_up:.0f} of them scale-up",
         DEPENDS,
-        "between nodes every link is optical, inside a node and inside a package it is not; a die has 196 GB/s against 900 GB/s"
-        " of NVLink copper and measured 1.9 us between nodes; `supertwin fabric` will give the latency per hop",
+        "between nodes every link is optical, inside a node and inside a package it is not; a die has"
+        " 196 GB/s against 900 GB/s of NVLink copper and measured 1.9 us between nodes; `supertwin fabric` will give the latency per hop",
         _cited(system, "transceivers", "scale_up_transceivers"),
     )
 
@@ -148,7 +150,8 @@ def successor() -> Verdict:
     return Verdict(
         f"{ratio:.2f}x H100 in dense BF16 per package at {watts:.0f} W",
         DEPENDS,
-        "never officially announced: the what-if chip takes four 910C dies as the press has it; change the file and rerun `supertwin compare`",
+        "never officially announced: the what-if chip takes four 910C dies as the press has it;"
+        " change the file and rerun `supertwin compare`",
         _cited(new, "like", "peak.bf16", "tdp"),
     )
 

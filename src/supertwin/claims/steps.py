@@ -88,8 +88,8 @@ def moe_training() -> Verdict:
     return Verdict(
         f"{mfu:.1f} % on 6,144 Ascend 910B ({p.tokens_per_s_per_device:.0f} tokens/s per device)",
         HOLDS if mfu >= 41 else DEPENDS if mfu / p.interval[0] >= 41 else FAILS,
-        "the earlier paper printed 30.0 % with 1.46 M tokens/s, which is 17 % in the usual count of 6 x active parameters;"
-        " the 41 % is a later press figure without layout",
+        "the earlier paper printed 30.0 % with 1.46 M tokens/s, which is 17 % in the usual count"
+        " of 6 x active parameters; the 41 % is a later press figure without layout",
         _sources("pangu-ultra-moe"),
     )
 
@@ -146,7 +146,8 @@ def where_it_leads() -> Verdict:
     return Verdict(
         "; ".join(rows),
         HOLDS if wins else FAILS,
-        "throughput of one whole system: 384 packages against 72 GPUs of NVL72 and 8 GPUs of one H800 server; per package it trails",
+        "throughput of one whole system: 384 packages against 72 GPUs of NVL72 and 8 GPUs of one H800 server;"
+        " per package it trails",
         _sources("cm384-prefill", "cm384-decode-4k"),
     )
 

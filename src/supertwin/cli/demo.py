@@ -1,4 +1,4 @@
-"""`make demo`: DeepSeek-R1 served and Pangu Ultra MoE trained on CloudMatrix 384 and its rivals, next to what was published."""
+"""`make demo`: DeepSeek-R1 served and Pangu Ultra MoE trained on CloudMatrix 384 and its rivals, beside published figures."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from supertwin.core.errors import UnknownName
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One operating point. options: fields of the case; published: figure name -> printed value (SI; mfu in per cent)."""
+    """One operating point. options: fields of the case; published: printed figures by name (SI; mfu in per cent)."""
 
     name: str
     title: str
