@@ -21,8 +21,8 @@ _LONGEST_SHOWN = 40
 class Column:
     """One column of one table.
 
-    type: str | int | float | flag (0/1) | list (semicolons) | date; unit as printed in the table; vocabulary: closed list
-    of legal words (empty = any); minimum and maximum: inclusive, None = open.
+    type: str | int | float | flag (0/1) | list (semicolons) | date; unit as printed in the table; vocabulary: closed
+    list of legal words (empty = any); minimum and maximum: inclusive, None = open.
     """
 
     table: str

@@ -18,10 +18,10 @@ _SMALLEST_RANK_GROUP = 3
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Error of one metric over n rows. All fractions; ape = |predicted/measured - 1|; bias = median(predicted/measured - 1).
+    """Error of one metric over n rows: ape = |predicted/measured - 1|, bias = median(predicted/measured - 1), fractions.
 
-    interval_coverage: share of rows whose measured value lies in [low, high]. rank_correlation: mean Spearman over groups
-    of at least three rows that share chip, model and device count; None without such a group.
+    interval_coverage: share of rows whose measured value lies in [low, high]. rank_correlation: mean Spearman over
+    groups of at least three rows that share chip, model and device count; None without such a group.
     """
 
     n: int
@@ -80,7 +80,10 @@ def grouped(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, l
 
 
 def rank_correlation(scores: Iterable[Score]) -> float | None:
-    """Mean Spearman coefficient over groups that share chip, model and device count; groups need three different values."""
+    """Mean Spearman coefficient over groups that share chip, model and device count.
+
+    A group counts when it has at least three rows and its measured values are not all equal; None without one.
+    """
     groups: dict[tuple[str, str, int | None], list[Score]] = defaultdict(list)
     for score in scores:
         if score.model and score.n_devices is not None:
