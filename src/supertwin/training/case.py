@@ -28,7 +28,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class TrainingCase:
-    """One training step to predict. Names and vocabularies are those of training.csv (measurements/README)."""
+    """One training step to predict. Names and vocabularies are those of training.csv (measurements/README).
+
+    cp_method: ring | all-gather | ulysses. attention_kernel: flash | unfused; launch: eager | graph | compiled;
+    "" in either takes the framework's habit. overlap_tp, overlap_ep: those collectives run beside compute
+    (None takes the framework's habit). skew: tokens of the busiest expert device over the mean (0 = by force_balanced).
+    lora_rank: width of the adapters of task lora.
+    """
 
     model: ModelSpec
     system: System
@@ -48,4 +54,11 @@ class TrainingCase:
     offload: bool = False
     packed: bool = False
     force_balanced: bool = True
+    cp_method: str = "ring"
+    attention_kernel: str = ""
+    launch: str = ""
+    overlap_tp: bool | None = None
+    overlap_ep: bool | None = None
+    skew: float = 0.0
+    lora_rank: int = 16
     defaults: dict[str, object] = field(default_factory=dict)

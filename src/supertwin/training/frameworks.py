@@ -1,0 +1,99 @@
+"""What a framework does by itself: attention kernel, launch mode, overlap, gradient formats. Assumptions with a reason.
+
+A profile is picked by the longest matching prefix of the framework name; an unknown or empty name gets the default
+profile (a current Megatron-style stack), and the prediction says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """Habits of one framework.
+
+    launch: eager | graph | compiled (one program per step). flash: fused attention kernel.
+    dp_overlap, gather_overlap: gradient reduction beside backward, parameter gathering beside forward.
+    tp_overlap, ep_overlap: those collectives run beside compute of the same or another microbatch.
+    gradient_bytes: per element as accumulated; reduce_bytes: per element on the wire.
+    loss_fused: the vocabulary loss needs no FP32 copy of the logits.
+    """
+
+    name: str
+    reason: str
+    launch: str = "eager"
+    flash: bool = True
+    dp_overlap: bool = True
+    gather_overlap: bool = True
+    tp_overlap: bool = False
+    ep_overlap: bool = False
+    p2p_overlap: bool = True
+    gradient_bytes: float = 4.0
+    reduce_bytes: float = 4.0
+    loss_fused: bool = False
+
+
+DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
+
+_CLASSIC = replace(
+    DEFAULT, name="megatron-lm", launch="eager", dp_overlap=False, gather_overlap=False,
+    reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default",
+)
+_PROFILES = {
+    profile.name: profile
+    for profile in (
+        DEFAULT,
+        _CLASSIC,
+        replace(
+            _CLASSIC, name="megatron-deepspeed", flash=False, p2p_overlap=False,
+            reason="fork of Megatron-LM from before fused attention; reduction after the last backward",
+        ),
+        replace(
+            DEFAULT, name="deepspeed", gradient_bytes=2.0, reduce_bytes=2.0,
+            reason="ZeRO-3 engine: reduces in the compute format, gathers with prefetch",
+        ),
+        replace(DEFAULT, name="megatron-core", reason="Megatron-Core: distributed optimizer with both overlaps"),
+        replace(
+            DEFAULT, name="nemo", launch="eager", tp_overlap=True, gradient_bytes=2.0, reduce_bytes=2.0,
+            reason="NeMo performance recipes: user-buffer TP overlap, BF16 gradients, both DP overlaps",
+        ),
+        replace(
+            DEFAULT, name="megatron-bridge", launch="graph", tp_overlap=True, gradient_bytes=2.0, reduce_bytes=2.0,
+            reason="Megatron-Bridge performance recipes: CUDA graphs, user-buffer TP overlap, BF16 gradient reduction",
+        ),
+        replace(DEFAULT, name="llm-foundry", reason="FSDP full shard with prefetch; gradients reduced in BF16 over FP32 shards",
+                reduce_bytes=2.0),
+        replace(DEFAULT, name="torchtitan", launch="compiled", reduce_bytes=4.0,
+                reason="per-layer torch.compile, FSDP2 with FP32 reduction"),
+        replace(DEFAULT, name="maxtext", launch="compiled", gradient_bytes=4.0, reduce_bytes=4.0, tp_overlap=True, loss_fused=True,
+                reason="one XLA program per step; latency-hiding scheduler"),
+        replace(DEFAULT, name="paxml", launch="compiled", reduce_bytes=2.0, loss_fused=True,
+                reason="one XLA program per step; latency-hiding scheduler"),
+        replace(
+            _CLASSIC, name="mindspeed", tp_overlap=False, dp_overlap=False, gather_overlap=False,
+            reason="MindSpeed-LLM example scripts: distributed optimizer, overlap flags mostly off, fused attention",
+        ),
+        replace(_CLASSIC, name="ascendspeed", reason="AscendSpeed 2023: fused attention, no overlap"),
+        replace(DEFAULT, name="mindformers", launch="graph", reason="MindSpore graph mode"),
+        replace(DEFAULT, name="megascale", tp_overlap=True, ep_overlap=True,
+                reason="MegaScale: every collective overlapped by design, arXiv 2402.15627"),
+        replace(DEFAULT, name="cann-recipes", reason="CANN training recipes: overlapped distributed optimizer"),
+        replace(_CLASSIC, name="flagscale", reason="FlagScale on Megatron-LM of 2023"),
+        replace(DEFAULT, name="paddle", dp_overlap=False, reason="PaddleNLP scripts without overlap options", gradient_bytes=2.0,
+                reduce_bytes=2.0),
+        replace(DEFAULT, name="meta internal", tp_overlap=False, reason="arXiv 2407.21783: FSDP over DP, fused kernels, SP"),
+    )
+}
+
+
+def framework_named(name: str) -> Framework:
+    """Profile of the longest known prefix of `name`; DEFAULT when there is none."""
+    given = name.lower().strip()
+    found = [key for key in _PROFILES if given.startswith(key)]
+    return _PROFILES[max(found, key=len)] if found else DEFAULT
+
+
+def framework_names() -> list[str]:
+    """Known profiles, sorted."""
+    return sorted(_PROFILES)
