@@ -16,7 +16,10 @@ class AttentionSpec:
     compress_ratio > 1: the cache holds one entry per that many tokens (DeepSeek V4).
     linear/mamba: linear_key_heads x linear_key_head_dim, linear_value_heads x linear_value_head_dim, conv_kernel,
     (mamba: value heads x head dim = inner size, key head dim = state size, key heads = groups).
-    output_lora_rank, output_groups: grouped low-rank output projection (DeepSeek V4). gate: output gate as wide as q.
+    output_lora_rank, output_groups: grouped low-rank output projection (DeepSeek V4). gate: output gate as wide as v.
+    index_block > 1: keys are picked in blocks of that many. kv_projections = 1: one matrix makes keys and values;
+    kv_vectors = 1: keys and values are one stored vector. decay_rank, gate_rank: low-rank decay and output gate of a
+    linear block (0 = one number per head, or full rank). sinks: a learned logit per head.
     """
 
     kind: str
@@ -45,6 +48,12 @@ class AttentionSpec:
     linear_key_head_dim: int = 0
     linear_value_head_dim: int = 0
     conv_kernel: int = 0
+    index_block: int = 1
+    kv_projections: int = 2
+    kv_vectors: int = 2
+    decay_rank: int = 0
+    gate_rank: int = 0
+    sinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +78,18 @@ class FeedForwardSpec:
 
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
-    """One kind of layer and how many the model has of it. Either part may be absent (hybrid models)."""
+    """One kind of layer and how many the model has of it. Either part may be absent (hybrid models).
+
+    shortcut: a MoE beside the dense feed-forward on the same input (LongCat). parallel: attention and feed-forward
+    read the same normed input and are added together (PaLM, GPT-J, Falcon).
+    """
 
     attention: AttentionSpec | None
     feed_forward: FeedForwardSpec | None
     count: int
     norms: int = 2  # norms over hidden (4 with sandwich norm)
+    shortcut: FeedForwardSpec | None = None
+    parallel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
