@@ -1,0 +1,150 @@
+"""Attention on one device: picks the kernel variant and its calibration, then prices with cost.attention_kernels.
+
+Order of preference for a variant: the requested library's file ("attention-<library>"), the chip's own file
+("attention"), the files of its relatives; a variant that is in none takes the nearest one (same phase and direction;
+distance in head size, formats, mask and kind), and at last the documented priors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from supertwin.core.errors import SupertwinError
+from supertwin.cost.attention_kernels import PRIORS, Times, Variant, attention_times
+from supertwin.cost.calibration import Calibration, load_calibration
+from supertwin.cost.geometry import Shape
+from supertwin.cost.surface import Surface
+from supertwin.machine.chip import Chip
+from supertwin.workload.operators import Attention
+
+# What a use of the chip runs, best first. Serving engines run the library of the file "attention".
+LIBRARIES: Mapping[str, tuple[str, ...]] = {"": (), "serving": (), "training": ("cudnn", "fa3", "fa2")}
+_KIND_DISTANCE = {frozenset({"gqa", "mla"}): 1.0, frozenset({"mla", "sparse"}): 0.5, frozenset({"gqa", "sparse"}): 1.5}
+_NO_MATCH = 50.0
+_SPREAD_PER_DISTANCE = 0.15  # assumption: ln half-width added per unit of distance to the variant that stands in
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Constants that price a variant, where they come from, and how far the measured variant is from the wanted one."""
+
+    constants: Mapping[str, float]
+    surface: Surface | None
+    calibration: Calibration
+    distance: float
+
+    @property
+    def spread(self) -> float:
+        """90 % half-width of ln(measured / predicted) for this variant."""
+        return math.hypot(self.calibration.spread, _SPREAD_PER_DISTANCE * min(self.distance, 4.0))
+
+
+@dataclass(frozen=True)
+class AttentionModel:
+    """Attention kernels of one chip. library: "" or serving, training, or one library (trtllm, sglang, fa3 ...)."""
+
+    chip: Chip
+    library: str = ""
+    _kernels: dict[str, Kernel] = field(default_factory=dict)
+    _shelves: list[list[Calibration]] = field(default_factory=list)
+
+    def cost(self, op: Attention) -> Times:
+        """Price one operator, or a stack of operators of one kind (fields as arrays)."""
+        variant = variant_of(op)
+        kernel = self.kernel(variant)
+        return attention_times(self.chip, variant, shape_of(op, variant), kernel.constants, kernel.surface)
+
+    def kernel(self, variant: Variant) -> Kernel:
+        """The calibrated kernel for a variant (cached)."""
+        name = variant.name
+        if name not in self._kernels:
+            self._kernels[name] = self._find(variant)
+        return self._kernels[name]
+
+    def calibrations(self) -> list[Calibration]:
+        """Files in use, nearest first."""
+        if not self._shelves:
+            self._shelves.extend(_shelves(self.chip, LIBRARIES.get(self.library, (self.library,))))
+        return [c for shelf in self._shelves for c in shelf]
+
+    def _find(self, variant: Variant) -> Kernel:
+        best, least = None, _NO_MATCH
+        for step, shelf in enumerate(self.calibrations() and self._shelves):
+            for rank, calibration in enumerate(shelf):
+                for name in calibration.parameters:
+                    distance = variant_distance(variant, name) + 0.6 * step + 0.01 * rank
+                    if distance < least:
+                        best, least = (calibration, name), distance
+        prior = PRIORS["bwd" if variant.direction == "bwd" else variant.phase]
+        if best is None:
+            return Kernel(prior, None, Calibration("attention", self.chip.name), 0.0)
+        calibration, name = best
+        constants = {**prior, **calibration.parameters[name]}
+        return Kernel(constants, calibration.surfaces.get(name), calibration, least)
+
+
+def variant_of(op: Attention) -> Variant:
+    """The kernel that an operator needs. Head size: the (largest) query/key one."""
+    qk, v = float(np.max(op.qk_head_dim)), float(np.max(op.v_head_dim))
+    kind = "gqa"
+    if op.gathered:
+        kind = "sparse"
+    elif v == 0.0:
+        kind = "indexer"
+    elif op.latent or (op.phase == "prefill" and v != qk):
+        kind = "mla"
+    causal = op.causal or op.phase == "decode"
+    return Variant(op.phase, kind, int(qk), op.dtype, op.kv_dtype, causal, op.direction)
+
+
+def shape_of(op: Attention, variant: Variant) -> Shape:
+    """Arrays of the operator. Gathered keys differ from query to query: every query becomes a sequence of its own."""
+    names = ("batch", "q_len", "kv_len", "heads", "kv_heads", "qk_head_dim", "v_head_dim", "window")
+    batch, q_len, *rest = (np.asarray(getattr(op, name), dtype=np.float64) for name in names)
+    if variant.kind == "sparse":
+        batch, q_len = batch * q_len, np.ones_like(q_len)
+    return Shape(batch, q_len, *rest)
+
+
+def variant_distance(wanted: Variant, name: str) -> float:
+    """How unlike the variant called `name` is: 0 for itself; 50 or more when it cannot stand in."""
+    phase, kind, head_dim, query, cache, *marks = name.split("/")
+    if phase != wanted.phase or ("bwd" in marks) != (wanted.direction == "bwd"):
+        return _NO_MATCH
+    distance = 0.0
+    if kind != wanted.kind:
+        distance += _KIND_DISTANCE.get(frozenset({kind, wanted.kind}), _NO_MATCH)
+    size = float(head_dim)
+    distance += abs(math.log2(size / wanted.head_dim)) + (0.01 if size < wanted.head_dim else 0.0)
+    wanted_query, wanted_cache = wanted.name.split("/")[3:5]
+    distance += 0.8 * (query != wanted_query) + 0.5 * (cache != wanted_cache)
+    return distance + 0.05 * (("full" in marks) == wanted.causal)
+
+
+def _shelves(chip: Chip, libraries: Sequence[str]) -> list[list[Calibration]]:
+    """Per step along the chain of relatives: the files of the wanted libraries, then the default one."""
+    shelves = []
+    seen: set[str] = set()
+    current: Chip | None = chip
+    while current is not None and current.name not in seen:
+        seen.add(current.name)
+        shelf = [load_calibration(current, family) for family in (*(f"attention-{n}" for n in libraries), "attention")]
+        own = [c for c in shelf if c.source_chip == current.name]
+        shelves.append(own)
+        current = _relative(current)
+    return [s for s in shelves if s] or [[]]
+
+
+def _relative(chip: Chip) -> Chip | None:
+    if not chip.relative:
+        return None
+    from supertwin.machine.chips import load_chip  # late: most chips have a file of their own
+
+    try:
+        return load_chip(chip.relative)
+    except SupertwinError:
+        return None
