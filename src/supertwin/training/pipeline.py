@@ -1,9 +1,12 @@
 """Pipeline schedules in closed form: how long m microbatches take on p devices, and how many are in flight.
 
-With t_i = f_i + b_i the forward and backward time of one microbatch on device i (all its chunks), the slowest device is
-busy m max(t) and waits for the others once, while the pipeline fills and drains:
+f_i, b_i: forward and backward time of one microbatch on device i (all its chunks), t_i = f_i + b_i. A 1F1B device is busy
+m t_i; it waits for the devices before it once on the way in and out, and for those after it between its w = p - 1 - i
+warm-up forwards and the first backward, and again in the last w backwards, as far as its own work does not fill the gap:
 
-    T = m max_i t_i + fill,        fill(1F1B) = sum_i t_i - max_i t_i
+    T = max_i [ m t_i + sum_{j<i} t_j / v + (max(0, D_i - w f_i) + max(0, D_i - w b_i)) / v ],   D_i = sum_{j>i} t_j
+
+which is (m + (p - 1) / v) t for equal devices with v chunks each.
 
 Sources: 1F1B and interleaved (fill / vpp), Narayanan et al. 2021, arXiv 2104.04473, section 2.2; ZB-H1 and ZB-V,
 Qi et al. 2023 and 2024, arXiv 2401.10241 and 2405.15362; DualPipe, arXiv 2412.19437, table 2; DualPipeV, its repository.
@@ -38,7 +41,7 @@ class DeviceTimes:
 
 @dataclass(frozen=True, slots=True)
 class PipelineTime:
-    """total_s = busy_s + bubble_s of the slowest device; `slowest` is its index."""
+    """total_s = busy_s + bubble_s of the device that ends last; `slowest` is its index."""
 
     total_s: float
     busy_s: float
@@ -52,28 +55,43 @@ def pipeline_time(times: DeviceTimes, microbatches: float, schedule: str, vpp: i
     schedule is one of SCHEDULES; vpp model chunks per device shorten the fill of 1F1B.
     """
     both = times.both_s
-    slowest = int(np.argmax(both))
-    busy = microbatches * float(both[slowest])
-    bubble = _fill_s(times, slowest, schedule, vpp)
-    return PipelineTime(busy + bubble, busy, bubble, slowest)
+    fill = _fill_s(times, microbatches, schedule, vpp)
+    total = microbatches * both + fill
+    last = int(np.argmax(total))
+    busy = microbatches * float(both[last])
+    return PipelineTime(float(total[last]), busy, float(fill[last]), last)
 
 
-def _fill_s(times: DeviceTimes, slowest: int, schedule: str, vpp: int) -> float:
-    """Idle time of the slowest device while the pipeline fills and drains."""
+def _fill_s(times: DeviceTimes, microbatches: float, schedule: str, vpp: int) -> Array:
+    """Idle time of each device while the pipeline fills and drains, shape [pp]."""
     f, b, w = times.forward_s, times.backward_s, times.wgrad_s
-    per_device = {
-        "1f1b": (f + b) / vpp,
-        "interleaved": (f + b) / vpp,
-        "gpipe": f + b,
+    if schedule in ("1f1b", "interleaved"):
+        return _fill_1f1b(f, b, microbatches) / vpp
+    if schedule == "gpipe":  # all forwards, then all backwards
+        return (microbatches - 1.0) * (f.max() - f + b.max() - b) + f.sum() - f + b.sum() - b
+    idle = {
         "zb-h1": np.maximum(f + b - 2.0 * w, 0.0),
         "zb-v": 0.5 * np.maximum(f + b - 3.0 * w, 0.0),
         "dualpipe": 0.5 * np.maximum(f + 2.0 * b - 3.0 * w, 0.0),
         "dualpipev": 0.5 * np.maximum(f + 2.0 * b - 3.0 * w, 0.0),
     }[schedule]
-    others = float(per_device.sum() - per_device[slowest])
-    if schedule == "dualpipe" and len(f) > 1:  # two half pipelines run against each other: (p/2 - 1) instead of (p - 1)
-        others *= max(len(f) / 2.0 - 1.0, 0.0) / (0.5 * (len(f) - 1.0))
+    others: Array = idle.sum() - idle
+    if schedule == "dualpipe" and len(f) > 1:  # two half pipelines run against each other: p/2 - 1 instead of (p - 1)/2
+        others = others * max(len(f) - 2.0, 0.0) / (len(f) - 1.0)
     return others
+
+
+def _fill_1f1b(forward_s: Array, backward_s: Array, microbatches: float) -> Array:
+    """Waiting of each 1F1B device for the devices before and after it, shape [pp]."""
+    both = forward_s + backward_s
+    before = np.cumsum(both) - both
+    after = both.sum() - before - both
+    warm = np.arange(len(both))[::-1].astype(np.float64)
+    steady = microbatches > warm  # fewer microbatches than that: one gap between all forwards and all backwards
+    first = np.maximum(after - np.minimum(warm, microbatches - 1.0) * forward_s, 0.0)
+    second = np.where(steady, np.maximum(after - warm * backward_s, 0.0), 0.0)
+    result: Array = before + first + second
+    return result
 
 
 def in_flight(pp: int, vpp: int, microbatches: int, schedule: str) -> Array:

@@ -1,0 +1,92 @@
+"""Data parallelism: what gradients and parameters cost between replicas, and how much of it compute hides.
+
+Replicated or ZeRO-1/2: one reduction of the gradients after (or beside) the last backward and, when optimizer states are
+sharded, one gather of the new parameters beside the next forward. Full sharding: two gathers and one reduce-scatter of
+every layer per microbatch, prefetched one layer ahead (arXiv 1910.02054, 2304.11277).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supertwin.training import assumptions as assume
+from supertwin.training.case import TrainingCase
+from supertwin.training.check import FULL_SHARDING
+from supertwin.training.fabric import Fabric
+from supertwin.training.frameworks import Framework
+
+
+@dataclass(frozen=True, slots=True)
+class StageWeights:
+    """Trained and stored parameters of one device (after tp, pp and ep), and the layers they are spread over."""
+
+    dense: float
+    experts: float
+    layers: float
+    trained_dense: float
+    trained_experts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Communication time of a step, split into what stays visible and what runs beside compute."""
+
+    exposed_s: float = 0.0
+    hidden_s: float = 0.0
+
+    def __add__(self, other: Exposure) -> Exposure:
+        return Exposure(self.exposed_s + other.exposed_s, self.hidden_s + other.hidden_s)
+
+
+def hide(communication_s: float, window_s: float, pieces: float) -> Exposure:
+    """Overlap of `communication_s`, cut into pieces, with a window of compute: the last piece always stays exposed."""
+    last = communication_s / max(pieces, 1.0)
+    exposed = max(communication_s - window_s, last) if communication_s > 0.0 else 0.0
+    return Exposure(exposed, communication_s - exposed)
+
+
+def replica_sync(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights,
+                 window: tuple[float, float]) -> Exposure:
+    """Gradient reduction and parameter gather of one step without full sharding.
+
+    window: compute time of one microbatch's forward and backward on this device, s.
+    """
+    forward_s, backward_s = window
+    rounds = {"dp": weights.trained_dense, "edp": weights.trained_experts}
+    reduce_s = gather_s = 0.0
+    pieces = 0.0
+    for axis, parameters in rounds.items():
+        reduced = parameters * framework.reduce_bytes
+        if case.sharding == "none":
+            reduce_s += fabric.time_s("all_reduce", axis, reduced)
+        else:
+            reduce_s += fabric.time_s("reduce_scatter", axis, reduced)
+            gather_s += fabric.time_s("all_gather", axis, parameters * 2.0)
+        pieces += reduced / assume.DP_BUCKETS.value
+    reduction = hide(reduce_s, backward_s if framework.dp_overlap else 0.0, pieces if framework.dp_overlap else 1.0)
+    gather = hide(gather_s, forward_s if framework.gather_overlap else 0.0, pieces if framework.gather_overlap else 1.0)
+    return reduction + gather
+
+
+def full_shard_sync(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights,
+                    window: tuple[float, float]) -> Exposure:
+    """Gathers and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights stay in their group."""
+    forward_s, backward_s = window
+    units = max(weights.layers, 1.0)
+    width = 2.0 / units
+    gather_s = units * _both(fabric, "all_gather", weights.dense * width, weights.experts * width)
+    reduced = framework.reduce_bytes / units
+    scatter_s = units * _both(fabric, "reduce_scatter", weights.trained_dense * reduced, weights.trained_experts * reduced)
+    if case.sharding == "hsdp":
+        shard = max(case.hsdp_shard_size, 1)
+        scatter_s += units * fabric.time_s("all_reduce", "replica", weights.trained_dense * reduced / shard)
+    return hide(gather_s, forward_s, units) + hide(gather_s + scatter_s, backward_s, units)
+
+
+def _both(fabric: Fabric, op: str, dense_bytes: float, expert_bytes: float) -> float:
+    return fabric.time_s(op, "shard", dense_bytes) + fabric.time_s(op, "edp", expert_bytes)
+
+
+def is_fully_sharded(case: TrainingCase) -> bool:
+    """Whether parameters themselves are spread over the replicas."""
+    return case.sharding in FULL_SHARDING
