@@ -137,7 +137,8 @@ def optics() -> Verdict:
         f"{total:.0f} transceivers of 400G, {scale_up:.0f} of them scale-up",
         DEPENDS,
         "between nodes every link is optical, inside a node and inside a package it is not; a die has"
-        " 196 GB/s against 900 GB/s of NVLink copper and measured 1.9 us between nodes; `supertwin fabric` will give the latency per hop",
+        " 196 GB/s against 900 GB/s of NVLink copper and measured 1.9 us between nodes;"
+        " `supertwin fabric` will give the latency per hop",
         _cited(system, "transceivers", "scale_up_transceivers"),
     )
 

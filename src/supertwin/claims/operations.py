@@ -20,7 +20,8 @@ def card_hours() -> Verdict:
         f"{real:.0f} package-hours per day of one supernode ({2 * real:.0f} die-hours)",
         DEPENDS,
         f"384 packages x 24 h = {ideal:.0f} at best, {real:.0f} at the published 98 % availability;"
-        f" 10,000 is met when dies are counted as cards, or with {10_000 / real:.2f} supernodes; `supertwin cluster` will add goodput",
+        f" 10,000 is met when dies are counted as cards, or with {10_000 / real:.2f} supernodes;"
+        " `supertwin cluster` will add goodput",
         ("huawei-availability-2025",),
     )
 

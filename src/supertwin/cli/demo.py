@@ -1,4 +1,4 @@
-"""`make demo`: DeepSeek-R1 served and Pangu Ultra MoE trained on CloudMatrix 384 and its rivals, beside published figures."""
+"""`make demo`: DeepSeek-R1 and Pangu Ultra MoE on CloudMatrix 384 and its rivals, beside published figures."""
 
 from __future__ import annotations
 
