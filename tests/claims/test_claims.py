@@ -1,0 +1,67 @@
+"""Every claim gets an answer; those that follow from data sheets are pinned to hand calculations."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from supertwin.claims import claim_ids, evaluate
+from supertwin.core.errors import UnknownName
+
+ANSWERS = {c.statement.id: c.verdict for c in evaluate()}
+
+
+def number(text: str) -> float:
+    """The first number of a text."""
+    found = re.search(r"-?\d+(?:\.\d+)?", text)
+    assert found, text
+    return float(found.group())
+
+
+def test_every_row_of_the_table_is_answered() -> None:
+    table = Path(__file__).parents[2] / "src" / "supertwin" / "data" / "claims.csv"
+    with table.open(encoding="utf-8", newline="") as f:
+        assert [row["id"] for row in csv.DictReader(f)] == claim_ids() == list(ANSWERS)
+
+
+@pytest.mark.parametrize("name", claim_ids())
+def test_verdict_is_one_of_four_and_has_a_reason(name: str) -> None:
+    verdict = ANSWERS[name]
+    assert verdict.verdict in {"holds", "fails", "depends", "open"}
+    assert len(verdict.because) > 20
+    assert verdict.computed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "verdict"),
+    [
+        ("C01", 768 * 353.9 / 1000, "depends"),  # WP-A3 752T bin in BF16
+        ("C03", 72 * 2.5, "holds"),  # NVIDIA GB200 NVL72 data sheet: 360 PFLOPS sparse
+        ("C04", 2 * 353.9 / 2500, "holds"),
+        ("C05", 49.2 / 13.8, "holds"),  # SemiAnalysis table: 49.2 TB against 13.8 TB
+        ("C06", 1229 / 576, "holds"),  # the same table
+        ("C15", 384, "holds"),
+    ],
+)
+def test_claims_from_data_sheets(name: str, value: float, verdict: str) -> None:
+    assert number(ANSWERS[name].computed) == pytest.approx(value, rel=0.04)
+    assert ANSWERS[name].verdict == verdict
+
+
+def test_open_claims_name_the_command_that_will_answer() -> None:
+    for name, verdict in ANSWERS.items():
+        if verdict.verdict == "open":
+            assert re.search(r"`supertwin \w+`|does not run|unknown", verdict.because), name
+
+
+def test_card_hours_per_day_of_one_supernode() -> None:
+    # 384 packages x 24 h x 98 % availability
+    assert number(ANSWERS["C10"].computed) == pytest.approx(384 * 24 * 0.98, abs=1)
+
+
+def test_unknown_claim_names_its_neighbours() -> None:
+    with pytest.raises(UnknownName, match="C01"):
+        evaluate(["C0"])
