@@ -12,7 +12,14 @@ LAYER_FIELDS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 HIDDEN_FIELDS = ("hidden_size", "n_embd", "d_model")
 HEAD_FIELDS = ("num_attention_heads", "n_head", "n_heads")
 VOCAB_FIELDS = ("vocab_size", "padded_vocab_size")
-POSITION_FIELDS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length")
+POSITION_FIELDS = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+)
 EXPERT_FIELDS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
 TOPK_FIELDS = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_k")
 
@@ -74,7 +81,13 @@ def mixture(config: Config, *, gated: bool = True, bias: bool = False) -> FeedFo
         config.divides(groups, topk, "num_experts_per_tok / num_expert_groups")
     inter = config.integer("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size")
     return FeedForwardSpec(
-        inter, gated=gated, bias=bias, experts=experts, topk=topk, shared_inter=shared_width(config, inter), groups=groups
+        inter,
+        gated=gated,
+        bias=bias,
+        experts=experts,
+        topk=topk,
+        shared_inter=shared_width(config, inter),
+        groups=groups,
     )
 
 
@@ -86,7 +99,9 @@ def shared_width(config: Config, inter: int) -> int:
     return inter * config.integer("n_shared_experts", "num_shared_experts", default=0, least=0, most=1024)
 
 
-def moe_layers(config: Config, attention: AttentionSpec, moe: FeedForwardSpec, plain: FeedForwardSpec | None) -> list[LayerSpec]:
+def moe_layers(
+    config: Config, attention: AttentionSpec, moe: FeedForwardSpec, plain: FeedForwardSpec | None
+) -> list[LayerSpec]:
     """Layers with MoE except those that the configuration marks dense (first_k_dense_replace, decoder_sparse_step,
     mlp_only_layers, mlp_layer_types, moe_layer_freq)."""
     return [
@@ -120,7 +135,8 @@ def assemble(config: Config, architecture: str, layers: Sequence[LayerSpec], ext
     index = {kind: i for i, kind in enumerate(kinds)}
     order = tuple(index[layer] for layer in layers)
     counted = tuple(
-        LayerSpec(k.attention, k.feed_forward, order.count(i), k.norms, k.shortcut, k.parallel) for i, k in enumerate(kinds)
+        LayerSpec(k.attention, k.feed_forward, order.count(i), k.norms, k.shortcut, k.parallel)
+        for i, k in enumerate(kinds)
     )
     return ModelSpec(
         name=config.name,

@@ -107,7 +107,9 @@ def family_of(config: Config) -> str:
     architectures, model_type = config.texts("architectures"), config.text("model_type")
     known = [a for a in architectures if a in ARCHITECTURES]
     if architectures and not known:
-        raise config.error(f"unknown architecture {short(architectures[0], 60)}; {_nearest(architectures[0], ARCHITECTURES)}")
+        raise config.error(
+            f"unknown architecture {short(architectures[0], 60)}; {_nearest(architectures[0], ARCHITECTURES)}"
+        )
     if model_type in BUILDERS:
         return model_type
     if known:

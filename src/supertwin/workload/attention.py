@@ -46,7 +46,9 @@ def grouped_operators(model: ModelSpec, block: AttentionSpec, step: Step, shard:
     ops += context_exchange(block, step, shard, rows)
     ops.append(core(block, step, shard, (heads, kv_heads)))
     if block.gate:
-        ops.append(vector("attention/gate", "activation", (2 * rows * v_width, rows * v_width), flop=4 * rows * v_width))
+        ops.append(
+            vector("attention/gate", "activation", (2 * rows * v_width, rows * v_width), flop=4 * rows * v_width)
+        )
     return ops + output_operators(block, rows, hidden, heads, shard)
 
 

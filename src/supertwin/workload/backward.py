@@ -8,7 +8,12 @@ from dataclasses import replace
 from supertwin.core.errors import InputError
 from supertwin.workload.operators import Attention, Communication, ExpertMlp, Gemm, Operator, Vector
 
-_TRANSPOSED = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather", "dispatch": "combine", "combine": "dispatch"}
+_TRANSPOSED = {
+    "all_gather": "reduce_scatter",
+    "reduce_scatter": "all_gather",
+    "dispatch": "combine",
+    "combine": "dispatch",
+}
 _LINEAR = {"rope", "permute", "copy", "add"}  # the gradient needs no saved input
 
 
@@ -44,9 +49,7 @@ def _backward_of(op: Operator, weight_gradients: bool) -> list[Operator]:
 
 def _product(op: Gemm, weight_gradients: bool) -> list[Operator]:
     dgrad = replace(op, n=op.k, k=op.n, direction="dgrad")
-    wgrad = replace(
-        op, m=op.k, k=op.m, direction="wgrad", out_dtype="fp32", weight_dtype="", quantize_input=False
-    )
+    wgrad = replace(op, m=op.k, k=op.m, direction="wgrad", out_dtype="fp32", weight_dtype="", quantize_input=False)
     return [dgrad, wgrad] if weight_gradients else [dgrad]
 
 

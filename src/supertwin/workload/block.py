@@ -32,7 +32,12 @@ def plain(part: str, rows: Real, shape: tuple[Real, Real], groups: Real = 1.0) -
 def vector(part: str, op: str, values: tuple[Real, Real], flop: Real = 0.0, fused: bool = False) -> Vector:
     """Vector work over (read, written) BF16 values."""
     return Vector(
-        part=part, op=op, bytes_read=values[0] * BF16_BYTES, bytes_written=values[1] * BF16_BYTES, flop=flop, fused=fused
+        part=part,
+        op=op,
+        bytes_read=values[0] * BF16_BYTES,
+        bytes_written=values[1] * BF16_BYTES,
+        flop=flop,
+        fused=fused,
     )
 
 

@@ -65,9 +65,7 @@ def mixture_operators(model: ModelSpec, block: FeedForwardSpec, step: Step, shar
     return ops + settle(model, block, rows, shard)
 
 
-def shared_operators(
-    model: ModelSpec, block: FeedForwardSpec, rows: Real, own: Real, shard: Shard
-) -> list[Operator]:
+def shared_operators(model: ModelSpec, block: FeedForwardSpec, rows: Real, own: Real, shard: Shard) -> list[Operator]:
     """Shared experts: cut over tp like a dense block, or whole on a rank's own tokens beside a dispatch."""
     if not block.shared_inter:
         return []

@@ -138,7 +138,14 @@ def mtp_operators(model: ModelSpec, step: Step, shard: Shard) -> list[Operator]:
     hidden = model.hidden
     join: list[Operator] = [
         norm("mtp/norm", own, hidden),
-        Gemm(part="mtp/join", m=own, n=float(hidden), k=2.0 * hidden, dtype=shard.linear_dtype, weight_dtype=shard.weight_dtype),
+        Gemm(
+            part="mtp/join",
+            m=own,
+            n=float(hidden),
+            k=2.0 * hidden,
+            dtype=shard.linear_dtype,
+            weight_dtype=shard.weight_dtype,
+        ),
     ]
     body = [replace(op, part=f"mtp/{op.part}") for op in layer_operators(model, model.mtp, step, shard)]
     head = [replace(op, part=f"mtp/{op.part}") for op in head_operators(model, step, shard)]

@@ -85,9 +85,7 @@ def scan(block: AttentionSpec, step: Step, shard: Shard, heads: tuple[Real, Real
     return [
         *inside,
         plain("attention/scan", chunk, (between, value_dim), chunks * heads[1]),
-        Vector(
-            part="attention/scan", op="scan", bytes_read=states * 2.0, bytes_written=states * 2.0, flop=2 * states
-        ),
+        Vector(part="attention/scan", op="scan", bytes_read=states * 2.0, bytes_written=states * 2.0, flop=2 * states),
     ]
 
 

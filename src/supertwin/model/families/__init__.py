@@ -10,7 +10,9 @@ from supertwin.model.spec import ModelSpec
 
 Builder = Callable[[Config, str], ModelSpec]
 
-_LLAMA = "llama mistral qwen2 qwen3 yi baichuan internlm internlm2 internlm3 aquila glm glm4 seed_oss olmo2 minicpm exaone4"
+_LLAMA = (
+    "llama mistral qwen2 qwen3 yi baichuan internlm internlm2 internlm3 aquila glm glm4 seed_oss olmo2 minicpm exaone4"
+)
 _MOE = "mixtral grok-1 phimoe qwen2_moe qwen3_moe glm4_moe hy_v3 pangu_pro_moe"
 _MLA = "deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 kimi_k25 glm_moe_dsa pangu_ultra_moe"
 _QWEN_HYBRID = "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text"

@@ -115,7 +115,9 @@ def build_deepseek_v4(config: Config, family: str) -> ModelSpec:
     blocks = {r: compressed(config, base, r) for r in set(ratios)}
     moe = mixture(config)
     layers = [LayerSpec(blocks[r], moe, 1) for r in ratios[:count]]
-    extras = Extras(tied_embeddings=tied(config, False), hyper_connections=config.integer("hc_mult", default=1, most=64))
+    extras = Extras(
+        tied_embeddings=tied(config, False), hyper_connections=config.integer("hc_mult", default=1, most=64)
+    )
     modules = config.integer("num_nextn_predict_layers", default=0, least=0, most=16)
     if modules:
         extras["mtp"], extras["mtp_count"] = LayerSpec(base, moe, 1), modules

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supertwin.model.build import EXPERT_FIELDS, Extras, assemble, grouped_attention, hidden_size, layer_count, mixture, tied
+from supertwin.model.build import (
+    EXPERT_FIELDS,
+    Extras,
+    assemble,
+    grouped_attention,
+    hidden_size,
+    layer_count,
+    mixture,
+    tied,
+)
 from supertwin.model.config import Config
 from supertwin.model.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec
 
@@ -18,7 +27,9 @@ def feed_forward(config: Config, bias: bool) -> FeedForwardSpec:
     """Two matrices; four times the hidden size unless stated (the classes' own rule)."""
     if config.has(*EXPERT_FIELDS):
         return mixture(config, gated=False, bias=bias)
-    inter = config.integer(*WIDTH_FIELDS, default=int(config.number("expansion_ratio", default=4.0) * hidden_size(config)))
+    inter = config.integer(
+        *WIDTH_FIELDS, default=int(config.number("expansion_ratio", default=4.0) * hidden_size(config))
+    )
     return FeedForwardSpec(inter, gated=False, bias=bias)
 
 
@@ -61,7 +72,9 @@ def build_mpt(config: Config, family: str) -> ModelSpec:
     elif kind == "grouped_query_attention":
         values["num_key_value_heads"] = inner.integer("kv_n_heads")
     elif kind != "multihead_attention":
-        raise config.error(f"attn_config.attn_type is {kind!r}, expected multihead_, multiquery_ or grouped_query_attention")
+        raise config.error(
+            f"attn_config.attn_type is {kind!r}, expected multihead_, multiquery_ or grouped_query_attention"
+        )
     extras = Extras(tied_embeddings=True, positions="alibi" if alibi else "learned", norm="layer")
     return build(Config(values, config.name), family, extras, bias=not config.flag("no_bias", default=True))
 
@@ -69,7 +82,10 @@ def build_mpt(config: Config, family: str) -> ModelSpec:
 def build_neox(config: Config, family: str) -> ModelSpec:
     """GPT-NeoX: rotary, two norms even in the parallel form."""
     spec_layer = LayerSpec(
-        attention(config, True), feed_forward(config, True), 1, parallel=config.flag("use_parallel_residual", default=True)
+        attention(config, True),
+        feed_forward(config, True),
+        1,
+        parallel=config.flag("use_parallel_residual", default=True),
     )
     extras = Extras(tied_embeddings=tied(config, False), norm="layer")
     return assemble(config, family, [spec_layer] * layer_count(config), extras)
@@ -92,7 +108,9 @@ def build_falcon(config: Config, family: str) -> ModelSpec:
     positions = "alibi" if config.flag("alibi", default=False) else "rope"
     extras = Extras(tied_embeddings=tied(config, True), positions=positions, norm="layer")
     parallel = config.flag("parallel_attn", default=True)
-    return build(Config(values, config.name), family, extras, bias=config.flag("bias", default=False), parallel=parallel)
+    return build(
+        Config(values, config.name), family, extras, bias=config.flag("bias", default=False), parallel=parallel
+    )
 
 
 def build_nemotron(config: Config, family: str) -> ModelSpec:

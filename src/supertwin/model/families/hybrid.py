@@ -103,7 +103,8 @@ def build_kimi_linear(config: Config, family: str) -> ModelSpec:
         raise config.error(f"linear_attn_config must list each of layers 1..{count} once, as full_attn or kda")
     marks = dense_marks(config, count)
     layers = [
-        LayerSpec(latent if i in full else recurrent, dense(config) if marks[i - 1] else moe, 1) for i in range(1, count + 1)
+        LayerSpec(latent if i in full else recurrent, dense(config) if marks[i - 1] else moe, 1)
+        for i in range(1, count + 1)
     ]
     return assemble(config, family, layers, Extras(tied_embeddings=tied(config, False), positions="none"))
 

@@ -1,8 +1,8 @@
-"""Mixtures of experts over grouped-query attention: Mixtral, Grok, Phi, Qwen, GLM-4.x, MiniMax, Hunyuan, Pangu Pro, gpt-oss,
-Llama 4.
+"""Mixtures of experts over grouped-query attention.
 
-Sources: arXiv 2401.04088 (Mixtral), 2505.09388 (Qwen3), 2508.06471 (GLM-4.5), 2505.21411 (Pangu Pro MoE, grouped experts),
-2508.10925 (gpt-oss), Hugging Face configuration classes.
+Mixtral, Grok, Phi, Qwen, GLM-4.x, MiniMax, Hunyuan, Pangu Pro, gpt-oss, Llama 4. Sources: arXiv 2401.04088 (Mixtral),
+2505.09388 (Qwen3), 2508.06471 (GLM-4.5), 2505.21411 (Pangu Pro MoE, grouped experts), 2508.10925 (gpt-oss), and the
+Hugging Face configuration classes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def build_minimax(config: Config, family: str) -> ModelSpec:
         topk = sparse.integer("sparse_topk_blocks", most=1 << 16)
         attention = replace(attention, index_topk=block * topk, index_block=block)
     moe = mixture(config)
-    plain = FeedForwardSpec(config.integer("dense_intermediate_size")) if config.has("dense_intermediate_size") else None
+    plain = (
+        FeedForwardSpec(config.integer("dense_intermediate_size")) if config.has("dense_intermediate_size") else None
+    )
     extras = Extras(tied_embeddings=tied(config, False))
     if config.flag("use_mtp", default=False):
         extras["mtp"], extras["mtp_count"] = LayerSpec(attention, moe, 1), config.integer("num_mtp_modules", most=16)
