@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -95,12 +95,26 @@ def shipped_folder() -> Path:
 
 @lru_cache(maxsize=256)
 def _load(name: str, relative: str, family: str, folders: tuple[str, ...]) -> Calibration:
+    found: Calibration | None = None
     for steps, candidate in enumerate(_chain(name, relative)):
-        for folder in folders:
-            path = Path(folder) / candidate / f"{family}.json"
-            if path.is_file():
-                return _inherit(read_calibration(path), name, steps, path)
-    return Calibration(family=family, chip=name)
+        path = _first_file(candidate, family, folders)
+        if path is None:
+            continue
+        one = read_calibration(path)
+        found = _as_seen_by(name, one, steps, path) if found is None else complete(found, one)
+    return found or Calibration(family=family, chip=name)
+
+
+def _first_file(chip: str, family: str, folders: tuple[str, ...]) -> Path | None:
+    paths = (Path(folder) / chip / f"{family}.json" for folder in folders)
+    return next((p for p in paths if p.is_file()), None)
+
+
+def complete(own: Calibration, relative: Calibration) -> Calibration:
+    """Groups and surfaces that the chip's own file lacks come from its relative; groups are taken whole."""
+    parameters = {**relative.parameters, **own.parameters}
+    surfaces = {n: s for n, s in relative.surfaces.items() if n not in own.parameters}
+    return replace(own, parameters=parameters, surfaces={**surfaces, **own.surfaces})
 
 
 def _chain(name: str, relative: str) -> Iterator[str]:
@@ -115,7 +129,7 @@ def _chain(name: str, relative: str) -> Iterator[str]:
 def _relative_of(name: str) -> str:
     if not name:
         return ""
-    from supertwin.machine.catalogue import load_chip  # late: most chips have their own file
+    from supertwin.machine.chips import load_chip  # late: most chips have their own file
 
     try:
         return load_chip(name).relative
@@ -123,22 +137,10 @@ def _relative_of(name: str) -> str:
         return ""
 
 
-def _inherit(found: Calibration, chip: str, steps: int, path: Path) -> Calibration:
+def _as_seen_by(chip: str, found: Calibration, steps: int, path: Path) -> Calibration:
     origin = "shipped" if shipped_folder() in path.parents else "user"
-    spread = (found.spread**2 + steps * INHERITED_SPREAD**2) ** 0.5
-    return Calibration(
-        family=found.family,
-        chip=chip,
-        source_chip=found.chip,
-        inherited=steps > 0,
-        origin=origin,
-        date=found.date,
-        data_sets=found.data_sets,
-        parameters=found.parameters,
-        surfaces=found.surfaces,
-        residual=found.residual,
-        spread=spread,
-    )
+    spread = float((found.spread**2 + steps * INHERITED_SPREAD**2) ** 0.5)
+    return replace(found, chip=chip, inherited=steps > 0, origin=origin, spread=spread)
 
 
 def read_calibration(path: Path) -> Calibration:

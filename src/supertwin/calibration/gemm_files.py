@@ -1,0 +1,111 @@
+"""Calibration files of matrix products: all units of a chip, which of them the twin uses, what is inherited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from supertwin.calibration.common import errors, spread_90
+from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_rows
+from supertwin.calibration.tables import GemmRows
+from supertwin.cost.calibration import Calibration, complete
+from supertwin.cost.gemm import PRIOR, candidate_names, gemm_cost
+from supertwin.cost.surface import Array
+from supertwin.machine.chip import Chip
+
+# The context that the twin uses where it was measured: the widest tables, graph replay, the same method on every chip.
+_DEFAULT_CONTEXTS = ("trtllm", "")
+_BEST_SHAPE_GAIN = 1.05  # assumption: an ordinary product of a library against the best shape of a search
+
+
+def fit_chip(chip: Chip, rows: Sequence[GemmRows], above: Calibration | None, split: bool = True) -> Calibration:
+    """Calibration of one chip from its rows; above: the calibration of its relative, to start from and to complete."""
+    own = Calibration(family="gemm", chip=chip.name, source_chip=chip.name, origin="shipped")
+    starts: dict[str, float] = {}
+    for unit in sorted(gemm_units(rows, chip), key=_order):
+        known = complete(own, above) if above else own
+        names = candidate_names(unit.key, unit.context)
+        fixed_s = starts.get(unit.context) if unit.parts[0].gemm.quantize_input else None
+        start = known.group(*names) if unit.rows < FEW_ROWS or not unit.context else {}
+        found = fit_gemm_unit(unit, start, fixed_s, split)
+        if unit.key == "bf16":
+            starts[unit.context] = found.parameters["fixed_s"]
+        own = _with(own, found)
+    return _with_default(own) if not above else own
+
+
+def _order(unit: GemmUnit) -> tuple[bool, bool, str]:
+    """BF16 first (kernel start of the others), large sets before small ones, which start from them."""
+    return (unit.key not in ("bf16", "fp16"), unit.rows < FEW_ROWS, unit.key)
+
+
+def _with(own: Calibration, found: GemmFit) -> Calibration:
+    unit = found.unit
+    named = f"{unit.context}:{unit.key}" if unit.context else unit.key
+    default = unit.context in _DEFAULT_CONTEXTS or (unit.context == "deepgemm" and unit.rows >= 300)
+    parameters = {**own.parameters, named: found.parameters}
+    surfaces = dict(own.surfaces)
+    if default:
+        quantize_s = found.parameters["quantize_s"]
+        if unit.context:
+            quantize_s = min(quantize_s, PRIOR["quantize_s"])
+        parameters[unit.key] = {**found.parameters, "quantize_s": quantize_s}
+        named = unit.key
+    if found.surface is not None:
+        surfaces[named] = found.surface
+    sets = dict(own.data_sets)
+    for name, count in found.sources.items():
+        sets[name] = sets.get(name, 0) + count
+    return replace(own, parameters=parameters, surfaces=surfaces, data_sets=tuple(sorted(sets.items())))
+
+
+def _with_default(own: Calibration) -> Calibration:
+    """A chip known only from a shape search or from eager launches still needs groups that the twin can use."""
+    parameters = dict(own.parameters)
+    for name, values in own.parameters.items():
+        context, _, key = name.partition(":")
+        if key and key not in parameters and context in ("best-shape", "torch-eager"):
+            gain = _BEST_SHAPE_GAIN if context == "best-shape" else 1.0
+            scale = float(f"{values['scale'] * gain:.4g}")
+            parameters[key] = {**values, "scale": scale, "fixed_s": PRIOR["fixed_s"], "host_s": 0.0}
+    return replace(own, parameters=parameters)
+
+
+def predicted(chip: Chip, calibration: Calibration, part: GemmRows) -> Array:
+    """Predicted seconds of rows, through the same function that the twin calls."""
+    return gemm_cost(chip, calibration, part.gemm, part.conditions).time_s
+
+
+def residuals(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows]) -> dict[str, float]:
+    """Errors on fitted and on held-out rows of a chip, and the spread on held-out rows (all, where there are few)."""
+    parts = [p for p in rows if p.chip == chip.name]
+    times = np.concatenate([predicted(chip, calibration, p) for p in parts])
+    measured = np.concatenate([p.time_s for p in parts])
+    out = np.concatenate([held_out_rows(p) if len(p) >= 8 else np.zeros(len(p), dtype=bool) for p in parts])
+    fitted, held = errors(times[~out], measured[~out]), errors(times[out], measured[out])
+    judged = out if out.sum() >= 20 else np.ones_like(out)
+    return {
+        "fit_median_ape": round(fitted["median_ape"], 5),
+        "held_out_median_ape": round(held["median_ape"], 5) if held["n"] else -1.0,
+        "p90": round((held if held["n"] else fitted)["p90_ape"], 5),
+        "n": fitted["n"],
+        "n_held_out": held["n"],
+        "spread": round(max(spread_90(times[judged], measured[judged]), 0.05), 4),
+    }
+
+
+def content(calibration: Calibration, residual: Mapping[str, float], date: str) -> dict[str, Any]:
+    """The JSON object of a calibration file."""
+    return {
+        "family": calibration.family,
+        "chip": calibration.chip,
+        "date": date,
+        "data_sets": [{"name": name, "rows": count} for name, count in calibration.data_sets],
+        "parameters": {g: dict(v) for g, v in calibration.parameters.items()},
+        "surface": {n: s.to_json() for n, s in calibration.surfaces.items()},
+        "residual": {n: v for n, v in residual.items() if n != "spread"},
+        "spread": residual["spread"],
+    }

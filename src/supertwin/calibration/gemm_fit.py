@@ -1,0 +1,207 @@
+"""Fit of the matrix-product formula (supertwin.cost.gemm) to operator tables: parameters first, then the residual.
+
+Each (chip, framework, format) is one unit. The loss is on ln(predicted / measured), robust (soft L1 at 10 %), so that
+a microsecond kernel counts as much as a millisecond one. Rows whose shape hashes to the held-out side are never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from supertwin.calibration.common import fit_surface, held_out, require_scipy
+from supertwin.calibration.tables import GemmRows
+from supertwin.cost.gemm import PRIOR, coordinates, flat_extent, format_key, gemm_terms, quantize_time_s
+from supertwin.cost.surface import Array, Surface
+from supertwin.machine.chip import Chip
+
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "multiply": (0.2, 1.1),
+    "load": (0.1, 6.0),
+    "memory": (0.3, 1.05),
+    "prologue_s": (5e-8, 8e-6),
+    "split_s": (5e-8, 2e-5),
+    "quantisation": (0.02, 1.0),
+    "sharpness": (1.2, 12.0),
+    "fixed_s": (3e-7, 1e-4),
+    "quantize_s": (3e-7, 1e-4),
+    "dgrad": (0.5, 2.0),
+    "wgrad": (0.5, 2.0),
+    "scale": (0.3, 3.0),
+    "throttle": (0.01, 0.5),
+    "throttle_s": (1e-5, 1e-2),
+    "host_s": (1e-7, 1e-4),
+    "group_s": (1e-7, 5e-5),
+}
+_FROM: Mapping[str, float] = {"throttle": 0.05, "host_s": 2e-6, "group_s": 6e-6}  # where the fit starts, unlike PRIOR
+_PULL = 0.03  # weight of the starting value, per ln: decides only what the rows leave open
+_ALL = ("multiply", "load", "memory", "prologue_s", "split_s", "quantisation", "sharpness", "fixed_s")
+_SOME = ("multiply", "load", "memory", "prologue_s", "quantisation", "fixed_s")
+_FEW = ("multiply", "load", "memory", "prologue_s", "sharpness", "fixed_s")
+_HOST_BOUND = ("vllm", "vidur", "frontier", "cublas-training")  # contexts timed without a graph
+FEW_ROWS = 6  # below it only a factor on the work of the nearest known group is fitted
+_SMALL_GROUPS = 17.0  # log2(n x k): groups up to this size are heads of attention, not experts
+_SUBSAMPLE = 1500  # rows per unit in the nonlinear fit: enough for ten parameters; the surface sees all rows
+_FIT_SEED = 20261121
+
+
+@dataclass(frozen=True, slots=True)
+class GemmUnit:
+    """Rows of one chip, context and calibration group (several directions may be among them)."""
+
+    chip: Chip
+    context: str
+    key: str
+    parts: tuple[GemmRows, ...]
+
+    @property
+    def rows(self) -> int:
+        """Measured rows."""
+        return sum(len(p) for p in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class GemmFit:
+    """Fitted parameters and residual of one unit."""
+
+    unit: GemmUnit
+    parameters: Mapping[str, float]
+    surface: Surface | None = None
+    sources: Mapping[str, int] = field(default_factory=dict)
+
+
+def gemm_units(rows: Sequence[GemmRows], chip: Chip) -> list[GemmUnit]:
+    """Rows of a chip by context and calibration group."""
+    found: dict[tuple[str, str], list[GemmRows]] = {}
+    for part in rows:
+        if part.chip == chip.name:
+            found.setdefault((part.context, format_key(part.gemm, part.grouped)), []).append(part)
+    return [GemmUnit(chip, context, key, tuple(parts)) for (context, key), parts in sorted(found.items())]
+
+
+def held_out_rows(part: GemmRows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Mask of the rows that a fit must not see, by shape."""
+    _, extent = flat_extent(part.gemm)
+    keys = (extent.m, extent.n, extent.k) if not part.grouped else (extent.m, extent.n, extent.k, extent.groups)
+    return held_out(*keys)
+
+
+def fit_gemm_unit(
+    unit: GemmUnit, start: Mapping[str, float] | None = None, fixed_s: float | None = None, split: bool = True
+) -> GemmFit:
+    """Fit one unit. start: parameters of a relative format or context; fixed_s: known kernel start (a quantised format
+    takes the one of BF16, so that the rest is its quantisation pass); split: leave the held-out rows out.
+    """
+    seen = [p.take(~held_out_rows(p)) if split and len(p) >= 8 else p for p in unit.parts]
+    seen = [p for p in seen if len(p)] or list(unit.parts)
+    rows = sum(len(p) for p in seen)
+    names = _free_names(seen, rows, fixed_s is not None)
+    begin = {**PRIOR, **(start or {}), **({"fixed_s": fixed_s} if fixed_s else {})}
+    parameters = _least_squares(unit.chip, seen, names, begin)
+    surface = _fit_residual(unit.chip, seen, parameters, rows)
+    sources: dict[str, int] = {}
+    for part in unit.parts:
+        sources[part.source] = sources.get(part.source, 0) + len(part)
+    kept = {name: float(f"{parameters[name]:.4g}") for name in parameters}
+    return GemmFit(unit, kept, surface, sources)
+
+
+def _free_names(parts: Sequence[GemmRows], rows: int, start_known: bool) -> list[str]:
+    names = list(_ALL if rows >= 200 else _SOME if rows >= 30 else _FEW if rows >= FEW_ROWS else ("scale",))
+    if rows >= 30:
+        names += ["throttle", "throttle_s"]
+        host = parts[0].context in _HOST_BOUND
+        names += (["group_s"] if parts[0].grouped else ["host_s"]) if host else []
+    if start_known and "fixed_s" in names:
+        names.remove("fixed_s")
+    if any(p.gemm.quantize_input for p in parts):
+        names.append("quantize_s")
+    return names + sorted({p.gemm.direction for p in parts} - {"fwd"})
+
+
+def predict_parts(chip: Chip, parts: Sequence[GemmRows], parameters: Mapping[str, float]) -> tuple[Array, Array, Array]:
+    """Formula, quantisation pass and measured time, seconds, of all rows in order."""
+    formula, quantize, measured = [], [], []
+    for part in parts:
+        _, extent = flat_extent(part.gemm)
+        formula.append(gemm_terms(chip, parameters, part.gemm, extent, part.conditions).time_s)
+        quantize.append(quantize_time_s(chip, parameters, part.gemm, extent))
+        measured.append(part.time_s)
+    return np.concatenate(formula), np.concatenate(quantize), np.concatenate(measured)
+
+
+def _least_squares(
+    chip: Chip, parts: Sequence[GemmRows], names: Sequence[str], begin: Mapping[str, float]
+) -> dict[str, float]:
+    scipy = require_scipy()
+    sample = _subsample(parts)
+    low, high = (np.log([_BOUNDS[n][side] for n in names]) for side in (0, 1))
+
+    def misfit(x: Array) -> Array:
+        formula, quantize, measured = predict_parts(chip, sample, {**begin, **_named(names, x)})
+        pull = _PULL * (x - first)
+        return np.concatenate([np.log((formula + quantize) / measured), pull])
+
+    first = np.clip(np.log([_FROM.get(n, begin[n]) for n in names]), low + 1e-6, high - 1e-6)
+    found = scipy.optimize.least_squares(
+        misfit, first, bounds=(low, high), loss="soft_l1", f_scale=0.1, diff_step=1e-3, max_nfev=60
+    )
+    return {**begin, **_named(names, found.x)}
+
+
+def _named(names: Sequence[str], x: Array) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(names, np.exp(x), strict=True)}
+
+
+def _subsample(parts: Sequence[GemmRows]) -> list[GemmRows]:
+    random = np.random.default_rng(_FIT_SEED)
+    total = sum(len(p) for p in parts)
+    share = min(1.0, _SUBSAMPLE / total)
+    return [p.take(random.permutation(len(p))[: max(int(len(p) * share), min(len(p), 20))]) for p in parts]
+
+
+def _fit_residual(chip: Chip, parts: Sequence[GemmRows], parameters: Mapping[str, float], rows: int) -> Surface | None:
+    if rows < 40:
+        return None if rows < FEW_ROWS else Surface(("m",), (np.zeros(1),), np.zeros(1))
+    formula, quantize, measured = predict_parts(chip, parts, parameters)
+    target = np.log(np.maximum(measured - quantize, 0.2 * measured) / formula)
+    axes = _grouped_axes(rows) if parts[0].grouped else _single_axes(rows)
+    points = [coordinates(tuple(axes), flat_extent(p.gemm)[1]) for p in parts]
+    joined = [np.concatenate(column) for column in zip(*points, strict=True)]
+    if parts[0].grouped and max(joined[2]) < _SMALL_GROUPS:
+        joined, target = _anchored(axes, joined, target)
+    return fit_surface(axes, joined, target, smoothness=0.5 if rows > 800 else 1.5)
+
+
+def _anchored(axes: dict[str, list[float]], joined: list[Array], target: Array) -> tuple[list[Array], Array]:
+    """Per-head products of attention say nothing about experts: pull the residual to 0 at the size of an expert."""
+    axes["nk"] = [_SMALL_GROUPS - 1.0, 21.0]
+    m, groups = (x.ravel() for x in np.meshgrid(axes["m"], axes["groups"]))
+    points = [np.concatenate([a, b]) for a, b in zip(joined, (m, groups, np.full_like(m, 21.0)), strict=True)]
+    return points, np.concatenate([target, np.zeros_like(m)])
+
+
+def _log2(*values: float) -> list[float]:
+    return [float(np.log2(v)) for v in values]
+
+
+def _single_axes(rows: int) -> dict[str, list[float]]:
+    if rows > 1500:
+        wide = _log2(32, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
+        m = _log2(1, 16, 32, 64, 128, 192, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 16384)
+        return {"m": m, "n": wide, "k": wide}
+    if rows > 300:
+        wide = _log2(128, 512, 2048, 4096, 8192, 32768)
+        return {"m": _log2(1, 32, 64, 128, 256, 512, 1024, 2048, 4096, 16384), "n": wide, "k": wide}
+    wide = _log2(512, 2048, 8192, 32768)
+    return {"m": _log2(1, 64, 128, 512, 2048, 8192), "n": wide, "k": wide}
+
+
+def _grouped_axes(rows: int) -> dict[str, list[float]]:
+    groups = _log2(1, 4, 16, 64, 128, 256)
+    if rows > 300:
+        m = _log2(1, 8, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+        return {"m": m, "groups": groups, "nk": [16.0, 20.0, 22.0, 24.0, 26.0]}
+    return {"m": _log2(16, 64, 256, 1024, 4096), "groups": groups[1:5:2], "nk": [20.0, 22.0, 24.0]}

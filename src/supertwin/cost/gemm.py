@@ -1,0 +1,253 @@
+"""Time of a matrix product on one device: tiles and waves on the cores, operand traffic, fixed cost, fitted residual.
+
+    time = max(fixed + smooth_max(cores, memory), host) x residual + quantisation of the input
+    cores  = best tile and split of the contraction (supertwin.cost.tiles)
+    memory = bytes / (achieved share of the peak), weights from memory and activations from L2 while they fit
+
+Every parameter is a share of the chip's own peak or a fixed number of seconds; see docs/cost-gemm.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.core.formats import number_format
+from supertwin.cost.calibration import Calibration
+from supertwin.cost.memory import resident_share, smooth_maximum, transfer_time_s
+from supertwin.cost.surface import Array
+from supertwin.cost.tiles import CoreRates, Extent, wave_time_s
+from supertwin.machine.chip import Chip
+from supertwin.workload.operators import Gemm
+
+# Documented priors (assumption: typical of the fitted chips), used for a chip without any measurement in its family.
+PRIOR: Mapping[str, float] = {
+    "multiply": 0.80,  # share of the matrix peak in the main loop
+    "load": 1.0,  # operand loads of all cores, share of the L2 peak
+    "memory": 0.85,  # share of the memory peak
+    "prologue_s": 1.0e-6,  # start and end of a tile, per wave
+    "split_s": 0.8e-6,  # joining a split contraction
+    "quantisation": 0.7,  # 1 whole waves, 0 evenly spread
+    "sharpness": 4.0,  # of the maximum of cores and memory
+    "fixed_s": 2.5e-6,  # kernel start in a replayed graph
+    "quantize_s": 2.0e-6,  # start of the pass that quantises A
+    "dgrad": 1.0,  # factor on the work by direction (transposed operands)
+    "wgrad": 1.0,
+    "scale": 1.0,  # factor on the work of a context that is otherwise like the default one
+    "throttle": 0.0,  # share of the matrix rate lost to the power limit in long products
+    "throttle_s": 3.0e-4,  # time at peak at which half of that is lost
+    "host_s": 0.0,  # dispatch by the host: a lower bound where launches are not replayed from a graph
+    "group_s": 0.0,  # the same per group, where the library launches groups one by one
+}
+# Formats in the order in which one stands for another that was not measured: same width first.
+_HOST_SHARPNESS = 8.0  # of the maximum of device and host: they overlap fully
+_NEAREST = {
+    "fp16": ("bf16",),
+    "fp32": ("tf32", "bf16"),
+    "tf32": ("bf16",),
+    "fp8": ("fp8-tensorwise", "fp8-blockwise", "int8", "bf16"),
+    "fp8-rowwise": ("fp8-tensorwise", "fp8-blockwise", "bf16"),
+    "fp8-tensorwise": ("fp8-blockwise", "int8", "bf16"),
+    "fp8-blockwise": ("fp8-tensorwise", "bf16"),
+    "mxfp8": ("fp8-blockwise", "fp8-tensorwise", "bf16"),
+    "int8": ("fp8-tensorwise", "bf16"),
+    "int4": ("int8", "bf16"),
+    "mxfp4": ("nvfp4", "fp8-blockwise", "fp8-tensorwise", "bf16"),
+    "nvfp4": ("mxfp4", "fp8-blockwise", "fp8-tensorwise", "bf16"),
+    "bf16": ("fp16",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GemmCost:
+    """Times in seconds, flop and bytes; every field has the broadcast shape of the operator's fields."""
+
+    time_s: Array
+    compute_s: Array
+    memory_s: Array
+    overhead_s: Array
+    flop: Array
+    bytes: Array
+
+
+@dataclass(frozen=True, slots=True)
+class GemmConditions:
+    """How the product is run.
+
+    context: measuring framework of the calibration (trtllm, sglang, vllm, vidur, frontier, deepgemm, cublas-training);
+    "" is what the twin uses. weights_cold: weights come from memory, as in a model of many layers; False: a loop over
+    `loop_weights` copies, as kernel timings do.
+    """
+
+    context: str = ""
+    weights_cold: bool = True
+    loop_weights: float = 1.0
+
+
+DEFAULT_CONDITIONS = GemmConditions()
+
+
+def gemm_cost(
+    chip: Chip, calibration: Calibration, gemm: Gemm, conditions: GemmConditions = DEFAULT_CONDITIONS
+) -> GemmCost:
+    """Cost of one execution of a matrix product, or of a stack of them (fields as arrays).
+
+    Single and grouped products have their own residuals; a stack may mix them.
+    """
+    shape, extent = flat_extent(gemm)
+    grouped = extent.groups > 1.0
+    if grouped.any() and not grouped.all():
+        single = _priced(chip, calibration, gemm, _rows(extent, ~grouped), conditions)
+        several = _priced(chip, calibration, gemm, _rows(extent, grouped), conditions)
+        return _merged(grouped, single, several, shape)
+    return _shaped(_priced(chip, calibration, gemm, extent, conditions), shape)
+
+
+def _priced(chip: Chip, calibration: Calibration, gemm: Gemm, extent: Extent, conditions: GemmConditions) -> GemmCost:
+    key = format_key(gemm, grouped=bool(extent.groups[0] > 1.0)) if len(extent.m) else format_key(gemm)
+    parameters = gemm_parameters(calibration, key, conditions.context)
+    raw = gemm_terms(chip, parameters, gemm, extent, conditions)
+    surface = calibration.surface(*candidate_names(key, conditions.context))
+    factor = np.ones_like(raw.time_s) if surface is None else surface.factor(coordinates(surface.axes, extent))
+    quantize = quantize_time_s(chip, parameters, gemm, extent)
+    return GemmCost(
+        time_s=raw.time_s * factor + quantize,
+        compute_s=raw.compute_s * factor,
+        memory_s=raw.memory_s * factor + quantize,
+        overhead_s=raw.overhead_s * factor,
+        flop=raw.flop,
+        bytes=raw.bytes,
+    )
+
+
+def coordinates(axes: tuple[str, ...], extent: Extent) -> list[Array]:
+    """Coordinates of a residual surface: log2 of m, n, k, groups, or of n x k (axis nk)."""
+    values = {"m": extent.m, "n": extent.n, "k": extent.k, "groups": extent.groups}
+    return [np.log2(extent.n * extent.k if axis == "nk" else values[axis]) for axis in axes]
+
+
+def gemm_terms(
+    chip: Chip, parameters: Mapping[str, float], gemm: Gemm, extent: Extent, conditions: GemmConditions
+) -> GemmCost:
+    """The physical formula alone, without residual and quantisation pass. Fields are flat [N]."""
+    rates = _core_rates(chip, parameters, gemm)
+    cores = wave_time_s(extent, rates)
+    weights = extent.groups * extent.n * extent.k * extent.b_bytes
+    others = extent.groups * (extent.m * extent.k * extent.a_bytes + extent.m * extent.n * _out_bytes(gemm))
+    kept = np.zeros_like(weights)
+    if not conditions.weights_cold:
+        kept = resident_share(conditions.loop_weights * weights + others, chip.l2_bytes)
+    memory = transfer_time_s(chip, weights, kept, parameters["memory"])
+    memory = memory + transfer_time_s(chip, others, resident_share(2.0 * others, chip.l2_bytes), parameters["memory"])
+    flop = 2.0 * extent.groups * extent.m * extent.n * extent.k
+    scale = parameters["scale"] * parameters.get(gemm.direction, 1.0)
+    cores = cores * _throttle(chip, parameters, gemm, flop)
+    work = smooth_maximum(cores, memory, parameters["sharpness"]) * scale
+    host = np.where(extent.groups > 1.0, extent.groups * parameters["group_s"], 0.0) + parameters["host_s"]
+    fixed = np.full_like(work, parameters["fixed_s"])
+    return GemmCost(
+        time_s=smooth_maximum(fixed + work, host, _HOST_SHARPNESS),
+        compute_s=cores * scale,
+        memory_s=memory * scale,
+        overhead_s=np.maximum(fixed, host),
+        flop=flop,
+        bytes=weights + others,
+    )
+
+
+def quantize_time_s(chip: Chip, parameters: Mapping[str, float], gemm: Gemm, extent: Extent) -> Array:
+    """Seconds of the separate pass that reads A in BF16 and writes it in the format of the product; 0 without one."""
+    if not gemm.quantize_input:
+        return np.zeros_like(extent.m)
+    moved = extent.groups * extent.m * extent.k * (2.0 + number_format(gemm.dtype).bytes_per_element)
+    kept = resident_share(2.0 * moved, chip.l2_bytes)
+    return parameters["quantize_s"] + transfer_time_s(chip, moved, kept, parameters["memory"])
+
+
+def flat_extent(gemm: Gemm) -> tuple[tuple[int, ...], Extent]:
+    """Broadcast shape of the operator's fields, and them as flat arrays (at least 1: an empty product is cheap)."""
+    fields = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (gemm.m, gemm.n, gemm.k, gemm.groups)))
+    m, n, k, groups = (np.maximum(f.ravel(), 1.0) for f in fields)
+    stored = number_format(gemm.weight_dtype or gemm.dtype).bytes_per_element
+    return fields[0].shape, Extent(m, n, k, groups, number_format(gemm.dtype).bytes_per_element, stored)
+
+
+def format_key(gemm: Gemm, grouped: bool = False) -> str:
+    """Name of the calibration group: the format, with the weights' one when it differs: bf16/int4, grouped:bf16."""
+    mixed = gemm.weight_dtype and gemm.weight_dtype != gemm.dtype
+    name = f"{gemm.dtype}/{gemm.weight_dtype}" if mixed else gemm.dtype
+    return f"grouped:{name}" if grouped else name
+
+
+def gemm_parameters(calibration: Calibration, key: str, context: str) -> dict[str, float]:
+    """Priors overlaid by the fitted values of the nearest measured format, those of the context first.
+
+    Without a context the pass that quantises the input starts as fast as a plain kernel: the frameworks whose
+    quantisation takes several kernels are a property of those frameworks.
+    """
+    found = dict(PRIOR)
+    found.update(calibration.group(*candidate_names(key, context)))
+    if not context:
+        found["quantize_s"] = min(found["quantize_s"], PRIOR["quantize_s"])
+    return found
+
+
+def candidate_names(key: str, context: str) -> list[str]:
+    """Calibration groups from nearest to farthest: context first, then the format itself, then formats like it."""
+    kind, _, plain = key.rpartition(":")
+    dtype, _, weight = plain.partition("/")
+    formats = [plain]
+    if weight:
+        formats += [f"bf16/{weight}", *(f"bf16/{w}" for w in ("int4", "int8", "mxfp4") if w != weight), dtype]
+    formats += _NEAREST.get(dtype, ())
+    kinds = [f"{kind}:{f}" for f in formats] if kind else []
+    names = kinds + formats
+    return [n for name in names for n in ((f"{context}:{name}", name) if context else (name,))]
+
+
+def _core_rates(chip: Chip, parameters: Mapping[str, float], gemm: Gemm) -> CoreRates:
+    cores = float(chip.matrix_cores)
+    peak = chip.peak(number_format(gemm.dtype).rate)
+    return CoreRates(
+        cores=cores,
+        flop_per_s=peak * parameters["multiply"] / cores,
+        load_bytes_per_s=chip.l2_bytes_per_s * parameters["load"] / cores,
+        prologue_s=parameters["prologue_s"],
+        split_s=parameters["split_s"],
+        quantisation=parameters["quantisation"],
+    )
+
+
+def _out_bytes(gemm: Gemm) -> float:
+    """Bytes moved per output element; a weight gradient is added to the one accumulated so far (read and written)."""
+    size = number_format(gemm.out_dtype).bytes_per_element
+    return 2.0 * size if gemm.direction == "wgrad" else size
+
+
+def _throttle(chip: Chip, parameters: Mapping[str, float], gemm: Gemm, flop: Array) -> Array:
+    """Factor >= 1 on the time of the cores: the clock falls when a product lasts long enough to reach the power limit.
+
+    A higher peak shortens the product more than it raises this factor, so it never makes it slower.
+    """
+    at_peak = flop / chip.peak(number_format(gemm.dtype).rate)
+    return np.asarray(1.0 / (1.0 - parameters["throttle"] * at_peak / (at_peak + parameters["throttle_s"])))
+
+
+def _rows(extent: Extent, mask: npt.NDArray[np.bool_]) -> Extent:
+    return replace(extent, m=extent.m[mask], n=extent.n[mask], k=extent.k[mask], groups=extent.groups[mask])
+
+
+def _merged(mask: npt.NDArray[np.bool_], single: GemmCost, several: GemmCost, shape: tuple[int, ...]) -> GemmCost:
+    out = []
+    for name in GemmCost.__slots__:
+        joined = np.empty(len(mask))
+        joined[~mask], joined[mask] = getattr(single, name), getattr(several, name)
+        out.append(joined.reshape(shape))
+    return GemmCost(*out)
+
+
+def _shaped(cost: GemmCost, shape: tuple[int, ...]) -> GemmCost:
+    return GemmCost(*(getattr(cost, name).reshape(shape) for name in GemmCost.__slots__))

@@ -1,0 +1,73 @@
+"""How a matrix product spreads over the matrix cores: tiles, split-K and waves.
+
+A product C[m,n] = A[m,k] B[k,n] is cut into tiles of tile_m x tile_n; split-K cuts the contraction as well. Every core
+computes one tile at a time; the last wave is partly empty. Libraries pick the tile by a heuristic that is close to the
+best choice, so the formula takes the fastest of a small set. Tile and wave quantisation: NVIDIA, "Matrix Multiplication
+Background User's Guide" (DU-09800), sections 3 and 4; split-K and stream-K: Osama et al., arXiv:2301.03598.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from supertwin.cost.surface import Array
+
+_TILES = ((16, 64), (16, 128), (32, 128), (64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 256), (256, 128))
+_SPLITS = (1, 2, 4, 8)
+_CHOICES = np.array([(m, n, s) for m, n in _TILES for s in _SPLITS if s == 1 or m * n <= 128 * 128], dtype=np.float64)
+_CHUNK = 1 << 13  # elements per pass: choices x chunk doubles stay in the cache of the machine that runs this
+
+
+@dataclass(frozen=True, slots=True)
+class CoreRates:
+    """What one matrix core achieves.
+
+    flop_per_s: multiply-add rate in the main loop; load_bytes_per_s: operands from L2; prologue_s: filling the pipeline
+    and writing the tile, once per wave; split_s: joining the parts of a split contraction;
+    quantisation: 1 = whole waves, 0 = work spreads evenly (stream-K, uneven clocks).
+    """
+
+    cores: float
+    flop_per_s: float
+    load_bytes_per_s: float
+    prologue_s: float
+    split_s: float
+    quantisation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Shape of a product (flat arrays of one length [N]) and bytes per element of its operands as loaded."""
+
+    m: Array
+    n: Array
+    k: Array
+    groups: Array
+    a_bytes: float
+    b_bytes: float
+
+
+def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
+    """Seconds on the cores with the best tile, memory not counted. Returns [N]."""
+    total = len(extent.m)
+    out = np.empty(total)
+    for start in range(0, total, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        out[part] = _best(extent, rates, part)
+    return out
+
+
+def _best(extent: Extent, rates: CoreRates, part: slice) -> Array:
+    tile_m, tile_n, split = _CHOICES.T[:, :, None]
+    m, n, k, groups = extent.m[part], extent.n[part], extent.k[part], extent.groups[part]
+    tiles = np.ceil(m / tile_m) * np.ceil(n / tile_n) * (groups * split)
+    share = tiles / rates.cores
+    waves = rates.quantisation * np.ceil(share) + (1.0 - rates.quantisation) * np.maximum(share, 1.0)
+    depth = k / split
+    multiply = (2.0 / rates.flop_per_s) * (tile_m * tile_n)
+    load = (tile_m * extent.a_bytes + tile_n * extent.b_bytes) / rates.load_bytes_per_s
+    wave = depth * np.maximum(multiply, load) + rates.prologue_s
+    time = waves * wave + np.where(split > 1.0, rates.split_s * (1.0 + np.log2(split)), 0.0)
+    return np.asarray(time.min(axis=0))
