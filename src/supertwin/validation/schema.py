@@ -10,7 +10,7 @@ from importlib import resources
 
 from supertwin.core.errors import UnknownName
 
-Value = str | int | float | bool | tuple[str, ...] | None
+Value = str | int | float | bool | None
 
 _DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 _INT = re.compile(r"[+-]?\d{1,18}(\.0*)?")
@@ -47,7 +47,7 @@ class Column:
                 raise ValueError(self._expected("0 or 1", cell))
             return cell == "1"
         if self.type == "list":
-            return tuple(part.strip() for part in cell.split(";") if part.strip())
+            return ";".join(part.strip() for part in cell.split(";") if part.strip())
         if self.type == "date" and not _DATE.fullmatch(cell):
             raise ValueError(self._expected("YYYY, YYYY-MM or YYYY-MM-DD", cell))
         if self.vocabulary and cell not in self.vocabulary:

@@ -18,7 +18,7 @@ _SMALLEST_RANK_GROUP = 3
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Error of one metric over n rows: ape = |predicted/measured - 1|, bias = median(predicted/measured - 1), fractions.
+    """Error of one metric over n rows: ape = |predicted/measured - 1|, bias = median(predicted/measured - 1).
 
     interval_coverage: share of rows whose measured value lies in [low, high]. rank_correlation: mean Spearman over
     groups of at least three rows that share chip, model and device count; None without such a group.

@@ -54,8 +54,7 @@ class Row(Mapping[str, Value]):
     @property
     def flags(self) -> frozenset[str]:
         """Words of the flags column."""
-        value = self._values.get("flags")
-        return frozenset(value) if isinstance(value, tuple) else frozenset()
+        return frozenset(self.text("flags").split(";")) - {""}
 
     def text(self, name: str, default: str = "") -> str:
         """A word, or `default` where not stated."""

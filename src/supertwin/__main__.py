@@ -1,0 +1,7 @@
+"""`python -m supertwin`."""
+
+import sys
+
+from supertwin.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""Writing results: one JSON object or rendered text on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_PLAIN_WIDTH = 100
+
+
+def write_json(command: str, fields: Mapping[str, Any]) -> None:
+    """Print one object with its schema name; numbers that JSON cannot hold become null."""
+    json.dump({"schema": f"supertwin.{command}/1", **_plain(dict(fields))}, sys.stdout, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def write_text(*parts: RenderableType) -> None:
+    """Print rendered parts: as wide as the terminal, else 100 columns; colour on a terminal without NO_COLOR only."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
+    for part in parts:
+        console.print(part)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        return _plain(value.item())
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    return str(value)

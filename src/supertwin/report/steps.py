@@ -1,0 +1,178 @@
+"""A prediction of one step: as terminal text and as JSON fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from supertwin.core.prediction import Memory, Part, Prediction
+from supertwin.report.tables import grid, heading, pairs, sources_table
+from supertwin.report.text import UNKNOWN, bar, number, percent, seconds, si, usd
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_BAR_WIDTH = 30
+_SMALLEST_SHARE = 0.002
+_COLOURS = {"compute": "green", "memory": "cyan", "network": "magenta", "latency": "yellow", "bubble": "red"}
+_MEMORY_PARTS = ("parameters", "gradients", "optimizer", "activations", "kv_cache", "workspace")
+_FIGURES: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "mfu": ("MFU", percent),
+    "ttft_s": ("time to first token", seconds),
+    "tpot_s": ("time per output token", seconds),
+    "output_tokens_per_s_per_device": ("output tokens/s per device", number),
+    "output_tokens_per_s_per_user": ("output tokens/s per user", number),
+    "input_tokens_per_s_per_device": ("input tokens/s per device", number),
+}
+
+
+def step_fields(prediction: Prediction, model: str, system: str) -> dict[str, Any]:
+    """JSON fields of `train` and `infer`, SI units."""
+    low, high = prediction.interval
+    return {
+        "model": model,
+        "system": system,
+        "kind": prediction.kind,
+        "step_time_s": prediction.step_time_s,
+        "tokens_per_s_per_device": prediction.tokens_per_s_per_device,
+        "tokens_per_s_per_chip": prediction.tokens_per_s_per_chip,
+        "mfu": None,
+        **prediction.figures,
+        "memory": memory_fields(prediction.memory),
+        "breakdown": [part_fields(part) for part in prediction.breakdown],
+        "power_w": prediction.bill.power_w,
+        "energy_j_per_token": prediction.bill.energy_j_per_token,
+        "usd_per_million_tokens": prediction.bill.usd_per_million_tokens,
+        "layout": dict(prediction.layout),
+        "defaults": dict(prediction.defaults),
+        "interval": {"low": low * prediction.step_time_s, "high": high * prediction.step_time_s},
+        "warnings": list(prediction.warnings),
+        "sources": [
+            {"name": name, "value": value, "source": source, "layer": layer}
+            for name, value, source, layer in prediction.sources
+        ],
+    }
+
+
+def memory_fields(memory: Memory) -> dict[str, float | bool]:
+    """JSON fields of the memory of one device."""
+    uses: dict[str, float | bool] = {f"{name}_bytes": getattr(memory, f"{name}_bytes") for name in _MEMORY_PARTS}
+    return {**uses, "peak_bytes": memory.peak_bytes, "capacity_bytes": memory.capacity_bytes, "fits": memory.fits}
+
+
+def part_fields(part: Part) -> dict[str, float | str]:
+    """JSON fields of one row of the breakdown."""
+    return {"part": part.part, "time_s": part.time_s, "share": part.share, "bound": part.bound}
+
+
+def step_view(prediction: Prediction, title: str, explain: bool) -> list[RenderableType]:
+    """Headline figures, breakdown, memory, layout, bill and defaults; with explain also the numbers it stands on."""
+    view: list[RenderableType] = [heading(title), pairs(_headline(prediction)), Text()]
+    view += [
+        heading("Where the time goes", "exposed time; hidden work is not counted"),
+        breakdown(prediction.breakdown, explain),
+    ]
+    view += [Text(), heading("Memory per device"), _memory(prediction.memory), Text()]
+    view.append(pairs([("layout", _words(prediction.layout)), *_bill(prediction)]))
+    if prediction.defaults:
+        view.append(pairs([("defaults used", _words(prediction.defaults))]))
+    view += [Text.assemble("  ", ("note: " + text, "yellow")) for text in prediction.warnings]
+    if explain:
+        view += [Text(), heading("What bounds it"), bounds(prediction.breakdown)]
+        view += [
+            Text(),
+            heading("Numbers it stands on", f"{len(prediction.sources)} in all"),
+            sources_table(prediction.sources),
+        ]
+    else:
+        view.append(Text("  --explain lists bounds, numbers and sources", style="dim"))
+    return view
+
+
+def breakdown(parts: Sequence[Part], every: bool = False) -> RenderableType:
+    """Waterfall of the exposed parts, largest first; small ones are added up unless `every`."""
+    ordered = sorted(parts, key=lambda part: -part.share)
+    shown = [part for part in ordered if every or part.share >= _SMALLEST_SHARE]
+    rows = [
+        (part.part, seconds(part.time_s), percent(part.share), part.bound, _bar(part.share, part.bound))
+        for part in shown
+    ]
+    rest = [part for part in ordered if part not in shown]
+    if rest:
+        share = sum(part.share for part in rest)
+        rows.append(
+            (f"{len(rest)} smaller parts", seconds(sum(p.time_s for p in rest)), percent(share), "", _bar(share, ""))
+        )
+    return grid(("part", "time", "share", "bound", ""), rows, wrap=4)
+
+
+def bounds(parts: Sequence[Part]) -> RenderableType:
+    """Exposed time by what bounds it."""
+    total: dict[str, float] = {}
+    for part in parts:
+        total[part.bound] = total.get(part.bound, 0.0) + part.share
+    rows = [
+        (bound, percent(share), _bar(share, bound)) for bound, share in sorted(total.items(), key=lambda item: -item[1])
+    ]
+    return grid(("", "", ""), rows, wrap=2)
+
+
+def _headline(prediction: Prediction) -> list[tuple[str, str]]:
+    low, high = prediction.interval
+    span = f"  (90 %: {seconds(low * prediction.step_time_s)} to {seconds(high * prediction.step_time_s)})"
+    rows = [
+        ("step time", seconds(prediction.step_time_s) + (span if (low, high) != (1.0, 1.0) else "")),
+        ("tokens/s per device", number(prediction.tokens_per_s_per_device)),
+    ]
+    if abs(prediction.tokens_per_s_per_chip / max(prediction.tokens_per_s_per_device, 1e-30) - 1.0) > 1e-9:
+        rows.append(("tokens/s per chip", number(prediction.tokens_per_s_per_chip)))
+    for name, value in prediction.figures.items():
+        title, form = _FIGURES.get(name, (name.replace("_", " "), number))
+        if value is not None:
+            rows.append((title, form(value)))
+    return rows
+
+
+def _memory(memory: Memory) -> RenderableType:
+    capacity = memory.capacity_bytes or 1.0
+    rows = [
+        (
+            name.replace("_", " "),
+            si(used, "B"),
+            percent(used / capacity),
+            Text(bar(used / capacity, _BAR_WIDTH), style="cyan"),
+        )
+        for name in _MEMORY_PARTS
+        if (used := getattr(memory, f"{name}_bytes")) > 0.0
+    ]
+    verdict = "fits" if memory.fits else "does NOT fit"
+    rows.append(
+        (
+            "peak",
+            si(memory.peak_bytes, "B"),
+            percent(memory.peak_bytes / capacity),
+            Text(f"of {si(capacity, 'B')}: {verdict}"),
+        )
+    )
+    return grid(("", "", "", ""), rows, wrap=3)
+
+
+def _bill(prediction: Prediction) -> list[tuple[str, str]]:
+    bill = prediction.bill
+    energy = UNKNOWN if bill.energy_j_per_token is None else f"{number(bill.energy_j_per_token)} J"
+    money = f"{usd(bill.usd_per_million_tokens)} per million tokens"
+    return [("power", f"{si(bill.power_w, 'W')} for the job"), ("energy per token", energy), ("cost", money)]
+
+
+def _bar(share: float, bound: str) -> Text:
+    return Text(bar(share, _BAR_WIDTH), style=_COLOURS.get(bound, "dim"))
+
+
+def _words(values: Any) -> str:
+    return "  ".join(f"{name} {_value(value)}" for name, value in values.items())
+
+
+def _value(value: object) -> str:
+    return number(value) if isinstance(value, float) else str(value)

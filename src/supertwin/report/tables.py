@@ -1,0 +1,49 @@
+"""Table and heading style shared by all views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+
+def heading(text: str, note: str = "") -> Text:
+    """A bold line with a dim remark."""
+    return Text.assemble((text, "bold"), ("  " + note if note else "", "dim"))
+
+
+def grid(
+    header: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int = 1, wrap: int | None = None
+) -> Padding:
+    """A table without rules: the first `left` columns left-aligned, the others right; column `wrap` may break lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=any(header))
+    for index, name in enumerate(header):
+        free = index == wrap
+        table.add_column(
+            name,
+            justify="left" if index < left or free else "right",
+            no_wrap=not free and index != 0,
+            overflow="fold",
+            ratio=1 if free else None,
+        )
+    for row in rows:
+        table.add_row(*row)
+    return Padding(table, (0, 0, 0, 2))
+
+
+def pairs(rows: Iterable[tuple[str, str | Text]]) -> Padding:
+    """Name and value, one per line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return Padding(table, (0, 0, 0, 2))
+
+
+def sources_table(sources: Iterable[tuple[str, str, str, str]]) -> Padding:
+    """The numbers a result stands on: name, value, layer (spec, calibration, assumption), source."""
+    rows = [(name, value, layer, source) for name, value, source, layer in sources]
+    return grid(("number", "value", "layer", "source"), rows, left=3, wrap=3)
