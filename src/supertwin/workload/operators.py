@@ -101,6 +101,7 @@ class Vector(Operator):
 
     bytes_read, bytes_written: memory traffic when not fused; flop: arithmetic (vector rate);
     fused: runs in the epilogue or prologue of its neighbour: no launch of its own.
+    rows: independent rows (tokens) where one core works on one row; 0 = not said, spread evenly.
     """
 
     op: str
@@ -108,6 +109,7 @@ class Vector(Operator):
     bytes_written: Real
     flop: Real = 0.0
     fused: bool = False
+    rows: Real = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
