@@ -1,0 +1,187 @@
+"""Assumptions of the inference model: host gaps, engine limits, routing skew, data-set lengths.
+
+Every entry carries where it comes from. None is chosen with the end-to-end table: engine limits are the engines' own
+defaults, host gaps come from statements of the engines' authors, routing statistics from papers on balancing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How a serving engine behaves around the kernels.
+
+    step_gap_s: host time per decode step that the device waits for; sequence_gap_s: the same per resident sequence
+    (input preparation, sampling, detokenising); request_gap_s: tokenise, HTTP and scheduling before a request's prefill
+    starts; launch_s: host time to issue one kernel without a graph (a floor under short prefill steps);
+    memory_fraction: share of the device memory (or, with of_free, of what weights leave free) that may be filled;
+    max_num_seqs, max_batched_tokens: default limits per engine instance (attention rank); mixes_prefill: prefill chunks
+    ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather).
+    """
+
+    name: str
+    step_gap_s: float
+    sequence_gap_s: float
+    request_gap_s: float
+    launch_s: float
+    memory_fraction: float
+    of_free: bool
+    max_num_seqs: int
+    max_batched_tokens: int
+    mixes_prefill: bool
+    exchange: str
+    source: str
+
+
+_US = 1e-6
+_VLLM_LIMITS = "vllm engine/arg_utils.py: 1024 sequences, 8192 tokens on >= 70 GiB parts except A100, else 256 and 2048"
+
+ENGINES: tuple[Engine, ...] = (
+    Engine(
+        "tensorrt-llm", 300 * _US, 0.5 * _US, 5e-3, 4 * _US, 0.90, True, 2048, 8192, True, "gather",
+        "TensorRT-LLM docs: max_batch_size 2048, max_num_tokens 8192, free fraction 0.9, overlap scheduler on",
+    ),
+    Engine(
+        "mlperf-tensorrt", 200 * _US, 0.2 * _US, 2e-3, 3 * _US, 0.95, True, 2048, 8192, True, "gather",
+        "closed C++ harness around TensorRT-LLM; limits tuned by the submitter, taken as memory",
+    ),
+    Engine(
+        "vllm-v0", 2000 * _US, 15 * _US, 10e-3, 8 * _US, 0.90, False, 256, 2048, False, "gather",
+        "vLLM v0.6 blog: Llama-8B on H100 spends 38 % of the step on the device, the rest in scheduling and the server",
+    ),
+    Engine(
+        "vllm-rocm-mlperf", 1000 * _US, 2 * _US, 5e-3, 8 * _US, 0.95, False, 2048, 8192, True, "gather",
+        "AMD MLPerf submissions: multi-step scheduling, limits tuned by the submitter",
+    ),
+    Engine(
+        "vllm", 800 * _US, 4 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
+        "vLLM V1 blog: engine core apart from the server, 1.7x of V0; " + _VLLM_LIMITS,
+    ),
+    Engine(
+        "vllm-async", 250 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
+        "vLLM from 0.14: asynchronous scheduling by default; " + _VLLM_LIMITS,
+    ),
+    Engine(
+        "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
+        "vLLM on A3: step = compute + communication + free time, factor 1.03 to 1.37 (reference/peers.md)",
+    ),
+    Engine(
+        "sglang", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 8192, False, "gather",
+        "SGLang v0.4 blog: overlapped scheduler, device idle under 2 %; server_args: chunk 8192, mem_fraction 0.88",
+    ),
+    Engine(
+        "sglang-deepep", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 16384, False, "dispatch",
+        "SGLang large-scale EP blog: DeepEP, two-batch overlap, 16384 tokens per device in prefill",
+    ),
+    Engine(
+        "sglang-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.85, False, 1024, 8192, False, "dispatch",
+        "as vllm-ascend for the host side",
+    ),
+    Engine(
+        "mindie", 1000 * _US, 2 * _US, 10e-3, 8 * _US, 0.90, False, 256, 8192, False, "dispatch",
+        "MindIE defaults: maxBatchSize 200 to 256, maxPrefillTokens 8192",
+    ),
+    Engine(
+        "cann-recipes", 700 * _US, 0.0, 0.0, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",
+        "offline loop with one graph per step; CM384 paper 4.2.4: 0.6 to 0.8 ms to launch one graph",
+    ),
+    Engine(
+        "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",
+        "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed",
+    ),
+    Engine(
+        "deepseek", 300 * _US, 0.0, 5e-3, 8 * _US, 0.95, False, 4096, 16384, False, "dispatch",
+        "DeepSeek open-infra: DeepEP, two micro-batches, profile shows no host gap beyond step boundaries",
+    ),
+    Engine(
+        "generic", 500 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
+        "between the published engines",
+    ),
+)  # fmt: skip
+_BY_NAME = {e.name: e for e in ENGINES}
+
+POPULARITY_CV = 0.30
+"""Coefficient of variation of expert popularity within a batch under natural routing with a load balancer.
+
+Loss-free balancing (arXiv 2408.15664) leaves a maximal violation of 0.04 on the training mix; one domain's traffic
+deviates more, DeepSeek's EPLB examples show experts at 1.5 to 2 times the mean before replication.
+"""
+
+DRAFT_ACCEPTANCE = 0.70
+"""Chance that a draft token is accepted given all before it were (CM384 paper and Ascend recipes: 0.7 of one,
+1.44 of three). DeepSeek-V3's report gives 0.85 to 0.90 on its own traffic."""
+
+DUAL_DIE_MEMORY_SHARE = 1.0
+"""HBM bandwidth is not partitioned between streams; the sum of traffic of both is bounded (see overlap)."""
+
+ATTENTION_STREAM = 16.0 / 24.0
+"""Share of cube and vector cores of the attention stream (CM384 paper, figure 14: 16 AIC + 32 AIV of 24 + 48)."""
+
+MOE_STREAM = 8.0 / 24.0
+"""Share of the expert stream (8 AIC + 16 AIV)."""
+
+SM_COMMUNICATION_SHARE = 20.0 / 132.0
+"""Shader cores that an NVIDIA exchange kernel occupies while it runs (DeepEP README: 20 to 24 SMs of 132)."""
+
+RUNTIME_BYTES = 1.5e9
+"""Memory of graphs, communicators and the framework itself beside weights, KV and activations."""
+
+DATASET_INPUT_LEN = {
+    "OpenOrca": (294.0, "llama2-70b set of MLPerf: GPT-4 split of OpenOrca up to 1,024 tokens; mean prompt of same order"),
+    "OpenOrca+GSM8K+MBXP": (210.0, "5,000 samples each; GSM8K about 60 to 100, MBXP about 150 to 200 tokens"),
+    "LongBench-class": (9428.0, "MLCommons blog on Llama 3.1 405B, 2025-04: mean input 9,428, output 684 tokens"),
+    "CNN-DailyMail": (778.0, "MLCommons blog on Llama 3.1 8B, 2025-09: mean input 778, output 73 tokens"),
+    "reasoning mix": (800.0, "MLCommons blog on DeepSeek-R1, 2025-09: short prompts, mean output 3,880 tokens"),
+}
+"""Mean prompt length of data sets that rows name without a length: tokens and source."""
+
+MAX_QUEUE_REQUESTS = 1000
+"""Size of a closed benchmark set when a source does not state it (vllm bench and trtllm-bench use 1,000 or more)."""
+
+
+def engine(framework: str, architecture: str = "") -> Engine:
+    """The engine that a framework string of the tables means (version included); unknown strings give `generic`."""
+    text = framework.lower()
+    ascend = architecture.startswith("da-vinci") or "ascend" in text
+    if "cloudmatrix" in text:
+        return _BY_NAME["cloudmatrix-infer"]
+    if "cann-recipes" in text:
+        return _BY_NAME["cann-recipes"]
+    if "mindie" in text:
+        return _BY_NAME["mindie"]
+    if "deepseek" in text:
+        return _BY_NAME["deepseek"]
+    if "sglang" in text:
+        return _BY_NAME["sglang-ascend" if ascend else "sglang-deepep" if "deepep" in text or "ep" in text.split() else "sglang"]
+    if "tensorrt-llm" in text or "trtllm" in text or "trt-llm" in text:
+        return _BY_NAME["tensorrt-llm"]
+    if "tensorrt" in text or text.startswith("cuda"):
+        return _BY_NAME["mlperf-tensorrt"]
+    if "vllm" in text or "llmboost" in text:
+        return _vllm(text, ascend)
+    return _BY_NAME["generic"]
+
+
+def _vllm(text: str, ascend: bool) -> Engine:
+    if ascend:
+        return _BY_NAME["vllm-ascend"]
+    if "rocm" in text or "llmboost" in text or "pytorch" in text:
+        return _BY_NAME["vllm-rocm-mlperf"]
+    digits = text.split("vllm", 1)[1].strip(" -(").split(".")
+    try:
+        major, minor = int(digits[0] or 0), int("".join(c for c in digits[1].split("/")[0] if c.isdigit()) or 0)
+    except (IndexError, ValueError):
+        return _BY_NAME["vllm-async" if "nightly" in text or "wide" in text or "p/d" in text else "vllm"]
+    if major == 0 and minor < 8:
+        return _BY_NAME["vllm-v0"]
+    return _BY_NAME["vllm-async" if minor >= 14 else "vllm"]
+
+
+def draft_acceptance(draft_tokens: int) -> float:
+    """Mean accepted drafts over drafts when each is accepted with DRAFT_ACCEPTANCE given its predecessors."""
+    if draft_tokens <= 0:
+        return 0.0
+    p = DRAFT_ACCEPTANCE
+    return sum(p**i for i in range(1, draft_tokens + 1)) / draft_tokens

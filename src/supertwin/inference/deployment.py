@@ -1,0 +1,220 @@
+"""A deployment in steady state, in closed form: from step times to throughput, TPOT and TTFT.
+
+One *instance* (tp x pp x dp devices) holds N requests; a decode step takes tau(N) and yields a tokens per request
+(a = 1 + drafts x acceptance); a request needs S = (output - 1) / a steps and p seconds of the instance's prefill.
+In steady state prefill takes the share u = X p of the time, so a residence lasts S tau(N) / (1 - u) and Little's law gives
+
+    X(N) = N / (S tau(N) + N p')                                                                          (1)
+
+with p' = p when prefill steps stand alone. When prefill chunks ride in decode steps, every chunk step also advances the
+residents, and the fixed part tau(1) of a decode step (weights, launch, host) is paid once:
+
+    N p' = N p - min(S, N L / chunk) tau(1).                                                              (2)
+
+Closed set, closed loop, Poisson arrivals and P/D disaggregation are (1) with different conditions on N.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+LONGEST_OVER_MEAN = 4.0
+"""Output lengths of conversation data spread about exponentially; sets cut at roughly four times the mean (ShareGPT)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Step times of one instance.
+
+    resident, decode_s: [n] requests per instance (increasing) and time of one decode step;
+    prefill_one_s: prefill of one request alone; prefill_each_s: prefill time per request when steps are full;
+    prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
+    capacity: most requests that memory and the engine's limits admit; prefill_devices, decode_devices: per instance.
+    """
+
+    resident: Array
+    decode_s: Array
+    prefill_one_s: float
+    prefill_each_s: float
+    prefill_step_s: float
+    chunk_tokens: float
+    capacity: float
+    prefill_devices: int
+    decode_devices: int
+
+    def step(self, n: Array | float) -> Array:
+        """tau(n), linear between the sampled points and beyond the last one by its slope."""
+        n = np.asarray(n, dtype=float)
+        inside = np.interp(n, self.resident, self.decode_s)
+        slope = (self.decode_s[-1] - self.decode_s[-2]) / (self.resident[-1] - self.resident[-2])
+        return np.asarray(inside + np.maximum(0.0, n - self.resident[-1]) * max(slope, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of the deployment.
+
+    arrivals: set (all requests at once), loop (closed loop of `concurrency`), poisson (`rate_per_s`) or saturated.
+    input_len, new_tokens: prompt tokens and those of them that the prefix cache does not hold; output_len tokens;
+    accepted: tokens per request and decode step; requests: size of the run; varied: output lengths are not all equal.
+    """
+
+    arrivals: str
+    input_len: float
+    new_tokens: float
+    output_len: float
+    accepted: float = 1.0
+    concurrency: float = 0.0
+    rate_per_s: float = 0.0
+    requests: float = 1000.0
+    varied: bool = False
+    request_gap_s: float = 0.0
+    mixes_prefill: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Steady state of the whole deployment. requests_per_s over all instances; resident: requests per instance."""
+
+    requests_per_s: float
+    tpot_s: float
+    ttft_s: float
+    resident: float
+    utilisation: float
+    bound: str  # arrivals | concurrency | engine | prefill
+
+
+def serve(curves: Curves, load: Load, instances: float, disaggregated: tuple[float, float] | None = None) -> Serving:
+    """Steady state of `instances` equal instances, or of (prefill instances, decode instances) when disaggregated."""
+    if disaggregated is not None:
+        return _split(curves, load, *disaggregated)
+    if load.arrivals == "poisson":
+        return _poisson(curves, load, instances)
+    if load.arrivals == "set":
+        return _closed_set(curves, load, instances)
+    if load.arrivals == "loop":
+        return _loop(curves, load, instances)
+    return _saturated(curves, load, instances)
+
+
+def decode_steps(load: Load) -> float:
+    """S: decode steps of one request (the first token comes from the prefill)."""
+    return max(load.output_len - 1.0, 0.0) / load.accepted
+
+
+def cycle_s(curves: Curves, load: Load, n: Array | float) -> Array:
+    """S tau(N) + N p' of equations (1) and (2)."""
+    n = np.asarray(n, dtype=float)
+    steps, prefill = decode_steps(load), n * curves.prefill_each_s
+    if load.mixes_prefill:
+        shared = np.minimum(steps, n * load.new_tokens / curves.chunk_tokens) * curves.step(1.0)
+        prefill = np.maximum(prefill - shared, 0.2 * prefill)
+    return np.asarray(steps * curves.step(n) + prefill)
+
+
+def _tpot(curves: Curves, load: Load, n: float, prefill_share: float = 1.0) -> float:
+    """Time between accepted tokens; prefill_share: part of the others' prefill that falls into one's decode."""
+    steps = decode_steps(load)
+    if steps <= 0:
+        return math.nan
+    decode = steps * float(curves.step(n))
+    return (decode + prefill_share * (float(cycle_s(curves, load, n)) - decode)) / (load.output_len - 1.0)
+
+
+def _saturated(curves: Curves, load: Load, instances: float) -> Serving:
+    n = max(curves.capacity, 1e-9)
+    rate = n / float(cycle_s(curves, load, n))
+    return Serving(rate * instances, _tpot(curves, load, n), curves.prefill_step_s, n, 1.0, "engine")
+
+
+def _loop(curves: Curves, load: Load, instances: float) -> Serving:
+    offered = max(load.concurrency / instances, min(load.concurrency, 1.0))
+    n = min(offered, curves.capacity)
+    cycle = float(cycle_s(curves, load, n)) + load.request_gap_s + _first_step(curves, load, n)
+    rate = n / cycle
+    busy = n * curves.prefill_each_s / cycle
+    group = min(max(curves.prefill_one_s, curves.prefill_each_s * min(n, curves.chunk_tokens / max(load.new_tokens, 1.0))), 1e9)
+    ttft = load.request_gap_s + _first_step(curves, load, n) + group / max(1.0 - 0.5 * busy, 0.5)
+    ttft += max(0.0, offered - n) / rate
+    active = min(instances, load.concurrency)
+    return Serving(rate * active, _tpot(curves, load, n), ttft, n, min(busy, 1.0), "concurrency" if n == offered else "engine")
+
+
+def _first_step(curves: Curves, load: Load, n: float) -> float:
+    """Mean wait for the step in progress when a request arrives."""
+    return 0.5 * float(curves.step(n)) if decode_steps(load) > 0 else 0.0
+
+
+def _closed_set(curves: Curves, load: Load, instances: float) -> Serving:
+    """All requests at once: waves of at most `capacity`, the last one smaller; varied lengths empty the batch slowly."""
+    total = max(load.requests / instances, 1.0)
+    n = min(total, max(curves.capacity, 1e-9))
+    full = float(cycle_s(curves, load, n))
+    waves = total / n
+    time = full * math.floor(waves) + (float(cycle_s(curves, load, total - n * math.floor(waves))) if waves % 1 > 1e-9 else 0.0)
+    if load.varied:
+        time = full * max(waves - 1.0, 0.0) + _drain(curves, load, n) + n * curves.prefill_each_s
+    prefill = n * curves.prefill_each_s
+    ttft = 0.5 * prefill + curves.prefill_one_s + load.request_gap_s
+    if waves > 1.0:
+        late = (waves - 1.0) / waves
+        ttft = (1.0 - late) * ttft + late * (0.5 * (waves - 1.0) * full + 0.5 * full)
+    share = 0.5 if waves <= 1.0 else 1.0
+    return Serving(total / time * instances, _tpot(curves, load, n, share), ttft, n, 1.0, "engine" if waves > 1 else "concurrency")
+
+
+def _drain(curves: Curves, load: Load, n: float) -> float:
+    """Decode time of n requests with exponential lengths (mean S, cut at LONGEST_OVER_MEAN) that start together."""
+    t = np.linspace(0.0, LONGEST_OVER_MEAN, 33)
+    left = n * (np.exp(-t) - math.exp(-LONGEST_OVER_MEAN)) / (1.0 - math.exp(-LONGEST_OVER_MEAN))
+    tau = curves.step(np.maximum(left, 1.0))
+    return decode_steps(load) * float(np.sum(0.5 * (tau[1:] + tau[:-1]) * np.diff(t)))
+
+
+def _poisson(curves: Curves, load: Load, instances: float) -> Serving:
+    rate = load.rate_per_s / instances
+    n = np.geomspace(1e-3, max(curves.capacity, 2e-3), 96)
+    reach = n / cycle_s(curves, load, n)
+    if rate >= reach[-1]:
+        full = _saturated(curves, load, instances)
+        wait = 0.5 * load.requests * max(1.0 / full.requests_per_s - 1.0 / load.rate_per_s, 0.0)
+        return Serving(full.requests_per_s, full.tpot_s, full.ttft_s + wait + load.request_gap_s, full.resident, 1.0, "engine")
+    resident = float(np.interp(rate, reach, n))
+    busy = min(rate * curves.prefill_each_s, 0.99)
+    queue = 0.5 * curves.prefill_one_s * busy / (1.0 - busy)  # M/D/1 in front of the prefill
+    ttft = load.request_gap_s + _first_step(curves, load, max(resident, 1.0)) + curves.prefill_one_s + queue
+    tpot = _tpot(curves, load, max(resident, 1.0)) if resident > 1.0 else _tpot(curves, load, 1.0, busy)
+    run_s = load.requests / load.rate_per_s
+    tail = ttft + tpot * max(load.output_len - 1.0, 0.0) if not math.isnan(tpot) else ttft
+    return Serving(load.requests / (run_s + tail), tpot, ttft, resident, rate / float(reach[-1]), "arrivals")
+
+
+def _split(curves: Curves, load: Load, prefills: float, decodes: float) -> Serving:
+    """P/D disaggregation: the slower side bounds the rate; a closed loop fills both."""
+    steps, cap = decode_steps(load), max(curves.capacity, 1e-9)
+    most_prefill = prefills / curves.prefill_each_s
+    n = np.geomspace(min(1e-3, cap / 2), cap, 96)
+    reach = decodes * n / np.maximum(steps * curves.step(np.maximum(n, 1.0)), 1e-12)
+    most_decode = float(reach[-1])
+    rate, bound = min(most_prefill, most_decode), "prefill" if most_prefill < most_decode else "engine"
+    first = load.request_gap_s + curves.prefill_one_s
+    if load.arrivals == "poisson" and load.rate_per_s < rate:
+        rate, bound = load.rate_per_s, "arrivals"
+    if load.arrivals in ("loop", "set") and load.concurrency > 0:
+        inside = reach * first + decodes * n
+        loop = float(np.interp(load.concurrency, inside, reach))
+        if loop < rate:
+            rate, bound = loop, "concurrency"
+    resident = float(np.interp(rate, reach, n))
+    tpot = steps * float(curves.step(max(resident, 1.0))) / (load.output_len - 1.0) if steps > 0 else math.nan
+    busy = min(rate / most_prefill, 0.99)
+    ttft = first + 0.5 * curves.prefill_one_s * busy / (1.0 - busy)
+    if load.concurrency > 0 and bound != "concurrency":
+        ttft = max(ttft, load.concurrency / rate - steps * float(curves.step(resident)))
+    return Serving(rate, tpot, ttft, resident, busy, bound)

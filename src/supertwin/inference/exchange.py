@@ -1,0 +1,30 @@
+"""Time of the exchanges inside a step: groups of the deployment, production context."""
+
+from __future__ import annotations
+
+from supertwin.inference.placement import Placement, Real
+from supertwin.machine.system import System
+from supertwin.network.collective import collective_time
+from supertwin.network.exchange import exchange_time
+from supertwin.network.group import Group
+from supertwin.workload.operators import Communication
+
+
+def communication_s(system: System, placement: Placement, operator: Communication, experts: float = 0.0) -> Real:
+    """Seconds of one exchange. experts: routed experts over all ranks (dispatch and combine)."""
+    group = group_of(placement, operator)
+    if operator.op in ("dispatch", "combine"):
+        return exchange_time(
+            system, operator.op, operator.tokens, operator.hidden, operator.topk, group,
+            dtype=operator.dtype, experts=experts, context="production",
+        ).time_s  # fmt: skip
+    return collective_time(system, operator.op, operator.message_bytes, group, context="production").time_s
+
+
+def group_of(placement: Placement, operator: Communication) -> Group:
+    """The ranks that an operator's axis means here. Gathering tokens runs between attention ranks, whose tp members
+    each carry their part."""
+    p = placement
+    if operator.axis == "ep":
+        return p.ep_group if operator.op in ("dispatch", "combine", "all_to_all") else p.expert_group
+    return {"tp": p.tp_group, "etp": Group(p.etp, 1), "cp": Group(p.cp, 1), "pp": Group(p.pp, p.tp * p.ranks)}[operator.axis]

@@ -1,0 +1,134 @@
+"""The operators of one step, block by block: which shards, formats and exchanges a deployment means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from supertwin.core.formats import number_format
+from supertwin.inference.assumptions import Engine
+from supertwin.inference.balance import rank_skew
+from supertwin.inference.case import Deployment
+from supertwin.inference.placement import Placement, moe
+from supertwin.inference.shape import Shape
+from supertwin.machine.chip import Chip
+from supertwin.model.spec import LayerSpec, ModelSpec
+from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
+from supertwin.workload.operators import ExpertMlp, Operator
+from supertwin.workload.shard import Shard, Step
+
+WIDE = ("bf16", "fp16", "fp32", "tf32")
+GATHER_MOST_RANKS = 8
+"""Engines that gather tokens over NVLink switch to dispatch kernels beyond one node (vLLM wide-EP, TensorRT-LLM docs)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Operators that run `count` times per step. layer: one of the model's layers; routed: it has experts behind an
+    exchange, so micro-batches can overlap."""
+
+    operators: tuple[Operator, ...]
+    count: float
+    layer: bool = False
+    routed: bool = False
+
+
+def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
+    """(format of the matrix engine, format that weights are stored in) for a weight and an activation format.
+
+    Wide activations, or a format that the chip does not multiply, mean weight-only quantisation.
+    """
+    native = number_format(weight).rate in chip.peak_flop_per_s
+    if activation in WIDE:
+        return activation, weight
+    if weight == activation:
+        return (weight, weight) if native else ("bf16", weight)
+    return (activation, weight) if number_format(activation).rate in chip.peak_flop_per_s else ("bf16", weight)
+
+
+def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chip: Chip, engine: Engine) -> Shard:
+    """The shard of one device. Checkpoints with 4-bit experts keep other matrices wider: BF16 beside NVFP4 (latent
+    attention), MXFP4 and weight-only INT4; INT8 beside W4A8."""
+    d, p = deployment, placement
+    dtype, weight = computed_in(d.weight_dtype, d.activation_dtype, chip)
+    linear, linear_weight = dtype, weight
+    mixture = moe(model)
+    latent = any(x.attention is not None and x.attention.kind == "mla" for x in model.layers)
+    if mixture is not None and number_format(d.weight_dtype).bytes_per_element < 1.0:
+        if d.activation_dtype == "int8":
+            linear, linear_weight = computed_in("int8", "int8", chip)
+        elif latent or d.weight_dtype in ("mxfp4", "int4"):
+            linear = linear_weight = "bf16"
+    payload = number_format(d.activation_dtype).rate if d.activation_dtype not in WIDE else "bf16"
+    return Shard(
+        tp=p.tp, ep=p.ep, etp=p.etp, cp=p.cp,
+        linear_dtype=linear, weight_dtype=linear_weight, expert_dtype=dtype, expert_weight_dtype=weight,
+        kv_dtype=d.kv_dtype,
+        dispatch_dtype={"int8": "int8", "fp8": "fp8", "fp4": "fp8", "int4": "int8"}.get(payload, "bf16"),
+        moe_transport=transport(p, engine), context="all_gather",
+        expert_distribution="balanced" if d.expert_balance == "perfect" else "uniform",
+        redundant_experts=d.redundant_experts if p.ep > 1 else 0,
+    )  # fmt: skip
+
+
+def transport(placement: Placement, engine: Engine) -> str:
+    """How tokens reach experts: not at all inside one tensor-parallel group (its ranks hold all tokens), by dispatch
+    kernels, or by gathering the tokens of all attention ranks."""
+    if placement.ranks == 1:
+        return "all_reduce"
+    if placement.ep > 1 and (engine.exchange == "dispatch" or placement.moe_devices > GATHER_MOST_RANKS):
+        return "dispatch"
+    return "all_gather"
+
+
+def blocks(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape, shard: Shard) -> tuple[Block, ...]:
+    """All blocks of a step: embedding, layers by kind, head, and one draft pass per speculative token."""
+    step = Step(phase=shape.phase, sequences=shape.sequences, q_len=shape.q_len, kv_len=shape.kv_len)
+    shard = replace(shard, expert_skew=_skew(model, deployment, placement, shape))
+    fill = shape.shared_sequences / (shape.sequences * placement.ranks)
+    out = [Block(tuple(embedding_operators(model, step, shard)), 1.0)]
+    for layer in model.layers:
+        ops = _busy_share(layer_operators(model, layer, step, shard), fill)
+        out.append(Block(tuple(ops), float(layer.count), True, _has_experts(layer)))
+    out.append(Block(tuple(head_operators(model, step, shard)), 1.0))
+    if shape.phase == "decode" and deployment.mtp_tokens:
+        out += _drafts(model, deployment.mtp_tokens, step, shard, fill)
+    return tuple(out)
+
+
+def _has_experts(layer: LayerSpec) -> bool:
+    return layer.feed_forward is not None and layer.feed_forward.experts > 0
+
+
+def _busy_share(ops: list[Operator], fill: object) -> list[Operator]:
+    """With fewer sequences than attention ranks, experts see only the busy ranks' tokens."""
+    if np.all(np.asarray(fill) == 1.0):
+        return ops
+    return [replace(o, rows=o.rows * fill) if isinstance(o, ExpertMlp) else o for o in ops]
+
+
+def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> object:
+    block = moe(model)
+    if block is None or placement.ep == 1 or block.groups > 1:
+        return 1.0
+    rows = shape.shared_tokens * block.topk / placement.ep
+    return rank_skew(rows, placement.ep, block.experts, deployment.redundant_experts, deployment.expert_balance)
+
+
+def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: object) -> list[Block]:
+    """The first draft pass runs over all tokens of the step, each further one over one token per sequence.
+
+    A model without an MTP module drafts with one more layer of its first kind and the head (EAGLE-like).
+    """
+    out = [Block(tuple(_busy_share(_draft(model, step, shard), fill)), 1.0)]
+    if drafts > 1:
+        single = replace(step, q_len=1.0)
+        out.append(Block(tuple(_busy_share(_draft(model, single, shard), fill)), float(drafts - 1)))
+    return out
+
+
+def _draft(model: ModelSpec, step: Step, shard: Shard) -> list[Operator]:
+    if model.mtp is not None:
+        return mtp_operators(model, step, shard)
+    return mtp_operators(replace(model, mtp=replace(model.layers[0], count=1)), step, shard)

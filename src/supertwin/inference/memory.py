@@ -1,0 +1,148 @@
+"""Memory of one device: weights by placement, KV cache, activations and communication buffers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from supertwin.core.formats import number_format
+from supertwin.core.prediction import Memory
+from supertwin.inference import assumptions
+from supertwin.inference.assumptions import RUNTIME_BYTES, Engine
+from supertwin.inference.case import Deployment
+from supertwin.inference.layers import shard_of, transport
+from supertwin.inference.placement import Placement, moe, place
+from supertwin.machine.system import System
+from supertwin.model.parameters import LayerParameters, parameter_count
+from supertwin.model.spec import LayerSpec, ModelSpec
+from supertwin.workload.attention import stored_bytes_per_token
+from supertwin.workload.shard import Shard
+
+ACTIVATION_COPIES = 12.0
+"""Live BF16 vectors of hidden size per token of a step (residual, normed input, projections, gathered experts)."""
+DISPATCH_TRAILER_BYTES = 512.0
+"""Scale and routing word of a token in an exchange buffer (CM384 paper: 7 KB of INT8 + 512 B = 7.5 KB)."""
+
+
+def total_weights_bytes(model: ModelSpec) -> float:
+    """All weights in BF16, MTP modules included."""
+    return 2.0 * parameter_count(model).stored
+
+
+def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard) -> float:
+    """Weights on one device. Experts are cut over ep x etp (replicas included), dense matrices over tp, stages over pp."""
+    return _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, _key(shard))
+
+
+def _key(shard: Shard) -> tuple[int, int, int, str, str, str]:
+    return (
+        int(np.max(shard.tp)), int(np.max(shard.ep)), int(np.max(shard.etp)),
+        shard.weight_dtype or shard.linear_dtype, shard.expert_weight_dtype or shard.expert_dtype, shard.moe_transport,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _weights_bytes(
+    model: ModelSpec, pp: int, redundant: int, drafts: bool, key: tuple[int, int, int, str, str, str]
+) -> float:
+    tp, ep, etp, dense, expert, carrier = key
+    counted = parameter_count(model)
+    wide, dense_bytes = number_format("bf16").bytes_per_element, number_format(dense).bytes_per_element
+    expert_bytes = number_format(expert).bytes_per_element
+
+    def layer_bytes(layer: LayerSpec, p: LayerParameters) -> float:
+        a, f = p.attention, p.feed_forward
+        kv_heads = layer.attention.kv_heads if layer.attention is not None else 1
+        attention = a.sharded / tp + a.kv / min(tp, max(kv_heads, 1)) + a.replicated
+        copies = 1.0
+        if layer.feed_forward is not None and layer.feed_forward.experts:
+            copies = (layer.feed_forward.experts + (redundant if ep > 1 else 0)) / layer.feed_forward.experts
+        shared = f.shared if carrier == "dispatch" else f.shared / tp
+        narrow = attention + f.dense / tp + shared
+        return narrow * dense_bytes + f.experts * copies / (ep * etp) * expert_bytes + (f.replicated + p.norms) * wide
+
+    body = sum(layer_bytes(x, p) * x.count for x, p in zip(model.layers, counted.per_layer, strict=True)) / pp
+    ends = (counted.embedding + counted.head + counted.positions) / tp * wide / (1 if pp == 1 else 2)
+    module = 0.0
+    if drafts and model.mtp is not None:
+        from supertwin.model.parameters import layer_parameters
+
+        module = layer_bytes(model.mtp, layer_parameters(model, model.mtp)) + 2.0 * model.hidden**2 * dense_bytes
+    return body + ends + module
+
+
+def kv_bytes_per_token(model: ModelSpec, shard: Shard, drafts: bool = False) -> float:
+    """Cache of one token over all layers on one device of the tensor-parallel group; windows are not cut here."""
+    layers = [*model.layers, model.mtp] if drafts and model.mtp is not None else list(model.layers)
+    out = 0.0
+    for layer in layers:
+        if layer is not None and layer.attention is not None:
+            out += float(np.max(stored_bytes_per_token(layer.attention, shard))) * layer.count
+    return out
+
+
+def sequence_bytes(model: ModelSpec, shard: Shard, context: float, drafts: bool = False) -> float:
+    """Cache of one sequence of `context` tokens: windows and chunks keep only their span, recurrent layers one state."""
+    out = 0.0
+    for layer in [*model.layers, *([model.mtp] if drafts and model.mtp is not None else [])]:
+        a = layer.attention
+        if a is None:
+            continue
+        if a.kind in ("linear", "mamba"):
+            out += layer.count * 4.0 * a.linear_value_heads * a.linear_value_head_dim * a.linear_key_head_dim / shard.tp
+            continue
+        span = min(context, a.window) if a.window and a.compress_ratio == 1 else context
+        out += layer.count * span * float(np.max(stored_bytes_per_token(a, shard)))
+        if a.window and a.compress_ratio > 1:
+            out += layer.count * min(context, a.window) * a.qk_head_dim * number_format(shard.kv_dtype).bytes_per_element
+    return out
+
+
+def buffer_bytes(model: ModelSpec, placement: Placement, tokens_per_rank: float, shard: Shard, engine: Engine) -> float:
+    """Exchange buffers of dispatch and combine on one device.
+
+    Every source rank owns slots for all its tokens: ranks x tokens x (hidden in the payload format + 512 B) to receive
+    and ranks x tokens x hidden x 2 B for results, times the experts of one token that may lie on one rank
+    (CM384 paper 4.2.1: 320 x 96 x (7.5 + 14) KB = 225 + 420 = 645 MiB).
+    """
+    mixture = moe(model)
+    if mixture is None or transport(placement, engine) != "dispatch":
+        return 0.0
+    local = max(1.0, min(mixture.topk, (mixture.experts + float(shard.redundant_experts)) // placement.ep))
+    width = mixture.latent or model.hidden
+    one = width * number_format(shard.dispatch_dtype).bytes_per_element + DISPATCH_TRAILER_BYTES + 2.0 * width
+    return placement.ep * min(tokens_per_rank, 512.0) * one * min(local, 2.0)
+
+
+def memory_of(
+    model: ModelSpec, system: System, deployment: Deployment, sequences: float, context: float, step_tokens: float
+) -> Memory:
+    """Memory of one device with `sequences` resident on its attention rank at `context` tokens each.
+
+    step_tokens: new tokens of one step on the rank. A decode context-parallel group shares one cache.
+    """
+    placement = place(deployment)
+    engine = assumptions.engine(deployment.framework, system.chip.architecture)
+    shard = shard_of(model, deployment, placement, system.chip, engine)
+    kv = sequences * sequence_bytes(model, shard, context, deployment.mtp_tokens > 0) / (deployment.pp * placement.cp)
+    buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)
+    return Memory(
+        parameters_bytes=weights_bytes(model, deployment, shard),
+        activations_bytes=ACTIVATION_COPIES * step_tokens * model.hidden * 2.0,
+        kv_cache_bytes=kv,
+        workspace_bytes=RUNTIME_BYTES + buffers,
+        capacity_bytes=system.chip.usable_memory_bytes,
+    )
+
+
+def largest_batch(model: ModelSpec, system: System, deployment: Deployment, context: float, engine: Engine) -> float:
+    """Most requests that one instance holds in memory at `context` tokens each (all ranks together)."""
+    placement = place(deployment)
+    shard = shard_of(model, deployment, placement, system.chip, engine)
+    fixed = memory_of(model, system, deployment, 0.0, 0.0, min(engine.max_batched_tokens, 8192.0))
+    used = fixed.peak_bytes
+    capacity = system.chip.usable_memory_bytes
+    room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used
+    each = sequence_bytes(model, shard, context, deployment.mtp_tokens > 0) / (deployment.pp * placement.cp)
+    return max(0.0, room / max(each, 1.0)) * placement.dp

@@ -1,0 +1,130 @@
+"""Where things lie: how a deployment maps tokens, experts and communication groups onto devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.core.errors import InputError
+from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.model.spec import FeedForwardSpec, ModelSpec
+from supertwin.network.group import Group
+
+Real = float | npt.NDArray[np.float64]
+PHASES = ("prefill", "decode")
+BALANCES = ("natural", "perfect", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Groups of one instance.
+
+    moe_devices: devices that share one set of routed experts (tp, or tp x dp with attention DP); ep x etp = moe_devices;
+    ranks: attention ranks whose tokens meet in one set of experts (dp with attention DP, else 1); cp splits the prefill
+    queries (and the decode cache) of one sequence over devices of the tp group.
+    """
+
+    tp: int
+    pp: int
+    dp: int
+    ep: int
+    etp: int
+    cp: int
+    ranks: int
+    devices: int
+
+    @property
+    def moe_devices(self) -> int:
+        """Devices that share one set of routed experts."""
+        return self.ep * self.etp
+
+    @property
+    def tp_group(self) -> Group:
+        """Tensor-parallel neighbours."""
+        return Group(self.tp, 1)
+
+    @property
+    def ep_group(self) -> Group:
+        """Ranks that exchange tokens with each other."""
+        return Group(self.ep, self.etp)
+
+    @property
+    def expert_group(self) -> Group:
+        """All devices that hold the set of experts."""
+        return Group(self.moe_devices, 1)
+
+
+def place(deployment: Deployment) -> Placement:
+    """Derive the groups. ep = 1 shards the experts over all devices that share them."""
+    d = deployment
+    ranks = d.dp if d.dp_attention else 1
+    shared = d.tp * ranks
+    ep = min(d.ep, shared)
+    return Placement(d.tp, d.pp, d.dp, ep, max(1, shared // ep), max(1, d.cp), ranks, d.devices)
+
+
+def moe(model: ModelSpec) -> FeedForwardSpec | None:
+    """The first mixture-of-experts block of the model."""
+    for layer in model.layers:
+        if layer.feed_forward is not None and layer.feed_forward.experts > 0:
+            return layer.feed_forward
+    return None
+
+
+def check(case: InferenceCase) -> None:
+    """Raise InputError when the case cannot be laid out; the message shows the arithmetic and the legal choices."""
+    d = case.deployment
+    for name in ("tp", "pp", "dp", "ep", "cp"):
+        if getattr(d, name) < 1:
+            raise InputError(f"{name} = {getattr(d, name)}: expected a whole number of at least 1")
+    if case.phase not in PHASES:
+        raise InputError(f"phase {case.phase!r}: expected one of {', '.join(PHASES)}")
+    if d.expert_balance not in BALANCES:
+        raise InputError(f"expert_balance {d.expert_balance!r}: expected one of {', '.join(BALANCES)}")
+    if case.batch <= 0:
+        raise InputError(f"batch = {case.batch:g}: expected requests per device above 0 (below 1 is legal with tp > 1)")
+    _check_lengths(case)
+    _check_devices(case)
+    _check_shares(case.model, d)
+
+
+def _check_lengths(case: InferenceCase) -> None:
+    d = case.deployment
+    if case.phase == "prefill" and case.input_len < 1:
+        raise InputError(f"prefill needs input_len of at least 1 token, got {case.input_len}")
+    if case.phase == "decode" and case.kv_len < 1:
+        raise InputError(f"decode needs kv_len of at least 1 token, got {case.kv_len}")
+    if case.prefix_len < 0 or d.mtp_tokens < 0:
+        raise InputError(f"prefix_len = {case.prefix_len}, mtp_tokens = {d.mtp_tokens}: expected 0 or more")
+    if not 0.0 <= d.mtp_acceptance <= 1.0:
+        raise InputError(f"mtp_acceptance = {d.mtp_acceptance:g}: expected accepted drafts / drafts between 0 and 1")
+
+
+def _check_devices(case: InferenceCase) -> None:
+    d, system = case.deployment, case.system
+    sizes = f"tp({d.tp}) x pp({d.pp}) x dp({d.dp}) = {d.devices} devices"
+    if d.devices > system.devices:
+        raise InputError(f"{sizes} of one instance, but {system.name} has {system.devices}; take less or {system.name}:N")
+    if system.devices % d.devices:
+        raise InputError(f"{sizes} does not divide the {system.devices} devices of {system.name} into whole instances")
+    if d.pp > case.model.n_layers:
+        raise InputError(f"pp({d.pp}) exceeds the {case.model.n_layers} layers of {case.model.name}")
+
+
+def _check_shares(model: ModelSpec, d: Deployment) -> None:
+    experts = moe(model)
+    shared = d.tp * (d.dp if d.dp_attention else 1)
+    name = "tp x dp" if d.dp_attention else "tp (dp ranks share experts only with dp_attention)"
+    if d.ep > 1 and experts is None:
+        raise InputError(f"ep({d.ep}) > 1, but {model.name} has no routed experts")
+    if d.ep > 1 and shared % d.ep:
+        legal = [i for i in range(1, shared + 1) if shared % i == 0]
+        raise InputError(f"ep({d.ep}) does not divide {name} = {shared}; legal: {', '.join(map(str, legal))}")
+    if d.redundant_experts < 0:
+        raise InputError(f"redundant_experts = {d.redundant_experts}: expected 0 or more")
+    heads = max((layer.attention.heads for layer in model.layers if layer.attention is not None), default=0)
+    if heads and heads % d.tp and d.tp % heads:
+        legal = [i for i in range(1, heads + 1) if heads % i == 0]
+        raise InputError(f"tp({d.tp}) does not divide the {heads} heads of {model.name}; legal: {', '.join(map(str, legal))}")

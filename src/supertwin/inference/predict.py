@@ -1,0 +1,166 @@
+"""One inference step: from a case to a prediction with memory, breakdown, bill, interval and sources."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+
+from supertwin.core.formats import number_format
+from supertwin.core.prediction import Bill, Memory, Part, Prediction
+from supertwin.inference import assumptions
+from supertwin.inference.bill import bill_of
+from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.memory import memory_of
+from supertwin.inference.placement import Placement, check, place
+from supertwin.inference.shape import Shape
+from supertwin.inference.step import StepTimes, step
+from supertwin.inference.uncertainty import factors, step_sigma
+
+
+def predict(case: InferenceCase) -> Prediction:
+    """Predict one prefill or decode step. Raises InputError; not fitting in memory is a result with a warning.
+
+    In both phases `batch` counts sequences per device (below 1 is legal when a tensor-parallel group shares one).
+    """
+    check(case)
+    d, placement = case.deployment, place(case.deployment)
+    times = step(case.model, case.system, d, shape_of(case, placement))
+    seconds = float(np.ravel(times.time_s)[0])
+    memory = _memory(case)
+    figures, tokens = _figures(case, times, seconds)
+    breakdown = _breakdown(times, seconds)
+    chip = case.system.chip
+    return Prediction(
+        kind=case.phase,
+        step_time_s=seconds,
+        tokens_per_s_per_device=tokens,
+        tokens_per_s_per_chip=tokens * chip.devices_per_package,
+        figures=figures,
+        memory=memory,
+        breakdown=breakdown,
+        bill=_bill(case, figures, tokens),
+        layout=_layout(d),
+        defaults=_defaults(case),
+        interval=_interval(case, breakdown),
+        sources=_sources(case),
+        warnings=_warnings(case, memory),
+    )
+
+
+def shape_of(case: InferenceCase, placement: Placement) -> Shape:
+    """Sequences on one attention rank: batch x tp, at least one whole sequence."""
+    sequences = case.batch * placement.tp
+    new = case.input_len if case.phase == "prefill" else 1 + case.deployment.mtp_tokens
+    keys = case.input_len + case.prefix_len if case.phase == "prefill" else case.kv_len
+    return Shape(
+        phase=case.phase,
+        sequences=np.array([max(sequences, 1.0)]),
+        shared_sequences=np.array([max(sequences * placement.ranks, 1.0)]),
+        q_len=float(new),
+        kv_len=float(keys),
+    )
+
+
+def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dict[str, float | None], float]:
+    d, chip = case.deployment, case.system.chip
+    rate = number_format(d.activation_dtype).rate
+    use = float(np.ravel(times.flop)[0]) / d.pp / seconds / chip.peak(rate)
+    figures: dict[str, float | None] = {
+        "mfu": use,
+        "compute_use": use,
+        "hbm_use": float(np.ravel(times.bytes)[0]) / d.pp / seconds / chip.memory_bytes_per_s,
+        "layer_time_s": float(np.ravel(times.last_layer_s)[0]),
+    }
+    if case.phase == "decode":
+        accepted = 1.0 + d.mtp_tokens * d.mtp_acceptance
+        tokens = case.batch * accepted / seconds
+        figures.update(
+            tpot_s=seconds / accepted,
+            output_tokens_per_s_per_device=tokens,
+            output_tokens_per_s_per_user=accepted / seconds,
+            output_tokens_per_s_per_chip=tokens * chip.devices_per_package,
+        )
+        attention, experts = times.streams_s
+        if np.any(attention):
+            figures.update(attention_stream_s=float(np.ravel(attention)[0]), expert_stream_s=float(np.ravel(experts)[0]))
+        return figures, tokens
+    tokens = case.batch * case.input_len / seconds * (d.pp if case.batch * d.tp >= 1.0 and d.pp > 1 else 1.0)
+    engine = assumptions.engine(d.framework, chip.architecture)
+    figures.update(
+        ttft_s=seconds + engine.request_gap_s,
+        input_tokens_per_s_per_device=tokens,
+        input_tokens_per_s_per_chip=tokens * chip.devices_per_package,
+    )
+    return figures, tokens
+
+
+def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
+    rows = [(part, bound, float(np.ravel(t)[0])) for (part, bound), t in times.parts.items()]
+    merged: dict[str, list[tuple[str, float]]] = {}
+    for part, bound, t in rows:
+        merged.setdefault(part, []).append((bound, t))
+    parts = [
+        Part(part, sum(t for _, t in uses), sum(t for _, t in uses) / seconds, max(uses, key=lambda u: u[1])[0])
+        for part, uses in merged.items()
+    ]
+    return tuple(sorted((p for p in parts if p.time_s > 0), key=lambda p: -p.time_s))
+
+
+def _memory(case: InferenceCase) -> Memory:
+    d = case.deployment
+    sequences = case.batch * d.tp * d.pp
+    decode = case.phase == "decode"
+    keys = case.kv_len if decode else case.input_len + case.prefix_len
+    new = 1.0 + d.mtp_tokens if decode else float(case.input_len)
+    return memory_of(case.model, case.system, d, max(sequences, 1.0), keys, max(case.batch * d.tp, 1.0) * new)
+
+
+def _interval(case: InferenceCase, breakdown: tuple[Part, ...]) -> tuple[float, float]:
+    network = sum(p.share for p in breakdown if p.bound == "network")
+    host = sum(p.share for p in breakdown if p.part == "host")
+    return factors(step_sigma(network, host, case.system.chip))
+
+
+def _bill(case: InferenceCase, figures: dict[str, float | None], tokens: float) -> Bill:
+    return bill_of(case.system, case.deployment.devices, tokens, figures["compute_use"] or 0.0, figures["hbm_use"] or 0.0)
+
+
+def _layout(d: Deployment) -> dict[str, int | str]:
+    return {f.name: int(getattr(d, f.name)) for f in fields(d) if f.name in ("tp", "pp", "dp", "ep", "cp", "dp_attention")} | {
+        "weight_dtype": d.weight_dtype, "activation_dtype": d.activation_dtype, "kv_dtype": d.kv_dtype,
+        "mtp_tokens": d.mtp_tokens, "devices": d.devices,
+    }  # fmt: skip
+
+
+def _defaults(case: InferenceCase) -> dict[str, object]:
+    engine = assumptions.engine(case.deployment.framework, case.system.chip.architecture)
+    return {"engine": engine.name, **case.defaults}
+
+
+def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
+    engine = assumptions.engine(case.deployment.framework, case.system.chip.architecture)
+    out = [
+        ("host gap per step", f"{engine.step_gap_s * 1e6:.0f} us", engine.source, "assumption"),
+        ("host gap per sequence", f"{engine.sequence_gap_s * 1e6:.1f} us", engine.source, "assumption"),
+    ]
+    if case.deployment.expert_balance != "perfect" and case.deployment.ep > 1:
+        out.append(("expert popularity spread", f"{assumptions.POPULARITY_CV:g}", "arXiv 2408.15664", "assumption"))
+    if case.deployment.microbatch_overlap:
+        out.append(("core share of the attention stream", "16 of 24", "arXiv 2506.12708v2 figure 14", "spec"))
+    for name, cited in case.system.chip.cited.items():
+        if name.startswith(("peak", "memory_bytes", "memory.")):
+            out.append((name, f"{cited.value:g} {cited.unit}", cited.source, cited.kind))
+    return tuple(out)
+
+
+def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:
+    out = []
+    if not memory.fits:
+        out.append(
+            f"does not fit: {memory.peak_bytes / 1e9:.1f} GB needed, {memory.capacity_bytes / 1e9:.1f} GB usable per device"
+            f" (weights {memory.parameters_bytes / 1e9:.1f}, KV {memory.kv_cache_bytes / 1e9:.1f})"
+        )
+    if case.deployment.mtp_tokens and case.model.mtp is None:
+        out.append(f"{case.model.name} has no MTP module: drafts are priced as one layer of the model")
+    return tuple(out)

@@ -1,0 +1,192 @@
+"""Reading a row of inference.csv: what it states, and what stands in for what it leaves open.
+
+Every stand-in is listed in `Reading.defaults` by column name. An empty cell means *not stated*, so each rule below is
+an assumption about what such a run normally is; none looks at a measured column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from supertwin.inference.assumptions import DATASET_INPUT_LEN, MAX_QUEUE_REQUESTS, draft_acceptance
+from supertwin.inference.case import Deployment
+from supertwin.machine.chip import Chip
+from supertwin.model.spec import ModelSpec
+
+_DATASET_OF_MODEL = {
+    "llama-2-70b": "OpenOrca",
+    "mixtral-8x7b": "OpenOrca+GSM8K+MBXP",
+    "llama-3.1-405b": "LongBench-class",
+    "llama-3.1-8b": "CNN-DailyMail",
+    "deepseek-r1": "reasoning mix",
+}
+_BLOCKWISE = ("deepseek", "qwen3", "glm", "minimax", "kimi", "longcat")
+_EIGHT_BIT_KV = ("tensorrt", "cuda")
+UNSTATED_CONTEXT = 4096.0
+
+
+@dataclass(slots=True)
+class Reading:
+    """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits)."""
+
+    deployment: Deployment
+    n_devices: int
+    phase: str
+    input_len: float
+    output_len: float
+    kv_len: float
+    hit_rate: float
+    accepted: float
+    batch: float | None
+    concurrency: float
+    rate_per_s: float
+    requests: float
+    prefill_devices: int
+    decode_devices: int
+    flags: frozenset[str]
+    defaults: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def instances(self) -> float:
+        """Engine instances (replicas) of the row."""
+        return max(1.0, self.n_devices / self.deployment.devices)
+
+
+def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes: float) -> Reading:
+    """Turn a row (columns of inference.csv, None for empty) into a Reading.
+
+    weights_bytes: all weights of the model in BF16, used to choose a layout where none is stated.
+    """
+    defaults: dict[str, object] = {}
+    flags = frozenset(str(row.get("flags") or "").split(";"))
+    weight, activation, kv = _formats(row, model, chip, defaults)
+    n = int(_number(row, "n_devices", 1.0))
+    sizes = _layout(row, model, chip, weights_bytes * _ratio(weight), defaults)
+    mtp = int(_number(row, "mtp_tokens", 0.0))
+    acceptance = row.get("mtp_acceptance")
+    if mtp and acceptance is None:
+        acceptance = defaults["mtp_acceptance"] = draft_acceptance(mtp)
+    deployment = Deployment(
+        tp=sizes["tp"], pp=sizes["pp"], dp=sizes["dp"], ep=sizes["ep"], cp=sizes["cp"],
+        dp_attention=bool(sizes["dp_attention"]),
+        weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
+        mtp_tokens=mtp, mtp_acceptance=_float(acceptance or 0.0),
+        microbatch_overlap=bool(_number(row, "microbatch_overlap", 0.0)),
+        expert_balance=str(row.get("expert_balance") or "natural"),
+        redundant_experts=_redundant(row, model, sizes["ep"], defaults),
+        framework=str(row.get("framework") or ""),
+    )  # fmt: skip
+    input_len, output_len, kv_len = _lengths(row, defaults)
+    batch = row.get("batch_per_device")
+    return Reading(
+        deployment, n, str(row["phase"]), input_len, output_len, kv_len,
+        _number(row, "prefix_hit_rate", 0.0), 1.0 + mtp * deployment.mtp_acceptance,
+        None if batch is None else _float(batch),
+        _number(row, "concurrency", 0.0), _number(row, "request_rate_per_s", 0.0),
+        _requests(row), int(_number(row, "prefill_devices", 0.0)), int(_number(row, "decode_devices", 0.0)),
+        flags, defaults,
+    )  # fmt: skip
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, int | float | str) else 0.0
+
+
+def _number(row: Mapping[str, object], name: str, default: float) -> float:
+    value = row.get(name)
+    return default if value is None or value == "" else _float(value)
+
+
+def _requests(row: Mapping[str, object]) -> float:
+    if "all-requests-at-t0" in str(row.get("flags") or "") or row.get("phase") == "offline":
+        return _number(row, "concurrency", float(MAX_QUEUE_REQUESTS))
+    return float(MAX_QUEUE_REQUESTS)
+
+
+def _ratio(weight: str) -> float:
+    from supertwin.core.formats import number_format
+
+    return number_format(weight).bytes_per_element / 2.0
+
+
+def _formats(row: Mapping[str, object], model: ModelSpec, chip: Chip, defaults: dict[str, object]) -> tuple[str, str, str]:
+    weight, activation, kv = (str(row.get(f"{k}_dtype") or "") for k in ("weight", "activation", "kv"))
+    framework = str(row.get("framework") or "").lower()
+    if not weight:
+        weight = defaults["weight_dtype"] = _usual_weight(row, chip)
+    if not activation:
+        activation = weight if weight not in ("int4", "mxfp4") else "bf16"
+        defaults["activation_dtype"] = activation
+    if not kv:
+        eight = weight in ("fp8", "nvfp4") and (framework.startswith(_EIGHT_BIT_KV) or row.get("source_group") == "mlperf")
+        kv = defaults["kv_dtype"] = "fp8" if eight else "bf16"
+    if weight == "fp8" and model.name.startswith(_BLOCKWISE):
+        weight = "fp8-blockwise"
+    if activation == "fp8" and weight == "fp8-blockwise":
+        activation = "fp8-blockwise"
+    return weight, activation, kv
+
+
+def _usual_weight(row: Mapping[str, object], chip: Chip) -> str:
+    """MLPerf and vendor tables without a stated type: the narrowest format that the chip computes in."""
+    if row.get("source_group") == "mlperf":
+        return next((f for f, rate in (("nvfp4", "fp4"), ("fp8", "fp8"), ("int8", "int8")) if rate in chip.peak_flop_per_s), "fp16")
+    return "bf16"
+
+
+def _lengths(row: Mapping[str, object], defaults: dict[str, object]) -> tuple[float, float, float]:
+    input_len, output_len = _number(row, "input_len", 0.0), _number(row, "output_len", 0.0)
+    kv_len = _number(row, "kv_len", 0.0)
+    if not input_len and not kv_len:
+        data_set = _DATASET_OF_MODEL.get(str(row.get("model")), "")
+        known = "input-len-is-dataset" in str(row.get("flags") or "") and data_set
+        input_len = DATASET_INPUT_LEN[data_set][0] if known else UNSTATED_CONTEXT
+        defaults["input_len"] = input_len
+    if not output_len and row.get("phase") in ("serving", "offline"):
+        output_len = defaults["output_len"] = 256.0
+    return input_len or kv_len, output_len, kv_len or input_len + output_len / 2.0
+
+
+def _redundant(row: Mapping[str, object], model: ModelSpec, ep: int, defaults: dict[str, object]) -> int:
+    """Wide expert parallelism runs with at least one replica per rank pair: enough to fill whole ranks, 32 in general."""
+    experts = max((x.feed_forward.experts for x in model.layers if x.feed_forward is not None), default=0)
+    if experts and ep >= 32 and str(row.get("expert_balance") or "") != "perfect":
+        defaults["redundant_experts"] = 32
+        return 32
+    return 0
+
+
+def _layout(
+    row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes: float, defaults: dict[str, object]
+) -> dict[str, int]:
+    n = int(_number(row, "n_devices", 1.0))
+    has_moe = any(x.feed_forward is not None and x.feed_forward.experts for x in model.layers)
+    mla = any(x.attention is not None and x.attention.kind == "mla" for x in model.layers)
+    given = {k: row.get(k) for k in ("tp", "pp", "dp", "ep", "dp_attention")}
+    out = {k: int(_float(v)) for k, v in given.items() if v is not None}
+    out["cp"] = int(_number(row, "cp", 1.0))
+    out.setdefault("pp", 1)
+    if "tp" not in out:
+        out.update(_unstated_layout(row, n, has_moe and mla, weights_bytes, chip))
+    out.setdefault("dp", 1)
+    out.setdefault("dp_attention", int(out["dp"] > 1 and has_moe and out.get("ep", 1) > out["tp"]))
+    if "ep" not in out:
+        npu = chip.vendor == "huawei"
+        out["ep"] = out["tp"] * (out["dp"] if out["dp_attention"] else 1) if has_moe and npu else 1
+    if not has_moe:
+        out["ep"] = 1
+    defaults.update({k: out[k] for k in ("tp", "dp", "ep", "dp_attention") if given.get(k) is None})
+    return out
+
+
+def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_bytes: float, chip: Chip) -> dict[str, int]:
+    """Latent-attention MoE: attention DP over all devices. Else the smallest power of two that leaves 40 % for the cache."""
+    ep = int(_number(row, "ep", 0.0))
+    if wide or ep > 1 or (chip.vendor == "huawei" and row.get("source_group") == "sglang-ascend-ci"):
+        size = ep if ep > 1 else min(n, 8 if chip.vendor == "nvidia" else n)
+        return {"tp": 1, "dp": size, "ep": size, "dp_attention": 1}
+    tp = 1
+    while tp < n and weights_bytes / tp > 0.6 * chip.usable_memory_bytes:
+        tp *= 2
+    return {"tp": min(tp, n), "dp": 1, "dp_attention": 0}

@@ -1,0 +1,216 @@
+"""Predicting rows of inference.csv: one row in, its measured metrics beside the predicted ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from supertwin.core.errors import SupertwinError
+from supertwin.inference.assumptions import Engine, engine
+from supertwin.inference.case import Deployment
+from supertwin.inference.curves import curves, decode_time
+from supertwin.inference.deployment import Curves, Load, Serving, serve
+from supertwin.inference.memory import largest_batch
+from supertwin.inference.placement import place
+from supertwin.inference.reading import Reading, read
+from supertwin.inference.step import Shape, step
+from supertwin.inference.uncertainty import interval_of_row
+from supertwin.machine import system_for_chip
+from supertwin.machine.chip import Chip
+from supertwin.machine.system import System
+from supertwin.model import load_model
+from supertwin.model.spec import ModelSpec
+
+Metric = tuple[str, float, float, float, float]
+_BINS = {"chip-bin-560t": 560.0 / 752.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A row that is not predicted, and why."""
+
+    reason: str
+
+
+def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
+    """Predict one row (columns of inference.csv, None for empty).
+
+    Returns (metric, measured, predicted, low, high) for every measured metric of the row, or Skip. Metrics: tpot_s,
+    ttft_s, step_time_s, output_tokens_per_s_per_device, input_tokens_per_s_per_device. Never raises for a bad row.
+    """
+    try:
+        figures, reading, chip = _figures(row)
+    except SupertwinError as error:
+        return Skip(str(error))
+    except (KeyError, ValueError, ZeroDivisionError, FloatingPointError) as error:
+        return Skip(f"cannot be read: {type(error).__name__} {error}")
+    low, high = interval_of_row(row, reading, chip)
+    out: list[Metric] = []
+    for name, measured in _measured(row).items():
+        predicted = figures.get(name, math.nan)
+        if measured > 0 and math.isfinite(predicted) and predicted > 0:
+            out.append((name, measured, predicted, predicted * low, predicted * high))
+    return out or Skip("no metric of the row is a measurement that the model gives (limits, totals and requests are not)")
+
+
+def _measured(row: Mapping[str, object]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name in ("output_tokens_per_s_per_device", "input_tokens_per_s_per_device"):
+        value = row.get(f"measured_{name}")
+        if isinstance(value, int | float):
+            out[name] = float(value)
+    for name, column, stat in (("tpot_s", "tpot_ms", "tpot_stat"), ("ttft_s", "ttft_ms", "ttft_stat"), ("step_time_s", "step_ms", "")):
+        value = row.get(f"measured_{column}")
+        if isinstance(value, int | float) and (not stat or row.get(stat) != "slo"):
+            out[name] = float(value) / 1e3
+    return out
+
+
+@lru_cache(maxsize=256)
+def _system(chip: str, devices: int, compute: float) -> System:
+    system = system_for_chip(chip, devices)
+    if compute == 1.0:
+        return system
+    peaks = {k: v * compute for k, v in system.chip.peak_flop_per_s.items()}
+    return replace(system, chip=replace(system.chip, peak_flop_per_s=peaks))
+
+
+@lru_cache(maxsize=512)
+def _curves(
+    model: ModelSpec, key: tuple[str, int, float], deployments: tuple[Deployment, Deployment],
+    lengths: tuple[float, float, float], about: Engine, most: float,
+) -> Curves:  # fmt: skip
+    return curves(model, _system(*key), deployments, lengths, about, most)
+
+
+def _key(row: Mapping[str, object], flags: frozenset[str]) -> tuple[str, int, float]:
+    compute = next((v for k, v in _BINS.items() if k in flags), 1.0)
+    return str(row["chip"]), int(float(str(row["n_devices"]))), compute
+
+
+def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip]:
+    model = load_model(str(row["model"]))
+    key = _key(row, frozenset(str(row.get("flags") or "").split(";")))
+    system = _system(*key)
+    from supertwin.inference.memory import total_weights_bytes
+
+    reading = read(row, model, system.chip, total_weights_bytes(model))
+    about = engine(reading.deployment.framework, system.chip.architecture)
+    if reading.phase == "kernel-step":
+        return _layer(reading, model, system), reading, system.chip
+    if reading.phase == "decode":
+        return _decode(reading, model, system, about), reading, system.chip
+    if reading.phase == "prefill":
+        return _prefill(reading, model, system, about), reading, system.chip
+    return _serving(reading, model, key, about), reading, system.chip
+
+
+def _layer(r: Reading, model: ModelSpec, system: System) -> dict[str, float]:
+    """One MoE layer of a decode step."""
+    p, batch = place(r.deployment), r.batch or 1.0
+    b = np.array([batch * p.tp])
+    shape = Shape("decode", b, b * p.ranks, 1.0 + r.deployment.mtp_tokens, r.kv_len)
+    return {"step_time_s": float(step(model, system, r.deployment, shape).last_layer_s[0])}
+
+
+def _decode(r: Reading, model: ModelSpec, system: System, about: Engine) -> dict[str, float]:
+    d = r.deployment
+    batch = r.batch
+    if batch is None:
+        fit = largest_batch(model, system, d, max(r.kv_len, r.input_len + r.output_len), about)
+        batch = min(fit, float(about.max_num_seqs * d.dp)) / d.devices
+        if r.concurrency:
+            batch = min(batch, r.concurrency / r.n_devices)
+        r.defaults["batch_per_device"] = batch
+    time = float(decode_time(model, system, d, np.array([batch * d.devices]), r.kv_len)[0])
+    return {
+        "step_time_s": time,
+        "tpot_s": time / r.accepted,
+        "output_tokens_per_s_per_device": batch * r.accepted / time,
+    }
+
+
+def _prefill(r: Reading, model: ModelSpec, system: System, about: Engine) -> dict[str, float]:
+    d, p = r.deployment, place(r.deployment)
+    new = max(r.input_len * (1.0 - r.hit_rate), 1.0)
+    rank_sequences = r.batch * p.tp * p.pp if r.batch else max(1.0, np.floor(about.max_batched_tokens / new))
+    if not r.batch and r.concurrency:
+        rank_sequences = min(rank_sequences, max(1.0, r.concurrency / r.instances / p.dp))
+    chunks = max(1.0, rank_sequences * new / about.max_batched_tokens)
+    b = np.array([max(rank_sequences, 1.0)])
+    shared = np.array([max(rank_sequences * p.ranks, 1.0)])
+    work = float(step(model, system, replace(d, mtp_tokens=0), Shape("prefill", b, shared, new, r.input_len)).time_s[0])
+    flow = work / p.pp * (1.0 + (p.pp - 1.0) / chunks)
+    tokens = max(rank_sequences * p.dp, 1.0) * r.input_len
+    waiting = max(1.0, r.concurrency / r.instances / max(rank_sequences * p.dp, 1.0)) if r.concurrency else 1.0
+    return {
+        "step_time_s": flow,
+        "ttft_s": flow * waiting + about.request_gap_s,
+        "input_tokens_per_s_per_device": tokens / (work / p.pp if waiting > 1.0 or not r.concurrency else flow) / d.devices,
+    }
+
+
+def _serving(r: Reading, model: ModelSpec, key: tuple[str, int, float], about: Engine) -> dict[str, float]:
+    d = r.deployment
+    new = max(r.input_len * (1.0 - r.hit_rate), 1.0)
+    most = max(r.requests, r.concurrency) / r.instances if not r.rate_per_s else math.inf
+    split = _split(r)
+    if split:
+        most = r.concurrency / split[1] if r.concurrency else math.inf
+    lengths = (round(r.input_len, 1), round(new, 1), round(r.output_len, 1))
+    curve = _curves(model, key, (_prefill_side(r, model), d), lengths, about, max(2.0, float(round(most)) if most < 1e9 else most))
+    if curve.capacity < 1.0:
+        r.defaults["capacity"] = "less than one request fits; one is assumed"
+        curve = replace(curve, capacity=1.0)
+    load = Load(
+        arrivals=_arrivals(r), input_len=r.input_len, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
+        concurrency=r.concurrency, rate_per_s=r.rate_per_s, requests=r.requests,
+        varied="lengths-are-means" in r.flags and r.output_len > 64, request_gap_s=about.request_gap_s,
+        mixes_prefill=about.mixes_prefill,
+    )  # fmt: skip
+    return _rates(serve(curve, load, r.instances, split), r)
+
+
+def _rates(s: Serving, r: Reading) -> dict[str, float]:
+    return {
+        "tpot_s": s.tpot_s,
+        "ttft_s": s.ttft_s,
+        "output_tokens_per_s_per_device": s.requests_per_s * r.output_len / r.n_devices,
+        "input_tokens_per_s_per_device": s.requests_per_s * r.input_len / r.n_devices,
+    }
+
+
+def _arrivals(r: Reading) -> str:
+    if r.rate_per_s:
+        return "poisson"
+    if "all-requests-at-t0" in r.flags or (r.phase == "offline" and r.concurrency and "saturated" in r.flags):
+        return "set"
+    return "loop" if r.concurrency else "saturated"
+
+
+def _split(r: Reading) -> tuple[float, float] | None:
+    """(prefill instances, decode instances) of a disaggregated row; the prefill side uses its own usual layout."""
+    if not r.prefill_devices or not r.decode_devices:
+        return None
+    decode = max(1.0, r.decode_devices / r.deployment.devices)
+    return max(1.0, r.prefill_devices / min(_prefill_size(r), r.prefill_devices)), decode
+
+
+def _prefill_size(r: Reading) -> int:
+    return max(1, min(r.prefill_devices or r.n_devices, 16, max(r.deployment.devices, 8)))
+
+
+def _prefill_side(r: Reading, model: ModelSpec) -> Deployment:
+    """Prefill instances are smaller than decode ones: 8 to 16 devices; MoE with attention DP over pairs of four."""
+    if not r.prefill_devices or not r.decode_devices:
+        return r.deployment
+    size, d = _prefill_size(r), r.deployment
+    if d.ep <= 1:
+        return replace(d, tp=min(d.tp, size), dp=1, ep=1, dp_attention=False, mtp_tokens=0)
+    tp = min(8, size)
+    r.defaults["prefill_layout"] = f"tp{tp} dp{size // tp} ep{size}"
+    return replace(d, tp=tp, pp=1, dp=size // tp, ep=size, dp_attention=size > tp, mtp_tokens=0, redundant_experts=0)

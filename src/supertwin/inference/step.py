@@ -1,0 +1,230 @@
+"""One engine step (prefill or decode) in closed form: operators priced, exchanges timed, streams overlapped.
+
+A step is the sum over layers of what is exposed, plus head and sampling, drafts (MTP), pipeline hand-overs and the host.
+All times broadcast over the batch, so one call samples a whole curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.cost.engine import CostEngine
+from supertwin.cost.result import OperatorCost
+from supertwin.inference import assumptions, overlap
+from supertwin.inference.case import Deployment
+from supertwin.inference.exchange import communication_s
+from supertwin.inference.layers import Block, blocks, shard_of
+from supertwin.inference.placement import Placement, moe, place
+from supertwin.inference.shape import Shape
+from supertwin.machine.chip import Chip
+from supertwin.machine.system import System
+from supertwin.model.spec import ModelSpec
+from supertwin.workload.operators import Communication, Operator
+
+__all__ = ["Shape", "StepTimes", "step"]
+
+Real = float | npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class StepTimes:
+    """A step. parts: exposed time by (part, bound); busy_s: time of each part if nothing overlapped.
+
+    last_layer_s: exposed time of one layer of the last kind (the MoE layer of a mixed model);
+    streams_s: (attention, experts) of one micro-batch in that layer, when two are overlapped;
+    matrix_flop: arithmetic on the matrix units of one device; hbm_bytes: its memory traffic.
+    """
+
+    time_s: Real = 0.0
+    parts: dict[tuple[str, str], Real] = field(default_factory=dict)
+    last_layer_s: Real = 0.0
+    streams_s: tuple[Real, Real] = (0.0, 0.0)
+    flop: Real = 0.0
+    bytes: Real = 0.0
+    kernels: float = 0.0
+
+    def add(self, part: str, bound: str, time_s: Real) -> None:
+        """Add exposed time."""
+        key = (part, bound)
+        self.parts[key] = self.parts.get(key, 0.0) + time_s
+        self.time_s = self.time_s + time_s
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with)."""
+
+    part: str
+    stage: str
+    time_s: Real
+    bound: str
+    cost: OperatorCost | None = None
+    count: Real = 1.0
+
+
+_ENGINES: dict[int, tuple[Chip, CostEngine]] = {}
+
+
+def _engine_of(chip: Chip) -> CostEngine:
+    found = _ENGINES.get(id(chip))
+    if found is None or found[0] is not chip:
+        found = _ENGINES[id(chip)] = (chip, CostEngine(chip))
+    return found[1]
+
+
+def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> StepTimes:
+    """Time of one step of one instance at `shape` (arrays give arrays)."""
+    placement = place(deployment)
+    engine = assumptions.engine(deployment.framework, system.chip.architecture)
+    shard = shard_of(model, deployment, placement, system.chip, engine)
+    whole = blocks(model, deployment, placement, shape, shard)
+    overlapped = deployment.microbatch_overlap and placement.ep > 1 and placement.ranks > 1
+    half = blocks(model, deployment, placement, shape.halved(), shard) if overlapped else ()
+    mixture = moe(model)
+    experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
+    priced = _price(system, placement, experts, (*whole, *half))
+    out = StepTimes()
+    for index, block in enumerate(whole):
+        pieces = priced[index]
+        split = priced[len(whole) + index] if overlapped and block.routed else None
+        _add_block(out, block, pieces, split, system, shape.phase)
+    _add_handovers(out, model, system, placement, shape)
+    _add_host(out, engine, shape, deployment)
+    return out
+
+
+def _price(system: System, placement: Placement, experts: float, listed: Sequence[Block]) -> list[list[Piece]]:
+    """Price all compute operators of all blocks in one call; time communication operators by group."""
+    compute: list[Operator] = [o for b in listed for o in b.operators if not isinstance(o, Communication)]
+    costs = iter(_engine_of(system.chip).price(compute))
+    out = []
+    for block in listed:
+        pieces = []
+        for operator in block.operators:
+            if isinstance(operator, Communication):
+                time = communication_s(system, placement, operator, experts)
+                pieces.append(Piece(_part(operator), "exchange", time * operator.count, "network"))
+            else:
+                cost = next(costs)
+                pieces.append(
+                    Piece(_part(operator), _stage(operator), cost.time_s * operator.count, _bound(cost), cost, operator.count)
+                )
+        out.append(pieces)
+    return out
+
+
+def _bound(cost: OperatorCost) -> str:
+    return str(np.ravel(cost.bound)[-1])
+
+
+def _part(operator: Operator) -> str:
+    if isinstance(operator, Communication):
+        return "dispatch and combine" if operator.op in ("dispatch", "combine") else f"{operator.axis} {operator.op}".replace("_", "-")
+    head = operator.part.split("/")[0]
+    kind = type(operator).__name__
+    if kind == "Attention":
+        return "attention core"
+    if kind == "Vector":
+        return f"{head} vector work"
+    return {"attention": "attention projections"}.get(head, head)
+
+
+def _stage(operator: Operator) -> str:
+    return "attention" if operator.part.startswith(("attention", "norm", "embedding", "head")) else "experts"
+
+
+def _add_block(
+    out: StepTimes, block: Block, pieces: list[Piece], split: list[Piece] | None, system: System, phase: str
+) -> None:
+    for p in pieces:
+        if p.cost is not None:
+            out.flop = out.flop + p.cost.flop * p.count * block.count
+            out.bytes = out.bytes + p.cost.bytes * p.count * block.count
+            out.kernels += block.count
+    if split is None:
+        total: Real = 0.0
+        for p in pieces:
+            out.add(p.part, p.bound, p.time_s * block.count)
+            total = total + p.time_s
+        if block.layer:
+            out.last_layer_s = total
+        return
+    layer, shares = _overlapped(split, system.chip, phase)
+    if block.layer:
+        out.last_layer_s = layer
+        out.streams_s = _streams(split)
+    for (part, bound), share in shares.items():
+        out.add(part, bound, layer * share * block.count)
+
+
+def _streams(split: list[Piece]) -> tuple[Real, Real]:
+    a: Real = 0.0
+    e: Real = 0.0
+    for p in split:
+        if p.stage == "attention" and p.cost is not None:
+            a = a + overlap.on_cores(p.cost, assumptions.ATTENTION_STREAM) * p.count
+        elif p.cost is not None:
+            e = e + overlap.on_cores(p.cost, assumptions.MOE_STREAM) * p.count
+        else:
+            e = e + p.time_s
+    return a, e
+
+
+def _overlapped(split: list[Piece], chip: Chip, phase: str) -> tuple[Real, Mapping[tuple[str, str], Real]]:
+    """Layer time of two micro-batches and the share of each part in it (the hidden stream has none)."""
+    if chip.vendor == "huawei" and phase == "decode":
+        attention, experts = _streams(split)
+        memory: Real = 0.0
+        for p in split:
+            if p.cost is not None:
+                memory = memory + p.cost.memory_s * p.count
+        layer = overlap.two_streams(attention, experts, memory)
+        first = np.asarray(attention) >= np.asarray(experts)
+        sides = [p.stage == "attention" for p in split]
+    else:
+        taken = assumptions.SM_COMMUNICATION_SHARE if chip.vendor == "nvidia" and phase == "prefill" else 0.0
+        compute: Real = 0.0
+        exchange: Real = 0.0
+        for p in split:
+            if p.stage == "exchange":
+                exchange = exchange + p.time_s
+            else:
+                compute = compute + p.time_s
+        layer = overlap.compute_and_exchange(compute, exchange, taken)
+        first = np.asarray(compute) >= np.asarray(exchange)
+        sides = [p.stage != "exchange" for p in split]
+    return layer, _shares(split, sides, first)
+
+
+def _shares(split: list[Piece], in_first: list[bool], first: npt.NDArray[np.bool_]) -> Mapping[tuple[str, str], Real]:
+    critical = [np.where(first == side, p.time_s, 0.0) for p, side in zip(split, in_first, strict=True)]
+    total = np.maximum(sum(critical), 1e-15)
+    out: dict[tuple[str, str], Real] = {}
+    for p, time in zip(split, critical, strict=True):
+        key = (p.part, p.bound)
+        out[key] = out.get(key, 0.0) + time / total
+    return out
+
+
+def _add_handovers(out: StepTimes, model: ModelSpec, system: System, placement: Placement, shape: Shape) -> None:
+    """A pipeline stage passes the hidden state of its tokens on: pp - 1 times per step."""
+    if placement.pp == 1:
+        return
+    size = shape.sequences * shape.q_len * model.hidden * 2.0 / placement.tp
+    operator = Communication(part="pp", op="p2p", axis="pp", message_bytes=size)
+    out.add("pp p2p", "network", communication_s(system, placement, operator) * (placement.pp - 1))
+
+
+def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape, deployment: Deployment) -> None:
+    """Decode runs captured graphs: a gap per step and per sequence. Prefill without a graph cannot be faster than the
+    host issues kernels."""
+    if shape.phase == "decode":
+        gap = engine.step_gap_s + engine.sequence_gap_s * shape.sequences
+        out.add("host", "latency", gap + 0.0 * np.asarray(out.time_s))
+        return
+    issue = out.kernels * engine.launch_s * (0.5 if deployment.microbatch_overlap else 1.0)
+    out.add("host", "latency", np.maximum(issue - np.asarray(out.time_s), 0.0) + engine.step_gap_s)

@@ -1,0 +1,101 @@
+"""The closed-form deployment against conservation laws and a step-by-step simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supertwin.inference.deployment import Curves, Load, serve
+
+LINEAR = Curves(
+    resident=np.array([1.0, 64.0, 256.0]),
+    decode_s=np.array([0.010, 0.010 + 63 * 1e-4, 0.010 + 255 * 1e-4]),
+    prefill_one_s=0.05,
+    prefill_each_s=0.02,
+    prefill_step_s=0.16,
+    chunk_tokens=8192.0,
+    capacity=128.0,
+    prefill_devices=8,
+    decode_devices=8,
+)
+
+
+def load(**changes: object) -> Load:
+    base: dict[str, object] = dict(arrivals="saturated", input_len=1024, new_tokens=1024, output_len=201, mixes_prefill=False)
+    return Load(**{**base, **changes})  # type: ignore[arg-type]
+
+
+def simulate(concurrency: int, requests: int, steps: int) -> tuple[float, float]:
+    """A prefill-first engine, step by step: (requests/s, TPOT). Prefill takes 0.02 s per request, decode LINEAR."""
+    now, done, started = 0.0, 0, 0
+    left: list[int] = []
+    first: list[float] = []
+    tpots: list[float] = []
+    while done < requests:
+        while len(left) < concurrency and started < requests:
+            now += LINEAR.prefill_each_s
+            left.append(steps)
+            first.append(now)
+            started += 1
+        now += float(LINEAR.step(len(left)))
+        left = [x - 1 for x in left]
+        tpots += [(now - f) / steps for f, x in zip(first, left, strict=True) if x == 0]
+        done += sum(x == 0 for x in left)
+        keep = [i for i, x in enumerate(left) if x > 0]
+        left, first = [left[i] for i in keep], [first[i] for i in keep]
+    return done / now, float(np.mean(tpots))
+
+
+def test_closed_loop_matches_simulation() -> None:
+    rate, _ = simulate(32, 640, 200)
+    predicted = serve(LINEAR, load(arrivals="loop", concurrency=32.0), 1.0)
+    assert predicted.requests_per_s == pytest.approx(rate, rel=0.05)
+
+
+def test_closed_set_matches_simulation() -> None:
+    rate, tpot = simulate(128, 100, 200)
+    predicted = serve(LINEAR, load(arrivals="set", requests=100.0), 1.0)
+    assert predicted.requests_per_s == pytest.approx(rate, rel=0.02)
+    assert predicted.tpot_s == pytest.approx(tpot, rel=0.05)
+
+
+def test_little_law_holds_in_saturation() -> None:
+    s = serve(LINEAR, load(), 2.0)
+    residence = s.tpot_s * 200
+    assert s.resident == pytest.approx(s.requests_per_s / 2.0 * residence, rel=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.05, 3.0), st.floats(1.05, 2.0))
+def test_load_never_speeds_up(rate: float, factor: float) -> None:
+    slow = serve(LINEAR, load(arrivals="poisson", rate_per_s=rate), 1.0)
+    fast = serve(LINEAR, load(arrivals="poisson", rate_per_s=rate * factor), 1.0)
+    assert fast.tpot_s >= slow.tpot_s * 0.999
+    assert fast.requests_per_s >= slow.requests_per_s * 0.999
+    assert fast.requests_per_s <= serve(LINEAR, load(), 1.0).requests_per_s * 1.001
+
+
+def test_mixing_prefill_saves_the_fixed_part() -> None:
+    alone, mixed = serve(LINEAR, load(), 1.0), serve(LINEAR, load(mixes_prefill=True), 1.0)
+    assert mixed.requests_per_s > alone.requests_per_s
+
+
+def test_speculation_multiplies_rate() -> None:
+    plain, drafts = serve(LINEAR, load(), 1.0), serve(LINEAR, load(accepted=1.7), 1.0)
+    assert 1.0 < drafts.requests_per_s / plain.requests_per_s < 1.7
+
+
+def test_disaggregated_rate_is_that_of_the_slower_side() -> None:
+    decode_rich = serve(LINEAR, load(), 1.0, (1.0, 100.0))
+    assert decode_rich.bound == "prefill"
+    assert decode_rich.requests_per_s == pytest.approx(1.0 / LINEAR.prefill_each_s)
+    prefill_rich = serve(LINEAR, load(), 1.0, (100.0, 1.0))
+    assert prefill_rich.requests_per_s == pytest.approx(128 / (200 * float(LINEAR.step(128.0))), rel=1e-6)
+
+
+def test_closed_loop_disaggregated_conserves_requests() -> None:
+    s = serve(LINEAR, load(arrivals="loop", concurrency=40.0), 1.0, (4.0, 2.0))
+    inside = s.requests_per_s * (LINEAR.prefill_one_s + s.tpot_s * 200)
+    assert inside == pytest.approx(40.0, rel=0.02)
