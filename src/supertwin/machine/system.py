@@ -18,6 +18,7 @@ class Tier:
     path: link class as in collectives.csv (nvlink xgmi ib roce ub hccs pcie efa tcp ici d2d).
     reduction: the switches can reduce (NVLS, SHARP).
     oversubscription: 1.0 is non-blocking.
+    scale_out: joins several systems (the only tiers that reach beyond `System.full_devices`).
     """
 
     name: str
@@ -29,6 +30,37 @@ class Tier:
     reduction: bool = False
     oversubscription: float = 1.0
     links_per_device: int = 1
+    scale_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A component of the bill of materials: how many in the full system, power and price of one.
+
+    group: chip | cpu | switch | optics | cable | memory | other | structure. follows: the load its power follows
+    (none | network | compute). scale_out_only: present only when several systems are joined; count is then per system.
+    idle_w and max_w are 0 and price_usd is None where the catalogue has no value of its own for the part.
+    """
+
+    name: str
+    title: str
+    group: str
+    count: float
+    idle_w: float = 0.0
+    max_w: float = 0.0
+    follows: str = "none"
+    price_usd: float | None = None
+    scale_out_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One network plane: bandwidth per device in one direction; latency 0 where unknown."""
+
+    name: str
+    description: str
+    bandwidth_bytes_per_s: float
+    latency_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +71,8 @@ class System:
     counts: inventory by part name (npu packages, cpus, nodes, racks, switches, transceivers ...).
     power_w / price_usd: whole catalogue system at full size (not of the `:N` part); None where unknown.
     host_memory_bytes_per_node, host_link_bytes_per_s (per device, to host memory).
-    planes: name -> {description, bandwidth_bytes_per_s per device, latency_s} for `show`.
+    planes: network planes for `show`. parts: bill of materials of one full system.
+    cited: every value of the TOML by dotted name (`tiers.ub.bandwidth`, `parts.cpu.max`); the chip's are in chip.cited.
     """
 
     name: str
@@ -56,3 +89,15 @@ class System:
     host_link_bytes_per_s: float = 0.0
     pue: float = 1.2
     cited: Mapping[str, Cited] = field(default_factory=dict)
+    planes: tuple[Plane, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that the devices in use touch."""
+        return -(-self.devices // self.devices_per_node)
+
+    @property
+    def systems(self) -> int:
+        """Full systems that the devices in use touch; above 1 the scale-out tier is used."""
+        return -(-self.devices // self.full_devices)
