@@ -1,0 +1,143 @@
+"""Calibrated constants of links and communication libraries, by chip.
+
+A file is `<folder>/<chip>/links.json` in the form of all calibration files (family, chip, date, data_sets, residual,
+spread, parameters). A group of parameters is named by where it applies:
+
+    collective/<library>/<path>/<operation>/<algorithm>/<protocol>   fixed_s hop_s efficiency own_share [up_to_bytes]
+    floor/<library>/<path>/<operation>                               floor_s extra_s
+    transfer/<engine>/<scope>/<local>-<remote>/<read|write>          fixed_s bytes_per_s sharpness [first_factor]
+    exchange/<library>/<mode>/<dispatch|combine>                     see network.exchange
+    production/<library>/<operation>                                 extra_8_s extra_16_s
+
+Order of search for a chip: SUPERTWIN_CALIBRATION, the user's folder, the shipped folder; then the chip's relative and
+its relatives; then the file `generic`, which holds a documented prior per link class. A group that the chip's own file
+lacks is taken from the next file in that order, so that a partly measured chip inherits the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from supertwin.core.errors import SupertwinError, TableError
+from supertwin.machine.chip import Chip
+
+GENERIC = "generic"
+Parameters = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTable:
+    """Groups of parameters in order of preference: the chip's own file first, `generic` last.
+
+    files: (chip, groups) per file; spread: 90 % half-width of ln(measured / predicted) of the first one.
+    """
+
+    chip: str
+    files: tuple[tuple[str, Mapping[str, Parameters]], ...]
+    spread: float
+    data_sets: tuple[tuple[str, int], ...] = ()
+
+    def find(self, prefix: str) -> dict[str, Parameters]:
+        """Groups below a prefix, by the rest of their name, from the first file that has any."""
+        start = prefix.rstrip("/") + "/"
+        for _chip, groups in self.files:
+            found = {name[len(start) :]: values for name, values in groups.items() if name.startswith(start)}
+            if found:
+                return found
+        return {}
+
+    def group(self, name: str) -> Parameters | None:
+        """One group by its full name."""
+        return next((groups[name] for _chip, groups in self.files if name in groups), None)
+
+    def names(self, prefix: str, place: int) -> list[str]:
+        """Distinct words at a place of the names below a prefix (libraries, engines, modes), sorted."""
+        start = prefix.rstrip("/") + "/"
+        every = (name for _chip, groups in self.files for name in groups if name.startswith(start))
+        return sorted({name.split("/")[place] for name in every})
+
+
+def load_links(chip: Chip) -> LinkTable:
+    """The table of a chip, with its relatives and the generic priors behind it. Raises TableError."""
+    return load_links_by_name(chip.name, chip.relative)
+
+
+def load_links_by_name(chip: str, relative: str = "") -> LinkTable:
+    """As load_links, for a chip name without its catalogue entry."""
+    return _load(chip, relative, os.environ.get("SUPERTWIN_CALIBRATION", ""))
+
+
+@lru_cache(maxsize=128)
+def _load(chip: str, relative: str, named: str) -> LinkTable:
+    found = [(name, _read(path)) for name, path in _paths(chip, relative, named)]
+    if not found:
+        return LinkTable(chip, (), 0.6)
+    first = found[0][1]
+    sets = tuple((str(d["name"]), int(d["rows"])) for d in first.get("data_sets", ()))
+    spread = float(first["spread"]) if found[0][0] == chip else (float(first["spread"]) ** 2 + 0.15**2) ** 0.5
+    return LinkTable(chip, tuple((name, content["parameters"]) for name, content in found), spread, sets)
+
+
+def _paths(chip: str, relative: str, named: str) -> Iterator[tuple[str, Path]]:
+    home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    shipped = Path(str(resources.files("supertwin"))) / "data" / "calibration"
+    folders = [*([Path(named)] if named else []), Path(home) / "supertwin" / "calibration", shipped]
+    chain = [*_chain(chip, relative), GENERIC]
+    like = _like(shipped).get(chip)
+    if like and like not in chain:
+        chain.insert(-1, like)
+    for name in chain:
+        for folder in folders:
+            path = folder / name / "links.json"
+            if path.is_file():
+                yield name, path
+                break
+
+
+@lru_cache(maxsize=4)
+def _like(shipped: Path) -> Mapping[str, str]:
+    """Chips whose links are taken to behave as another chip's, beyond the catalogue's relatives (generic file)."""
+    path = shipped / GENERIC / "links.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("like", {}) if path.is_file() else {}
+
+
+def _chain(name: str, relative: str) -> Iterator[str]:
+    seen: set[str] = set()
+    while name and name not in seen:
+        seen.add(name)
+        yield name
+        name, relative = relative, _relative_of(relative)
+
+
+def _relative_of(name: str) -> str:
+    if not name:
+        return ""
+    from supertwin.machine.chips import load_chip  # late: most chips have their own file
+
+    try:
+        return load_chip(name).relative
+    except SupertwinError:
+        return ""
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    where = f"calibration file {path}"
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TableError(f"{where}: cannot be read as JSON: {error}") from None
+    missing = [k for k in ("family", "chip", "parameters", "spread") if not isinstance(given, dict) or k not in given]
+    if missing or given["family"] != "links":
+        raise TableError(f"{where}: expected family 'links' with chip, parameters and spread; lacks {missing}")
+    try:
+        parsed = {g: {n: float(v) for n, v in values.items()} for g, values in given["parameters"].items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TableError(f"{where}: parameters are numbers by group and name: {error}") from None
+    return {**given, "parameters": parsed}

@@ -1,0 +1,76 @@
+"""Which tiers of a system a group of ranks spans, and what bandwidth the group sees in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supertwin.core.errors import InputError
+from supertwin.machine.system import Tier
+from supertwin.network.group import Group
+
+TORUS_AXES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One tier as a group uses it.
+
+    inner, outer: ranks of the group in one block below this tier and in one block of this tier (inner < outer).
+    bytes_per_s: line rate that one device can use towards the other ranks in this tier, one direction.
+    detour: mean hops of a direct exchange (1 except on a torus); round_factor: rounds of a ring relative to outer - 1
+    (below 1 on a torus, whose axes are rings of their own).
+    """
+
+    tier: str
+    path: str
+    inner: int
+    outer: int
+    bytes_per_s: float
+    latency_s: float
+    reduction: bool = False
+    detour: float = 1.0
+    round_factor: float = 1.0
+
+
+def group_levels(tiers: tuple[Tier, ...], group: Group) -> tuple[Level, ...]:
+    """Tiers that the group spans, innermost first; empty for a group of one.
+
+    Ranks `stride` apart fill blocks of neighbours from the first device on. Every rank injects through its own links,
+    so a block with r ranks of the group has r links to the outside; what the other devices of the block do with
+    theirs (concurrent groups of the same kind) does not slow this group down.
+    Raises InputError when the fabric joins fewer devices than the group spans.
+    """
+    size, stride = int(group.size), int(group.stride)
+    if size < 1 or stride < 1:
+        raise InputError(f"group of size {group.size}, stride {group.stride}: expected whole numbers of at least 1")
+    if size > 1 and tiers and (size - 1) * stride + 1 > tiers[-1].devices:
+        raise InputError(f"a group of {size} ranks, {stride} apart, spans more than the {tiers[-1].devices} devices joined")
+    levels, inner, below = [], 1, 1
+    for tier in tiers:
+        outer = min(size, max(1, -(-tier.devices // stride)))
+        if outer > inner:
+            levels.append(_level(tier, inner, outer, below))
+            inner = outer
+        below = tier.devices
+    return tuple(levels)
+
+
+def _level(tier: Tier, inner: int, outer: int, below: int) -> Level:
+    rate = tier.bandwidth_bytes_per_s / tier.oversubscription
+    detour = round_factor = 1.0
+    if tier.topology == "mesh":
+        # direct links: only those to other ranks of the group carry its bytes
+        rate *= min(1.0, (outer - inner) / max(1.0, tier.devices / below - 1))
+    elif tier.topology == "ring":
+        detour = max(1.0, outer / inner / 4)
+    elif tier.topology == "torus":
+        side = max(2.0, tier.devices ** (1 / TORUS_AXES))
+        blocks = outer / inner
+        axes = next((a for a in range(1, TORUS_AXES) if blocks <= side**a * (1 + 1e-9)), TORUS_AXES)
+        along = blocks ** (1 / axes)
+        rate *= axes / TORUS_AXES
+        detour = max(1.0, axes * along / 4)
+        round_factor = axes * (along - 1) / max(1.0, blocks - 1)
+    return Level(
+        tier.name, tier.path, inner, outer, rate, tier.latency_s, tier.reduction, detour=detour, round_factor=round_factor
+    )
