@@ -54,11 +54,16 @@ def _product(op: Gemm, weight_gradients: bool) -> list[Operator]:
 
 
 def _vector(op: Vector) -> Vector:
+    if op.op == "loss":
+        # the saved softmax (FP32) in, the BF16 gradient of the logits out
+        return replace(op, bytes_read=op.bytes_written, bytes_written=op.bytes_written / 2)
     read = op.bytes_written if op.op in _LINEAR else op.bytes_read + op.bytes_written
     return replace(op, bytes_read=read, bytes_written=op.bytes_read, flop=2 * op.flop)
 
 
 def _communication(op: Communication, weight_gradients: bool) -> list[Operator]:
+    if op.part.endswith("loss_reduce"):
+        return []  # the gradient of the loss needs no exchange
     turned = replace(op, op=_TRANSPOSED.get(op.op, op.op))
     again = op.op == "all_gather" and op.axis == "tp" and weight_gradients
     return [replace(op, part=f"{op.part}_again"), turned] if again else [turned]

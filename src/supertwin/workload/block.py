@@ -52,7 +52,7 @@ def exchange(part: str, op: str, axis: str, message_bytes: Real, size: Real) -> 
     return Communication(part=part, op=op, axis=axis, message_bytes=message_bytes * present(size))
 
 
-def gather_in(part: str, rows: Real, width: int, shard: Shard) -> list[Operator]:
+def gather_in(part: str, rows: Real, width: Real, shard: Shard) -> list[Operator]:
     """Before a column-cut matrix: all-gather of the sequence-parallel input, nothing otherwise."""
     if not shard.sequence_parallel:
         return []

@@ -6,15 +6,15 @@ from supertwin.core.errors import InputError
 from supertwin.model.parameters import parameter_count
 from supertwin.model.spec import AttentionSpec, ModelSpec
 from supertwin.workload.operators import Real
-from supertwin.workload.shard import maximum, mean_keys, minimum
+from supertwin.workload.shard import chunk_pairs, mean_keys, minimum
 
 
 def model_flops_per_token(model: ModelSpec, seq_len: Real, kind: str = "train", *, causal: bool = True) -> Real:
     """FLOP per token of a sequence of seq_len tokens.
 
-    forward = 2 N + sum over layers of 2 a (d_qk + d_v) K with N the weights used per token (LM head included, input table
-    and MTP modules not), a the query heads and K the mean number of keys per query: (s + 1) / 2 when causal, s when not
-    (the counting of arXiv 2104.04473 and of the Megatron logs), less with windows, chunks or picked keys.
+    forward = 2 N + sum over layers of 2 a (d_qk + d_v) K with N the weights used per token (LM head included, input
+    table and MTP modules not), a the query heads and K the mean number of keys per query: (s + 1) / 2 when causal,
+    s when not (the counting of arXiv 2104.04473 and of the Megatron logs), less with windows, chunks or picked keys.
     train = 3 x forward; recomputation is not useful work. For a GPT that is
     72 l h^2 (1 + s / (6 h) + V / (12 l h)) when not causal.
     """
@@ -47,7 +47,5 @@ def useful_keys(block: AttentionSpec, seq_len: Real, causal: bool) -> Real:
         return mean_keys(seq_len, seq_len, limit) / block.compress_ratio + mean_keys(seq_len, seq_len, block.window)
     limit = block.window or block.index_topk or seq_len
     if block.chunk:
-        # whole chunks of a long sequence, each a triangle
-        size = minimum(seq_len, block.chunk)
-        return (size + 1) / 2 if causal else maximum(size, 1.0)
+        return chunk_pairs(seq_len, block.chunk) / seq_len if causal else minimum(seq_len, block.chunk)
     return mean_keys(seq_len, seq_len, limit) if causal else minimum(seq_len, limit)

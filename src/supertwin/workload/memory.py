@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from supertwin.core.errors import InputError
 from supertwin.model.parameters import layer_parameters, norm_parameters
 from supertwin.model.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec
-from supertwin.workload.attention import local_heads, stored_bytes_per_token
 from supertwin.workload.block import WIDE, bytes_of, stream_rows
+from supertwin.workload.core import local_heads, stored_bytes_per_token
 from supertwin.workload.feed_forward import expert_rows, shared_is_whole
 from supertwin.workload.operators import Real
 from supertwin.workload.recurrent import CHUNK, state_bytes, state_values

@@ -103,10 +103,15 @@ def ceiling(a: Real) -> Real:
     return out if out.ndim else float(out)
 
 
+def above(a: Real, limit: Real) -> Real:
+    """1 where a > limit, else 0."""
+    out = np.greater(a, limit).astype(np.float64)
+    return out if out.ndim else float(out)
+
+
 def present(size: Real) -> Real:
     """1 where a group has more than one member, 0 where there is nobody to talk to."""
-    out = np.greater(size, 1).astype(np.float64)
-    return out if out.ndim else float(out)
+    return above(size, 1)
 
 
 def mean_keys(q_len: Real, kv_len: Real, limit: Real) -> Real:
@@ -118,3 +123,9 @@ def mean_keys(q_len: Real, kv_len: Real, limit: Real) -> Real:
         return m * (m + 1) / 2 + (n - m) * limit
 
     return (total(kv_len) - total(kv_len - q_len)) / q_len
+
+
+def chunk_pairs(n: Real, chunk: Real) -> Real:
+    """Query-key pairs of n tokens when each sees its own chunk up to itself."""
+    rest = n - np.floor_divide(n, chunk) * chunk
+    return np.floor_divide(n, chunk) * chunk * (chunk + 1) / 2 + rest * (rest + 1) / 2
