@@ -155,7 +155,7 @@ COMMAND = Command(
         Option("--dp", "int", "Data parallel attention ranks of one instance.", _FREE, minimum=1),
         Option("--cp", "int", "Context parallel size.", "1", minimum=1),
         Option("--dp-attention", "yesno", "The dp ranks share one set of experts.", "yes for experts with dp > 1"),
-        Option("--batch", "float", "Requests per device; in prefill sequences per rank.", "32, 1", minimum=0, above=True),
+        Option("--batch", "float", "Requests per device; in prefill per rank.", "32, 1", minimum=0, above=True),
         Option("--input-len", "int", "Prompt tokens (prefill).", "4096", minimum=1),
         Option("--kv-len", "int", "Context tokens per request (decode).", "4096", minimum=1),
         Option("--weight-dtype", "str", "Stored weights.", "bf16", FORMATS),

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from supertwin.core.errors import InputError
+from supertwin.core.units import parse_quantity
 from supertwin.machine.chip import Cited
 from supertwin.machine.system import System
 from supertwin.report.tables import grid, heading, pairs
-from supertwin.report.text import UNKNOWN, number, seconds, si, usd
+from supertwin.report.text import UNKNOWN, gib, number, seconds, si, usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -93,7 +95,7 @@ def source_fields(name: str, cited: Cited) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "name": name,
         "value": cited.value,
-        "unit": cited.unit,
+        "stated": stated(cited),
         "source": cited.source,
         "kind": cited.kind,
     }
@@ -101,10 +103,22 @@ def source_fields(name: str, cited: Cited) -> dict[str, Any]:
         fields["note"] = cited.note
     if cited.alternatives:
         fields["alternatives"] = [
-            {"value": other.value, "unit": other.unit, "source": other.source, "note": other.note}
+            {"value": other.value, "stated": stated(other), "source": other.source, "note": other.note}
             for other in cited.alternatives
         ]
     return fields
+
+
+def stated(cited: Cited) -> str:
+    """A value in the unit in which its source states it."""
+    return f"{number(cited.value / _factor(cited.unit), 6)} {cited.unit}".strip()
+
+
+def _factor(unit: str) -> float:
+    try:
+        return parse_quantity(f"1 {unit}").value
+    except InputError:
+        return 1.0
 
 
 def system_view(system: System, explain: bool) -> list[RenderableType]:
@@ -118,9 +132,9 @@ def system_view(system: System, explain: bool) -> list[RenderableType]:
                 ("devices", f"{n:,}{of_full} x {chip.name} ({chip.title}), {system.devices_per_node} per node"),
                 ("dense peak", _peaks(system, n)),
                 ("per device", _peaks(system, 1)),
-                ("memory", f"{si(chip.memory_bytes * n, 'B')}, {si(chip.memory_bytes_per_s * n, 'B/s')}"),
-                ("per device", f"{si(chip.memory_bytes, 'B')}, {si(chip.memory_bytes_per_s, 'B/s')}"),
-                ("host memory", f"{si(system.host_memory_bytes_per_node, 'B')} per node"),
+                ("memory", f"{gib(chip.memory_bytes * n)}, {si(chip.memory_bytes_per_s * n, 'B/s')}"),
+                ("per device", f"{gib(chip.memory_bytes)}, {si(chip.memory_bytes_per_s, 'B/s')}"),
+                ("host memory", f"{gib(system.host_memory_bytes_per_node or None)} per node"),
                 ("power", f"{si(system.power_w, 'W')} full system, PUE {system.pue:g}"),
                 ("price", f"{usd(system.price_usd)} full system"),
             ]
@@ -178,7 +192,7 @@ def comparison_fields(systems: Sequence[System]) -> list[dict[str, Any]]:
     for name, unit, values in _compared(systems):
         first = values[0]
         ratios = [value / first if value is not None and first else None for value in values]
-        rows.append({"quantity": name, "unit": unit, "values": values, "ratios": ratios})
+        rows.append({"quantity": name, "unit": "B" if unit == "GiB" else unit, "values": values, "ratios": ratios})
     return rows
 
 
@@ -198,8 +212,8 @@ def comparison_view(systems: Sequence[System]) -> list[RenderableType]:
 def _cell(value: float | None, unit: str) -> str:
     if unit == "USD":
         return usd(value)
-    if unit == "s":
-        return seconds(value)
+    if unit == "GiB":
+        return gib(value)
     return number(value) if not unit else si(value, unit)
 
 
@@ -213,14 +227,14 @@ def _compared(systems: Sequence[System]) -> list[tuple[str, str, list[float | No
             total = [None if p is None else p * s.devices for p, s in zip(peaks, systems, strict=True)]
             rows.append((f"peak_{rate}", "FLOP/s", total))
     rows += [
-        ("memory", "B", [s.chip.memory_bytes * s.devices for s in systems]),
+        ("memory", "GiB", [s.chip.memory_bytes * s.devices for s in systems]),
         ("memory_bandwidth", "B/s", [s.chip.memory_bytes_per_s * s.devices for s in systems]),
         ("power", "W", [_part_of(s, s.power_w) for s in systems]),
         ("price", "USD", [_part_of(s, s.price_usd) for s in systems]),
         ("scale_up_devices", "", [float(_scale_up(s)[0]) for s in systems]),
         ("scale_up_bandwidth_per_device", "B/s", [_scale_up(s)[1] for s in systems]),
         ("bf16_peak_per_device", "FLOP/s", [s.chip.peak("bf16") for s in systems]),
-        ("memory_per_device", "B", [s.chip.memory_bytes for s in systems]),
+        ("memory_per_device", "GiB", [s.chip.memory_bytes for s in systems]),
         ("memory_bandwidth_per_device", "B/s", [s.chip.memory_bytes_per_s for s in systems]),
         ("tdp_per_device", "W", [s.chip.tdp_w for s in systems]),
         ("bf16_flop_per_joule", "FLOP/J", [_per_power(s) for s in systems]),
@@ -255,9 +269,9 @@ def _all_cited(system: System) -> list[tuple[str, Cited]]:
 def _sources(system: System) -> RenderableType:
     rows = []
     for name, cited in _all_cited(system):
-        rows.append((name, f"{cited.value:,.6g} {cited.unit}".strip(), cited.kind, _where(cited)))
+        rows.append((name, stated(cited), cited.kind, _where(cited)))
         for other in cited.alternatives:
-            rows.append(("", f"{other.value:,.6g} {other.unit}".strip(), "not chosen", _where(other)))
+            rows.append(("", stated(other), "not chosen", _where(other)))
     return grid(("value", "", "layer", "source"), rows, left=1, wrap=3)
 
 

@@ -24,13 +24,13 @@ def grid(
         table.add_column(
             name,
             justify="left" if index < left or free else "right",
-            no_wrap=not free and index != 0,
+            no_wrap=not free and (index != 0 or wrap is not None),
             overflow="fold",
             ratio=1 if free else None,
         )
     for row in rows:
         table.add_row(*row)
-    return Padding(table, (0, 0, 0, 2))
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
 def pairs(rows: Iterable[tuple[str, str | Text]]) -> Padding:
@@ -40,7 +40,7 @@ def pairs(rows: Iterable[tuple[str, str | Text]]) -> Padding:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
-    return Padding(table, (0, 0, 0, 2))
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
 def sources_table(sources: Iterable[tuple[str, str, str, str]]) -> Padding:

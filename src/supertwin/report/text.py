@@ -19,6 +19,14 @@ def si(value: float | None, unit: str, digits: int = 4) -> str:
     return f"{value:.{digits}g} {unit}"
 
 
+def gib(value: float | None) -> str:
+    """Memory in binary units, as memory is built: 64 GiB, 1.5 TiB."""
+    if value is None:
+        return UNKNOWN
+    scale, unit = (2.0**40, "TiB") if value >= 2.0**40 else (2.0**30, "GiB") if value >= 2.0**30 else (2.0**20, "MiB")
+    return f"{_significant(value / scale, 4)} {unit}"
+
+
 def seconds(value: float | None) -> str:
     """A duration in s, ms, us or ns."""
     if value is None:

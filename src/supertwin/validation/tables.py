@@ -134,10 +134,10 @@ def _header(table: str, names: Sequence[str], where: str) -> list[Column]:
         raise TableError(f"{where}: empty; expected a header with the columns of {table}.csv ({', '.join(legal)})")
     unknown = [name for name in names if name not in legal]
     missing = [name for name, column in legal.items() if column.required and name not in names]
-    if (unknown or missing) and nearest_table(set(names)) != table:
-        likely = nearest_table(set(names))
-        if len(set(names) & columns(likely).keys()) > len(names) / 2:
-            raise TableError(f"{where}: has the columns of {likely}.csv; expected {table}.csv")
+    likely = nearest_table(set(names))
+    known = len(set(names) & columns(likely).keys())
+    if (unknown or missing) and known > max(len(names) / 2, len(set(names) & legal.keys())):
+        raise TableError(f"{where}: has the columns of {likely}.csv; expected {table}.csv")
     if unknown:
         hint = nearest_sentence(unknown[0], sorted(legal))
         raise TableError(f"{where}: unknown column {unknown[0][:60]!r} for {table}.csv; {hint}")
