@@ -1,7 +1,7 @@
 """Values with units: the one strict parser of the catalogue.
 
 A quantity is a decimal number, a space and one unit of a closed list: "1.6 TB/s", "64 GiB", "376 TFLOP/s", "1.9 us".
-Decimal prefixes are powers of 1000 (TB = 1e12 bytes), binary ones powers of 1024 (GiB = 2**30 bytes); b is a bit, B a byte.
+Decimal prefixes are powers of 1000 (TB = 1e12 bytes), binary ones powers of 1024 (GiB = 2**30); b is a bit, B a byte.
 Everything that could be read in two ways is refused: "1.6 T", "64 G", "512 KB", "5 TFLOPS", a number without a unit.
 """
 

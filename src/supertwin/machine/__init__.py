@@ -2,6 +2,7 @@
 
 from supertwin.machine.chip import Chip, Cited
 from supertwin.machine.chips import chip_names, load_chip
+from supertwin.machine.inventory import Comparison, Figure, Ratio, compare, inventory, per_device
 from supertwin.machine.source import Source, sources
 from supertwin.machine.system import Part, Plane, System, Tier
 from supertwin.machine.systems import load_system, system_for_chip, system_names, with_devices
@@ -9,14 +10,20 @@ from supertwin.machine.systems import load_system, system_for_chip, system_names
 __all__ = [
     "Chip",
     "Cited",
+    "Comparison",
+    "Figure",
     "Part",
     "Plane",
+    "Ratio",
     "Source",
     "System",
     "Tier",
     "chip_names",
+    "compare",
+    "inventory",
     "load_chip",
     "load_system",
+    "per_device",
     "sources",
     "system_for_chip",
     "system_names",

@@ -11,7 +11,8 @@ class Cited:
     """One value of the catalogue with where it comes from.
 
     kind is spec (data sheet), assumption (ours, with author and reason) or inferred (computed from cited values).
-    alternatives are the conflicting readings that were not chosen; note says why this one was.
+    alternatives are the conflicting readings that were not chosen (kind refuted: contradicted by primary sources);
+    note says why this one was.
     """
 
     value: float

@@ -11,7 +11,7 @@ from typing import Any
 from supertwin.core.errors import CatalogueError, InputError, nearest_sentence
 from supertwin.core.units import parse_quantity
 from supertwin.machine.chip import Cited
-from supertwin.machine.schema import VALUE_KINDS, Attribute
+from supertwin.machine.schema import ALTERNATIVE_KINDS, VALUE_KINDS, Attribute
 from supertwin.machine.source import read_source, source_ids
 
 _CITED_FIELDS = ("value", "source", "kind", "note", "alternatives")
@@ -118,8 +118,9 @@ class Document:
             given = f"source {source!r} is not in sources.toml" if source else "no source given"
             raise self.fail(field, f"{given}; {nearest_sentence(source, sorted(self.known_sources))}")
         kind = kind or "spec"
-        if kind not in VALUE_KINDS:
-            raise self.fail(field, f"unknown kind {kind!r}; expected {', '.join(VALUE_KINDS)}")
+        kinds = ALTERNATIVE_KINDS if field.endswith(".alternatives") else VALUE_KINDS
+        if kind not in kinds:
+            raise self.fail(field, f"unknown kind {kind!r}; expected {', '.join(kinds)}")
         if kind != "spec" and not note:
             raise self.fail(field, f"a value of kind {kind!r} needs a note with its reason")
         return Cited(quantity.value, quantity.unit, source, kind, note, alternatives)
@@ -135,7 +136,7 @@ def lookup(table: Mapping[str, Any], dotted: str) -> object:
 
 
 def read_document(path: Path) -> Document:
-    """Read a TOML file. It may bring its own [sources.<id>] tables. Raises CatalogueError, InputError when unreadable."""
+    """Read a TOML file, which may bring [sources.<id>] tables of its own. Raises CatalogueError, InputError."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise CatalogueError(f"{path.name}: larger than {_MAX_BYTES} bytes; expected a chip or system file")

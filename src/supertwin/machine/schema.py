@@ -14,6 +14,7 @@ PATHS = ("nvlink", "xgmi", "ib", "roce", "ub", "hccs", "pcie", "efa", "tcp", "ic
 PART_GROUPS = ("chip", "cpu", "switch", "optics", "cable", "memory", "other", "structure")
 FOLLOWS = ("none", "network", "compute")
 VALUE_KINDS = ("spec", "assumption", "inferred")
+ALTERNATIVE_KINDS = (*VALUE_KINDS, "refuted")
 
 
 class Attribute(NamedTuple):
