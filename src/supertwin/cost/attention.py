@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from supertwin.core.errors import SupertwinError
-from supertwin.cost.attention_kernels import PRIORS, Times, Variant, attention_times
-from supertwin.cost.calibration import Calibration, load_calibration
+from supertwin.cost.attention_kernels import Times, Variant, attention_times, prior_of
+from supertwin.cost.calibration import INHERITED_SPREAD, Calibration, calibration_folders, read_calibration
 from supertwin.cost.geometry import Shape
 from supertwin.cost.surface import Surface
 from supertwin.machine.chip import Chip
@@ -25,6 +27,7 @@ from supertwin.workload.operators import Attention
 LIBRARIES: Mapping[str, tuple[str, ...]] = {"": (), "serving": (), "training": ("cudnn", "fa3", "fa2")}
 _KIND_DISTANCE = {frozenset({"gqa", "mla"}): 1.0, frozenset({"mla", "sparse"}): 0.5, frozenset({"gqa", "sparse"}): 1.5}
 _NO_MATCH = 50.0
+_STEP_DISTANCE = 0.6  # a kernel of the chip itself wins over one of its relative that is this much nearer in shape
 _SPREAD_PER_DISTANCE = 0.15  # assumption: ln half-width added per unit of distance to the variant that stands in
 
 
@@ -35,12 +38,14 @@ class Kernel:
     constants: Mapping[str, float]
     surface: Surface | None
     calibration: Calibration
-    distance: float
+    distance: float = 0.0
+    steps: int = 0
 
     @property
     def spread(self) -> float:
         """90 % half-width of ln(measured / predicted) for this variant."""
-        return math.hypot(self.calibration.spread, _SPREAD_PER_DISTANCE * min(self.distance, 4.0))
+        away = _SPREAD_PER_DISTANCE * min(self.distance, 4.0)
+        return math.hypot(self.calibration.spread, away, INHERITED_SPREAD * math.sqrt(self.steps))
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class AttentionModel:
     chip: Chip
     library: str = ""
     _kernels: dict[str, Kernel] = field(default_factory=dict)
-    _shelves: list[list[Calibration]] = field(default_factory=list)
+    _shelves: list[Shelf] = field(default_factory=list)
 
     def cost(self, op: Attention) -> Times:
         """Price one operator, or a stack of operators of one kind (fields as arrays)."""
@@ -67,24 +72,45 @@ class AttentionModel:
 
     def calibrations(self) -> list[Calibration]:
         """Files in use, nearest first."""
+        return [c for shelf in self._shelf() for c in shelf.files]
+
+    def _shelf(self) -> list[Shelf]:
         if not self._shelves:
-            self._shelves.extend(_shelves(self.chip, LIBRARIES.get(self.library, (self.library,))))
-        return [c for shelf in self._shelves for c in shelf]
+            self._shelves.extend(shelves(self.chip, LIBRARIES.get(self.library, (self.library,))))
+        return self._shelves
 
     def _find(self, variant: Variant) -> Kernel:
-        best, least = None, _NO_MATCH
-        for step, shelf in enumerate(self.calibrations() and self._shelves):
-            for rank, calibration in enumerate(shelf):
-                for name in calibration.parameters:
-                    distance = variant_distance(variant, name) + 0.6 * step + 0.01 * rank
-                    if distance < least:
-                        best, least = (calibration, name), distance
-        prior = PRIORS["bwd" if variant.direction == "bwd" else variant.phase]
-        if best is None:
-            return Kernel(prior, None, Calibration("attention", self.chip.name), 0.0)
-        calibration, name = best
-        constants = {**prior, **calibration.parameters[name]}
-        return Kernel(constants, calibration.surfaces.get(name), calibration, least)
+        prior = prior_of(variant)
+        best, least = Kernel(prior, None, Calibration("attention", self.chip.name)), _NO_MATCH
+        for steps, shelf in enumerate(self._shelf()):
+            for rank, calibration in enumerate(shelf.files):
+                for name, fitted in calibration.parameters.items():
+                    distance = variant_distance(variant, name)
+                    total = distance + _STEP_DISTANCE * steps + 0.01 * rank
+                    if total < least:
+                        constants = scaled({**prior, **fitted}, shelf.chip, self.chip)
+                        alike = shelf.chip.vendor == self.chip.vendor
+                        surface = calibration.surfaces.get(name) if alike else None
+                        best, least = Kernel(constants, surface, calibration, distance, steps), total
+        return best
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Calibration files of one chip along the chain of relatives."""
+
+    chip: Chip
+    files: tuple[Calibration, ...]
+
+
+def scaled(constants: Mapping[str, float], measured: Chip, wanted: Chip) -> Mapping[str, float]:
+    """Constants of another make of chip: the fixed cost of a tile is kept per device, not per core.
+
+    A core of another architecture is another unit of work (2 on a TPU, 304 on an MI300X for similar rates).
+    """
+    if measured.vendor == wanted.vendor:
+        return constants
+    return {**constants, "tile_s": constants["tile_s"] * wanted.matrix_cores / measured.matrix_cores}
 
 
 def variant_of(op: Attention) -> Variant:
@@ -93,10 +119,10 @@ def variant_of(op: Attention) -> Variant:
     kind = "gqa"
     if op.gathered:
         kind = "sparse"
-    elif v == 0.0:
-        kind = "indexer"
-    elif op.latent or (op.phase == "prefill" and v != qk):
-        kind = "mla"
+    elif v <= 1.0:
+        kind = "indexer"  # scores alone: no value product
+    elif v != qk:
+        kind = "mla" if op.phase == "prefill" or op.latent else "gqa"
     causal = op.causal or op.phase == "decode"
     return Variant(op.phase, kind, int(qk), op.dtype, op.kv_dtype, causal, op.direction)
 
@@ -117,6 +143,8 @@ def variant_distance(wanted: Variant, name: str) -> float:
         return _NO_MATCH
     distance = 0.0
     if kind != wanted.kind:
+        if phase == "prefill" and "sparse" in (kind, wanted.kind):
+            return _NO_MATCH  # another formula
         distance += _KIND_DISTANCE.get(frozenset({kind, wanted.kind}), _NO_MATCH)
     size = float(head_dim)
     distance += abs(math.log2(size / wanted.head_dim)) + (0.01 if size < wanted.head_dim else 0.0)
@@ -125,18 +153,30 @@ def variant_distance(wanted: Variant, name: str) -> float:
     return distance + 0.05 * (("full" in marks) == wanted.causal)
 
 
-def _shelves(chip: Chip, libraries: Sequence[str]) -> list[list[Calibration]]:
+def shelves(chip: Chip, libraries: Sequence[str]) -> list[Shelf]:
     """Per step along the chain of relatives: the files of the wanted libraries, then the default one."""
-    shelves = []
+    found = []
     seen: set[str] = set()
     current: Chip | None = chip
     while current is not None and current.name not in seen:
         seen.add(current.name)
-        shelf = [load_calibration(current, family) for family in (*(f"attention-{n}" for n in libraries), "attention")]
-        own = [c for c in shelf if c.source_chip == current.name]
-        shelves.append(own)
+        families = (*(f"attention-{name}" for name in libraries), "attention")
+        files = tuple(c for family in families if (c := own_calibration(current.name, family)) is not None)
+        found.append(Shelf(current, files))
         current = _relative(current)
-    return [s for s in shelves if s] or [[]]
+    return found
+
+
+def own_calibration(chip: str, family: str) -> Calibration | None:
+    """The file of this very chip, not of a relative; None when it has none. Raises TableError."""
+    paths = (folder / chip / f"{family}.json" for folder in calibration_folders())
+    path = next((p for p in paths if p.is_file()), None)
+    return None if path is None else _read(path)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path) -> Calibration:
+    return read_calibration(path)
 
 
 def _relative(chip: Chip) -> Chip | None:

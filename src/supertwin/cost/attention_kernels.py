@@ -72,7 +72,15 @@ PRIORS: Mapping[str, Mapping[str, float]] = {
     "prefill": {"start_s": 8e-6, "tile_s": 1.5e-6, "rate": 0.7, "memory": 0.8, "sharp": 3.0, "rows": 128.0},
     "decode": {"start_s": 8e-6, "tile_s": 3e-6, "rate": 0.5, "memory": 0.85, "split_s": 7e-7, "sharp": 1.3},
     "bwd": {"start_s": 2e-5, "tile_s": 2e-6, "rate": 0.55, "memory": 0.8, "sharp": 3.0, "rows": 128.0},
+    "sparse": {"start_s": 8e-6, "tile_s": 3e-6, "rate": 0.6, "memory": 1.0, "split_s": 7e-7, "sharp": 2.0},
 }
+
+
+def prior_of(variant: Variant) -> Mapping[str, float]:
+    """Documented prior of a variant."""
+    if variant.direction == "bwd":
+        return PRIORS["bwd"]
+    return PRIORS["sparse"] if variant.kind == "sparse" and variant.phase == "prefill" else PRIORS[variant.phase]
 
 
 def format_class(dtype: str) -> str:
@@ -84,7 +92,7 @@ def attention_times(
     chip: Chip, variant: Variant, shape: Shape, constants: Mapping[str, float], surface: Surface | None = None
 ) -> Times:
     """Price calls of one variant. Arrays of `shape` broadcast; the result has their common shape."""
-    formula = decode_times if variant.phase == "decode" else prefill_times
+    formula = decode_times if variant.phase == "decode" or variant.kind == "sparse" else prefill_times
     times = formula(chip, variant, shape, constants)
     if surface is None:
         return times
@@ -102,7 +110,8 @@ def attention_times(
 def traffic_bytes(variant: Variant, shape: Shape) -> Array:
     """HBM bytes of the forward pass: queries and output in 16 bit, keys and values once per sequence."""
     cache = number_format(variant.kv_dtype).bytes_per_element
-    width = shape.qk_head_dim if variant.kind in ("mla", "sparse") and variant.phase == "decode" else None
+    latent = variant.kind == "sparse" or (variant.kind == "mla" and variant.phase == "decode")
+    width = shape.qk_head_dim if latent else None
     per_key = shape.kv_heads * (shape.qk_head_dim + shape.v_head_dim if width is None else width)
     queries = shape.q_len * shape.heads * (shape.qk_head_dim + shape.v_head_dim) * 2.0
     return shape.batch * (keys_touched(shape) * per_key * cache + queries)

@@ -1,23 +1,183 @@
-"""The cost engine: operators in, times out. One instance per chip and calibration; stateless otherwise."""
+"""The cost engine: operators in, times out. One instance per chip and calibration; stateless otherwise.
+
+Operators that differ only in their sizes are stacked and priced in one vectorised call: all vector operators, matrix
+products of one format, attention of one kernel variant.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
 
+import numpy as np
+
+from supertwin.cost.attention import AttentionModel, variant_of
+from supertwin.cost.calibration import Calibration, load_calibration
+from supertwin.cost.experts import expert_cost
+from supertwin.cost.gemm import gemm_cost
+from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
+from supertwin.cost.vector import VectorModel, VectorWork
 from supertwin.machine.chip import Chip
-from supertwin.workload.operators import Operator
+from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector
+
+Source = tuple[str, str, str, str]
+_FIELDS = ("time_s", "compute_s", "memory_s", "overhead_s", "flop", "bytes")
+# Numeric fields (stacked) and options (part of the key) by kind.
+_SIZES: dict[type[Operator], tuple[str, ...]] = {
+    Gemm: ("m", "n", "k", "groups"),
+    ExpertMlp: ("rows", "experts", "hidden", "inter", "skew"),
+    Attention: ("batch", "q_len", "kv_len", "heads", "kv_heads", "qk_head_dim", "v_head_dim", "window"),
+    Vector: ("bytes_read", "bytes_written", "flop", "rows"),
+}
+_OPTIONS: dict[type[Operator], tuple[str, ...]] = {
+    Gemm: ("dtype", "weight_dtype", "out_dtype", "quantize_input", "direction"),
+    ExpertMlp: ("gated", "dtype", "weight_dtype", "distribution", "routing"),
+    Attention: ("phase", "dtype", "kv_dtype", "causal", "latent", "gathered", "direction"),
+    Vector: (),
+}
+
+
+class Cost(Protocol):
+    """What the model of a family returns: arrays of one shape."""
+
+    time_s: Array
+    compute_s: Array
+    memory_s: Array
+    overhead_s: Array
+    flop: Array
+    bytes: Array
 
 
 class CostEngine:
     """Prices operators on one device.
 
-    Operators of one kind and number format are stacked and priced in one vectorised call.
+    library: attention kernels to assume: "" (serving, except that a list with backward attention is a training step),
+    serving, training, or a library by name (trtllm, sglang, flashinfer, fa2, fa3, cudnn).
     """
 
-    def __init__(self, chip: Chip) -> None:
+    def __init__(self, chip: Chip, library: str = "") -> None:
         self.chip = chip
+        self.library = library
+        self._gemm = load_calibration(chip, "gemm")
+        self._experts = load_calibration(chip, "experts")
+        self._vector = VectorModel(chip, load_calibration(chip, "vector"))
+        self._attention: dict[str, AttentionModel] = {}
 
     def price(self, operators: Sequence[Operator]) -> list[OperatorCost]:
         """Cost of each operator, in order. Communication operators are refused (ValueError): see supertwin.network."""
-        raise NotImplementedError
+        library = self._library_for(operators)
+        stacks: dict[tuple[Any, ...], list[int]] = {}
+        for index, operator in enumerate(operators):
+            stacks.setdefault(_key(operator), []).append(index)
+        costs: list[OperatorCost | None] = [None] * len(operators)
+        for key, indices in stacks.items():
+            members = [operators[i] for i in indices]
+            priced = self._stack(members, key[1], library)
+            for i, cost in zip(indices, _unstack(members, priced, key[1]), strict=True):
+                costs[i] = cost
+        return [cost for cost in costs if cost is not None]
+
+    def spread(self, cost: OperatorCost) -> float:
+        """90 % half-width of ln(measured / predicted) of one priced operator."""
+        operator = cost.operator
+        if isinstance(operator, Attention):
+            return self.attention(self._library_for([operator])).kernel(variant_of(operator)).spread
+        return self._calibration(operator).spread
+
+    def sources(self) -> tuple[Source, ...]:
+        """Calibration in use: (name, value, source, layer) for --explain."""
+        rows = [row for c in (self._gemm, self._experts, self._vector.calibration) for row in c.sources()]
+        files = {id(c): c for model in self._attention.values() for c in model.calibrations()}
+        attention = list(files.values()) or self.attention(self.library).calibrations()
+        used = attention or [Calibration("attention", self.chip.name)]
+        return tuple(dict.fromkeys([*rows, *(row for c in used for row in c.sources())]))
+
+    def attention(self, library: str = "") -> AttentionModel:
+        """Attention kernels of a library on this chip."""
+        if library not in self._attention:
+            self._attention[library] = AttentionModel(self.chip, library)
+        return self._attention[library]
+
+    def _library_for(self, operators: Iterable[Operator]) -> str:
+        if self.library:
+            return self.library
+        backward = any(isinstance(o, Attention) and o.direction == "bwd" for o in operators)
+        return "training" if backward else "serving"
+
+    def _calibration(self, operator: Operator) -> Calibration:
+        if isinstance(operator, Gemm):
+            return self._gemm
+        return self._experts if isinstance(operator, ExpertMlp) else self._vector.calibration
+
+    def _stack(self, members: Sequence[Operator], shape: tuple[int, ...], library: str) -> Cost:
+        first = members[0]
+        fields = _stacked(members, shape)
+        if isinstance(first, Gemm):
+            return gemm_cost(self.chip, self._gemm, _with(first, fields))
+        if isinstance(first, Attention):
+            return self.attention(library).cost(_with(first, fields))
+        if isinstance(first, ExpertMlp):
+            return expert_cost(self.chip, self._experts, _with(first, fields))
+        return self._price_vectors([m for m in members if isinstance(m, Vector)], fields)
+
+    def _price_vectors(self, members: Sequence[Vector], fields: dict[str, Array]) -> Cost:
+        rows = np.array([self._vector.row(m.op) for m in members])
+        moved = fields["bytes_read"] + fields["bytes_written"]
+        fused = np.array([float(m.fused) for m in members]).reshape((-1,) + (1,) * (moved.ndim - 1))
+        return self._vector.times(rows, VectorWork(moved, fields["flop"], fields["rows"], fused))
+
+
+def _key(operator: Operator) -> tuple[Any, ...]:
+    """What must agree for operators to be stacked: kind, shape of their fields, options; head sizes of attention."""
+    kind = type(operator)
+    if kind not in _SIZES:
+        raise ValueError(f"{kind.__name__} is not work of a device: communication is priced by supertwin.network")
+    sizes = [getattr(operator, name) for name in _SIZES[kind]]
+    options = tuple(getattr(operator, name) for name in _OPTIONS[kind])
+    shape = () if not any(isinstance(x, np.ndarray) for x in sizes) else np.broadcast_shapes(*map(np.shape, sizes))
+    dims = variant_of(operator).head_dim if isinstance(operator, Attention) else 0
+    width = float(np.max(operator.v_head_dim)) if isinstance(operator, Attention) else 0.0
+    return (kind, shape, *options, dims, width)
+
+
+def _stacked(members: Sequence[Operator], shape: tuple[int, ...]) -> dict[str, Array]:
+    """Sizes as arrays [operators, *shape] (a field that is the same number everywhere stays [operators, 1 ...])."""
+    names = _SIZES[type(members[0])]
+    if shape == ():
+        table = np.array([[getattr(m, name) for name in names] for m in members], dtype=np.float64)
+        return {name: table[:, i] for i, name in enumerate(names)}
+    ones = (1,) * len(shape)
+    out = {}
+    for name in names:
+        values = [np.asarray(getattr(m, name), dtype=np.float64) for m in members]
+        if all(v.ndim == 0 for v in values):
+            out[name] = np.array(values).reshape(-1, *ones)
+        else:
+            out[name] = np.stack([np.broadcast_to(v, shape) for v in values])
+    return out
+
+
+def _with(operator: Any, fields: dict[str, Array]) -> Any:
+    """A copy with other sizes (dataclasses.replace costs more than the pricing of a small stack)."""
+    copy = object.__new__(type(operator))
+    for name in _all_fields(type(operator)):
+        object.__setattr__(copy, name, fields[name] if name in fields else getattr(operator, name))
+    return copy
+
+
+@lru_cache
+def _all_fields(kind: type) -> tuple[str, ...]:
+    return tuple(kind.__dataclass_fields__)
+
+
+def _unstack(members: Sequence[Operator], cost: Cost, shape: tuple[int, ...]) -> Iterable[OperatorCost]:
+    """One result per operator: floats where its fields are numbers, arrays of their broadcast shape otherwise."""
+    count = len(members)
+    columns = [np.broadcast_to(getattr(cost, name), (count, *shape)) for name in _FIELDS]
+    if shape == ():
+        values: Iterable[tuple[Any, ...]] = zip(*(column.tolist() for column in columns), strict=True)
+    else:
+        values = zip(*columns, strict=True)
+    return [OperatorCost(member, *value) for member, value in zip(members, values, strict=True)]

@@ -1,0 +1,150 @@
+"""Work of the vector units: norms, rotary positions, activations, adds, look-ups, quantisation, scans, optimizer ...
+
+    time = start_s + smooth_max(stream, cores, flop / (compute V)) x residual
+    stream = bytes / (memory B), or from L2 at `l2` of its rate while the working set fits there
+    cores  = ceil(rows / (2 cores)) x bytes of a row / (row B / cores): one block per row, so few or long rows leave
+             cores idle (only where the operator says how many rows it has)
+
+B memory peak, V vector peak, all shares dimensionless. A fused operator starts no kernel and moves nothing: only its
+arithmetic counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.core.errors import UnknownName
+from supertwin.cost.attention_kernels import Times
+from supertwin.cost.calibration import Calibration
+from supertwin.cost.memory import resident_share, smooth_maximum
+from supertwin.cost.surface import Array
+from supertwin.machine.chip import Chip
+from supertwin.workload.operators import Vector
+
+# Documented priors by class: shares fitted on H800 kernel timings where there are any (norm, rope, activation, add,
+# embedding), else assumption. start_s: kernel start in a replayed graph.
+PRIOR: Mapping[str, float] = {
+    "start_s": 2.2e-6, "memory": 0.8, "l2": 0.6, "row": 1.5, "compute": 0.5,
+}  # fmt: skip
+PRIORS: Mapping[str, Mapping[str, float]] = {
+    "norm": {"memory": 0.68},
+    "rope": {"memory": 0.45},
+    "activation": {"memory": 0.58},
+    "softmax": {"memory": 0.6},
+    "quantize": {"memory": 0.7},
+    "permute": {"memory": 0.55, "start_s": 4e-6},
+    "loss": {"memory": 0.7, "start_s": 5e-6},
+    "optimizer": {"memory": 0.8, "start_s": 4e-6},
+    "scan": {"memory": 0.56, "start_s": 8e-6},
+    "conv": {"memory": 0.4, "start_s": 4e-6},
+    "router": {"memory": 0.5, "start_s": 4e-6},
+    "topk": {"memory": 0.3, "start_s": 1e-5},
+    "sampling": {"memory": 0.4, "start_s": 1.2e-5},
+}
+NAMES = ("start_s", "memory", "l2", "row", "compute")
+CLASSES = frozenset({
+    "norm", "rope", "activation", "add", "embedding", "softmax", "quantize", "permute", "loss", "optimizer", "copy",
+    "scan", "conv", "router", "sampling", "topk",
+})  # fmt: skip
+KNOT_STEP = 1.5
+KNOTS = np.arange(10.0, 36.1, KNOT_STEP)  # log2 bytes of the residuals of all classes
+
+
+@dataclass(frozen=True, slots=True)
+class VectorWork:
+    """Arrays of one shape: bytes moved, FLOP, rows (0 = spread evenly) and 1 where it is fused into a neighbour."""
+
+    bytes: Array
+    flop: Array
+    rows: Array
+    fused: Array
+
+
+def vector_times(chip: Chip, constants: Mapping[str, Array | float], work: VectorWork) -> Times:
+    """Formula of the module head, without residual. constants: NAMES, floats or arrays that broadcast."""
+    stream = chip.memory_bytes_per_s * constants["memory"]
+    cached = np.maximum(chip.l2_bytes_per_s * constants["l2"], stream)
+    kept = resident_share(work.bytes, chip.l2_bytes)
+    memory = work.bytes * (kept / cached + (1.0 - kept) / stream)
+    rows = np.maximum(work.rows, 1.0)
+    core = chip.memory_bytes_per_s / chip.matrix_cores * constants["row"]
+    turns = np.ceil(rows / (2.0 * chip.matrix_cores))
+    memory = np.where(work.rows > 0, np.maximum(memory, turns * work.bytes / rows / core), memory)
+    compute = work.flop / (chip.vector_flop_per_s * constants["compute"])
+    apart = 1.0 - work.fused
+    start = constants["start_s"] * apart
+    busy = np.where(work.fused > 0, compute, smooth_maximum(memory, compute, 4.0))
+    return Times(start + busy, compute, memory * apart, start + 0.0 * busy, work.flop, work.bytes * apart)
+
+
+@dataclass(frozen=True)
+class VectorModel:
+    """Vector units of one chip. context: "" is what the twin uses; vidur, event: as those tables were measured.
+
+    Classes live in one table (constants by name, residuals on common knots), so that a list of operators of many
+    classes is priced in one call.
+    """
+
+    chip: Chip
+    calibration: Calibration
+    context: str = ""
+    _rows: dict[str, int] = field(default_factory=dict)
+    _constants: list[list[float]] = field(default_factory=list)
+    _residuals: list[Array] = field(default_factory=list)
+
+    def row(self, op: str) -> int:
+        """Row of a class in the table. Raises UnknownName for a class that is not in the vocabulary."""
+        if op not in self._rows:
+            if op not in CLASSES:
+                raise UnknownName("vector operator", op, CLASSES)
+            constants = constants_of(self.calibration, op, self.context)
+            surface = self.calibration.surface(*_names(op, self.context))
+            known = np.zeros(len(KNOTS)) if surface is None else surface.log_factor([KNOTS])
+            self._constants.append([constants[n] for n in NAMES])
+            self._residuals.append(known)
+            self._rows[op] = len(self._rows)
+        return self._rows[op]
+
+    def times(self, rows: npt.NDArray[np.int64], work: VectorWork) -> Times:
+        """Price executions; rows: class of each entry along the first axis (of length 1 for a single class)."""
+        shape = (-1,) + (1,) * (work.bytes.ndim - 1)
+        table = np.array(self._constants)[rows].reshape(*rows.shape, len(NAMES))
+        constants = {n: table[:, i].reshape(shape) for i, n in enumerate(NAMES)}
+        times = vector_times(self.chip, constants, work)
+        factor = self._factor(rows.reshape(shape), work.bytes)
+        return Times(
+            times.time_s * factor, times.compute_s, times.memory_s * factor, times.overhead_s, times.flop, times.bytes
+        )
+
+    def _factor(self, rows: npt.NDArray[np.int64], moved: Array) -> Array:
+        position = np.clip((np.log2(np.maximum(moved, 1.0)) - KNOTS[0]) / KNOT_STEP, 0.0, len(KNOTS) - 1.000001)
+        low = position.astype(np.int64)
+        residuals = np.array(self._residuals)
+        share = position - low
+        return np.asarray(np.exp(residuals[rows, low] * (1.0 - share) + residuals[rows, low + 1] * share))
+
+
+def constants_of(calibration: Calibration, op: str, context: str = "") -> dict[str, float]:
+    """Constants of a class: priors overlaid by the fitted ones, those of the context first."""
+    return {**PRIOR, **PRIORS.get(op, {}), **calibration.group(*_names(op, context))}
+
+
+def vector_cost(model: VectorModel, op: Vector) -> Times:
+    """Price one operator (fields as arrays or numbers)."""
+    moved, flop, rows = np.broadcast_arrays(
+        np.asarray(op.bytes_read, dtype=np.float64) + op.bytes_written,
+        np.asarray(op.flop, dtype=np.float64),
+        np.asarray(op.rows, dtype=np.float64),
+    )
+    fused = np.full((1,) + moved.shape, float(op.fused))
+    work = VectorWork(moved[None], flop[None], rows[None], fused)
+    times = model.times(np.array([model.row(op.op)]), work)
+    return Times(*(np.asarray(getattr(times, n))[0] for n in Times.__slots__))
+
+
+def _names(op: str, context: str) -> tuple[str, ...]:
+    return (f"{context}:{op}", op) if context else (op,)
