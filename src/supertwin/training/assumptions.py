@@ -43,7 +43,7 @@ HOST_STEP_S = Assumption(
     "host_step_s", 10e-3, "s per step", "per-step host work that nothing hides: batch hand-over, loss and gradient norm "
     "read back, learning-rate and logger calls", "reasoning",
 )
-KERNELS_PER_FUSED = Assumption(
+KERNELS_PER_OPERATOR = Assumption(
     "kernels_per_operator", 1.5, "kernels", "casts, transposes and copies that eager frameworks launch beside the "
     "operators that the workload lists", "reasoning",
 )
@@ -90,6 +90,10 @@ COMMUNICATION_BUFFERS = Assumption(
 CONTEXT_BYTES = Assumption(
     "framework_context", 0.5e9, "bytes", "cuBLAS and cuDNN workspaces that the framework allocates", "PyTorch documentation, "
     "CUBLAS_WORKSPACE_CONFIG",
+)
+OFFLOADED_KEEP = Assumption(
+    "offloaded_keep", 0.3, "of the activations", "what stays on the device while the rest is swapped to the host: the layers in "
+    "work and the prefetched ones", "reasoning",
 )
 COMPUTE_SIGMA = Assumption(
     "compute_sigma", 0.07, "", "operator model against unseen shapes, summed over a layer", "reasoning",

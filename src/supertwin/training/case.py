@@ -30,10 +30,10 @@ class Layout:
 class TrainingCase:
     """One training step to predict. Names and vocabularies are those of training.csv (measurements/README).
 
-    cp_method: ring | all-gather | ulysses. attention_kernel: flash | unfused; launch: eager | graph | compiled;
+    cp_method: ring | all_gather | ulysses. attention_kernel: flash | unfused; launch: eager | graph | compiled;
     "" in either takes the framework's habit. overlap_tp, overlap_ep: those collectives run beside compute
     (None takes the framework's habit). skew: tokens of the busiest expert device over the mean (0 = by force_balanced).
-    lora_rank: width of the adapters of task lora.
+    lora_rank: width of the adapters of task lora. offload: activations, offload_optimizer: its states, in host memory.
     """
 
     model: ModelSpec
@@ -61,4 +61,5 @@ class TrainingCase:
     overlap_ep: bool | None = None
     skew: float = 0.0
     lora_rank: int = 16
+    offload_optimizer: bool = False
     defaults: dict[str, object] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from supertwin.training.pipeline import SCHEDULES
 SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
 RECOMPUTE = ("none", "selective", "full", "partial")
 TASKS = ("pretrain", "sft", "lora")
-CP_METHODS = ("ring", "all-gather", "ulysses")
+CP_METHODS = ("ring", "all_gather", "ulysses")
 FULL_SHARDING = ("zero3", "hsdp")
 
 

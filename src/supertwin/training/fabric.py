@@ -6,50 +6,73 @@ tier. Expert groups span tp x cp x dp with their own etp innermost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from supertwin.machine.system import System
+from supertwin.network.collective import collective_time
+from supertwin.network.exchange import exchange_time
 from supertwin.network.group import Group
 from supertwin.training.case import TrainingCase
+from supertwin.workload.operators import Communication
 
 
 def axis_group(case: TrainingCase, axis: str) -> Group:
     """Group of a parallel axis.
 
     dp: replicas of dense weights, which include cp ranks; edp: replicas of experts; shard: ranks that share one fully
-    sharded copy; replica: the copies of that (HSDP). Raises KeyError for an unknown axis.
+    sharded copy; replica: the copies of that (HSDP); tied: first and last pipeline device. Raises KeyError.
     """
     layout = case.layout
     inner = layout.tp * layout.cp * layout.dp
     replicas = layout.cp * layout.dp
     shard = case.hsdp_shard_size if case.sharding == "hsdp" and case.hsdp_shard_size else replicas
-    return {
-        "tp": Group(layout.tp, 1),
-        "etp": Group(layout.etp, 1),
-        "cp": Group(layout.cp, layout.tp),
-        "ep": Group(layout.ep, layout.etp),
-        "dp": Group(replicas, layout.tp),
-        "edp": Group(max(inner // (layout.ep * layout.etp), 1), layout.ep * layout.etp),
-        "shard": Group(shard, layout.tp),
-        "replica": Group(max(replicas // shard, 1), layout.tp * shard),
-        "pp": Group(layout.pp, inner),
-        "world": Group(layout.devices, 1),
+    experts = layout.ep * layout.etp
+    size, stride = {
+        "tp": (layout.tp, 1),
+        "etp": (layout.etp, 1),
+        "cp": (layout.cp, layout.tp),
+        "ep": (layout.ep, layout.etp),
+        "dp": (replicas, layout.tp),
+        "edp": (max(inner // experts, 1), experts),
+        "shard": (shard, layout.tp),
+        "replica": (max(replicas // shard, 1), layout.tp * shard),
+        "pp": (min(layout.pp, 2), inner),
+        "tied": (min(layout.pp, 2), inner * max(layout.pp - 1, 1)),
+        "world": (layout.devices, 1),
     }[axis]
+    return Group(size, stride)
 
 
 class Fabric:
     """Prices collectives of one case; times of equal calls are kept."""
 
-    def __init__(self, case: TrainingCase, price: Callable[[str, float, Group, System], float]) -> None:
-        self._case, self._price = case, price
+    def __init__(self, case: TrainingCase, experts: int = 0) -> None:
+        self._case, self._experts = case, experts
         self._known: dict[tuple[str, str, float], float] = {}
+        self._groups: dict[str, Group] = {}
+
+    def group(self, axis: str) -> Group:
+        """Group of an axis, made once."""
+        if axis not in self._groups:
+            self._groups[axis] = axis_group(self._case, axis)
+        return self._groups[axis]
 
     def time_s(self, op: str, axis: str, message_bytes: float) -> float:
         """Seconds of one collective; 0 for a group of one. message_bytes follows workload.operators.Communication."""
-        group = axis_group(self._case, axis)
+        group = self.group(axis)
         if group.size == 1 or message_bytes <= 0.0:
             return 0.0
         key = (op, axis, message_bytes)
         if key not in self._known:
-            self._known[key] = self._price(op, message_bytes, group, self._case.system)
+            self._known[key] = float(collective_time(self._case.system, op, message_bytes, group).time_s)
+        return self._known[key]
+
+    def operator_time_s(self, operator: Communication) -> float:
+        """Seconds of one communication operator of the workload (sizes are plain numbers in training)."""
+        if operator.op not in ("dispatch", "combine"):
+            return self.time_s(operator.op, operator.axis, float(operator.message_bytes))
+        key = (operator.op, operator.axis, float(operator.message_bytes))
+        if key not in self._known:
+            found = exchange_time(
+                self._case.system, operator.op, operator.tokens, operator.hidden, operator.topk, self.group(operator.axis),
+                dtype=operator.dtype, mode="normal", experts=self._experts,
+            )
+            self._known[key] = float(found.time_s)
         return self._known[key]

@@ -17,7 +17,8 @@ class Framework:
     dp_overlap, gather_overlap: gradient reduction beside backward, parameter gathering beside forward.
     tp_overlap, ep_overlap: those collectives run beside compute of the same or another microbatch.
     gradient_bytes: per element as accumulated; reduce_bytes: per element on the wire.
-    loss_fused: the vocabulary loss needs no FP32 copy of the logits.
+    tp_backward_overlap: reduction of the input gradient runs beside the weight gradient of the same matrix.
+    loss_fused: the vocabulary loss needs no FP32 copy of the logits. transport: all_to_all or dispatch kernels.
     """
 
     name: str
@@ -31,7 +32,9 @@ class Framework:
     p2p_overlap: bool = True
     gradient_bytes: float = 4.0
     reduce_bytes: float = 4.0
+    tp_backward_overlap: bool = True
     loss_fused: bool = False
+    transport: str = "all_to_all"
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
@@ -46,7 +49,7 @@ _PROFILES = {
         DEFAULT,
         _CLASSIC,
         replace(
-            _CLASSIC, name="megatron-deepspeed", flash=False, p2p_overlap=False,
+            _CLASSIC, name="megatron-deepspeed", flash=False, p2p_overlap=False, tp_backward_overlap=False,
             reason="fork of Megatron-LM from before fused attention; reduction after the last backward",
         ),
         replace(

@@ -34,6 +34,10 @@ class Exposure:
     exposed_s: float = 0.0
     hidden_s: float = 0.0
 
+    def visible_s(self, loss: float) -> float:
+        """Exposed time, and the compute time that the hidden part costs at `loss` seconds per second."""
+        return self.exposed_s + loss * self.hidden_s
+
     def __add__(self, other: Exposure) -> Exposure:
         return Exposure(self.exposed_s + other.exposed_s, self.hidden_s + other.hidden_s)
 
@@ -69,8 +73,8 @@ def replica_sync(case: TrainingCase, framework: Framework, fabric: Fabric, weigh
 
 
 def full_shard_sync(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights,
-                    window: tuple[float, float]) -> Exposure:
-    """Gathers and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights stay in their group."""
+                    window: tuple[float, float]) -> tuple[Exposure, Exposure]:
+    """(forward, backward) gathers and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights stay in their group."""
     forward_s, backward_s = window
     units = max(weights.layers, 1.0)
     width = 2.0 / units
@@ -80,7 +84,7 @@ def full_shard_sync(case: TrainingCase, framework: Framework, fabric: Fabric, we
     if case.sharding == "hsdp":
         shard = max(case.hsdp_shard_size, 1)
         scatter_s += units * fabric.time_s("all_reduce", "replica", weights.trained_dense * reduced / shard)
-    return hide(gather_s, forward_s, units) + hide(gather_s + scatter_s, backward_s, units)
+    return hide(gather_s, forward_s, units), hide(gather_s + scatter_s, backward_s, units)
 
 
 def _both(fabric: Fabric, op: str, dense_bytes: float, expert_bytes: float) -> float:

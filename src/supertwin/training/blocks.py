@@ -1,0 +1,168 @@
+"""From operators to seconds: one microbatch of one block, with what its own compute hides of its communication."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.cost.result import OperatorCost
+from supertwin.training import assumptions as assume
+from supertwin.training.fabric import Fabric
+from supertwin.training.frameworks import Framework
+from supertwin.workload.operators import Attention, Communication, Gemm, Operator, Vector
+
+Array = npt.NDArray[np.float64]
+
+PARTS = (
+    "compute/attention",
+    "compute/mlp",
+    "compute/moe",
+    "compute/norm",
+    "compute/head",
+    "communication/tp",
+    "communication/cp",
+    "communication/ep",
+)
+_INDEX = {part: index for index, part in enumerate(PARTS)}
+_HOME = {
+    "attention": "compute/attention",
+    "mlp": "compute/mlp",
+    "moe": "compute/moe",
+    "norm": "compute/norm",
+    "head": "compute/head",
+    "embedding": "compute/head",
+    "join": "compute/mlp",
+}
+_AXIS = {"tp": "communication/tp", "etp": "communication/tp", "cp": "communication/cp", "ep": "communication/ep"}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One pass of one microbatch through a block. times: exposed seconds by PARTS; hidden_s: communication that compute
+    hides; kernels, calls: launches of compute kernels and of collectives; wgrad_s: weight-gradient products;
+    flop: matrix arithmetic (causal attention halved); moved_bytes: HBM traffic."""
+
+    times: Array
+    hidden_s: float = 0.0
+    kernels: float = 0.0
+    calls: float = 0.0
+    wgrad_s: float = 0.0
+    flop: float = 0.0
+    moved_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What this job hides inside a block: share of TP time, backward TP behind weight gradients, ring steps behind
+    attention, expert traffic behind the other microbatch. skew scales expert work and traffic of the busiest device;
+    loss is the compute time that each second of hidden communication costs."""
+
+    tp_share: float
+    tp_backward: bool
+    ring: bool
+    ep: bool
+    skew: float
+    loss: float
+
+
+def overlap_of(framework: Framework, flags: tuple[bool | None, bool | None], ring: bool, skew: float, vendor: str) -> Overlap:
+    """Overlap of a job: flags = (overlap_tp, overlap_ep) of the case, None for the framework's habit."""
+    tp = framework.tp_overlap if flags[0] is None else flags[0]
+    ep = framework.ep_overlap if flags[1] is None else flags[1]
+    loss = assume.OVERLAP_COMPUTE_LOSS.value if vendor in ("nvidia", "amd") else 0.0
+    return Overlap(assume.TP_OVERLAP_SHARE.value if tp else 0.0, framework.tp_backward_overlap, ring, ep, skew, loss)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Raw sums over the operators of one pass."""
+
+    times: Array
+    core_s: float = 0.0
+    dgrad_s: float = 0.0
+    wgrad_s: float = 0.0
+    again_s: float = 0.0  # gathers repeated for the weight gradient
+    beside_s: float = 0.0  # reductions of input gradients
+    kernels: float = 0.0
+    calls: float = 0.0
+    flop: float = 0.0
+    moved_bytes: float = 0.0
+
+
+def phase(operators: Sequence[Operator], costs: Sequence[OperatorCost | None], fabric: Fabric, overlap: Overlap) -> Phase:
+    """Sum one pass; costs[i] is None for communication, which the fabric prices."""
+    sums = _Sums(np.zeros(len(PARTS)))
+    for operator, cost in zip(operators, costs, strict=True):
+        if cost is None:
+            assert isinstance(operator, Communication)
+            _add_call(sums, operator, fabric, overlap)
+        else:
+            _add_kernel(sums, operator, cost, overlap)
+    return _hide(sums, overlap)
+
+
+def home(part: str) -> str:
+    """Breakdown row of a compute operator."""
+    head, _, rest = part.partition("/")
+    return _HOME[rest.partition("/")[0] if head == "mtp" else head]
+
+
+def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Overlap) -> None:
+    place = home(operator.part)
+    count = float(operator.count)
+    seconds = float(cost.time_s) * count
+    if place == "compute/moe" and "shared" not in operator.part:
+        seconds *= overlap.skew
+    sums.times[_INDEX[place]] += seconds
+    if not (isinstance(operator, Vector) and operator.fused):
+        sums.kernels += count
+    sums.moved_bytes += float(cost.bytes) * count
+    if isinstance(operator, Gemm):
+        if operator.direction == "wgrad":
+            sums.wgrad_s += seconds
+        elif operator.direction == "dgrad":
+            sums.dgrad_s += seconds
+        sums.flop += float(cost.flop) * count
+    elif isinstance(operator, Attention):
+        sums.core_s += seconds
+        sums.flop += float(cost.flop) * count
+
+
+def _add_call(sums: _Sums, operator: Communication, fabric: Fabric, overlap: Overlap) -> None:
+    seconds = fabric.operator_time_s(operator) * float(operator.count)
+    sums.calls += float(operator.count)
+    if operator.part.endswith("_again"):
+        sums.again_s += seconds
+        return
+    if operator.axis == "ep":
+        seconds *= overlap.skew
+    sums.times[_INDEX[_AXIS[operator.axis]]] += seconds
+    if operator.axis == "tp" and operator.op in ("reduce_scatter", "all_reduce"):
+        sums.beside_s += seconds
+
+
+def _hide(sums: _Sums, overlap: Overlap) -> Phase:
+    """Take from the communication what runs beside compute, and charge the compute that it slows down."""
+    times = sums.times
+    tp, cp, ep = (_INDEX[f"communication/{axis}"] for axis in ("tp", "cp", "ep"))
+    hidden = np.zeros(len(PARTS))
+    if overlap.tp_backward and sums.wgrad_s > 0.0:
+        # the column-cut half of the matrices (qkv, up) has its reduction beside its own weight gradient
+        hidden[tp] += min(sums.beside_s, 0.5 * sums.wgrad_s)
+        times[tp] += sums.again_s
+        hidden[tp] += min(sums.again_s, 0.5 * sums.dgrad_s)
+    else:
+        times[tp] += sums.again_s
+    hidden[tp] += overlap.tp_share * (times[tp] - hidden[tp])
+    if overlap.ring:
+        hidden[cp] = min(times[cp], sums.core_s)
+    if overlap.ep:
+        compute = float(times[: _INDEX["communication/tp"]].sum())
+        hidden[ep] = min(times[ep], compute)
+    exposed = times - hidden + overlap.loss * hidden
+    return Phase(
+        exposed, float(hidden.sum()), sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes
+    )

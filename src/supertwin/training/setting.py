@@ -1,0 +1,87 @@
+"""A case with everything that is derived from it once: stages, weights, groups, overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.model.parameters import layer_parameters
+from supertwin.model.spec import ModelSpec
+from supertwin.training import assumptions as assume
+from supertwin.training.blocks import Overlap, overlap_of
+from supertwin.training.case import TrainingCase
+from supertwin.training.check import expert_count
+from supertwin.training.fabric import Fabric
+from supertwin.training.frameworks import Framework, framework_named
+from supertwin.training.shape import shard_of
+from supertwin.training.sharding import StageWeights
+from supertwin.training.stages import StagePlan, stage_plan
+from supertwin.training.weights import DeviceWeights, device_weights
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A checked case with everything that is derived from it once."""
+
+    case: TrainingCase
+    framework: Framework
+    plan: StagePlan
+    weights: DeviceWeights
+    fabric: Fabric
+    overlap: Overlap
+
+    @property
+    def microbatches(self) -> int:
+        """Microbatches per pipeline and step."""
+        return max(self.case.global_batch // (self.case.micro_batch * self.case.layout.dp), 1)
+
+
+def setting_of(case: TrainingCase) -> Setting:
+    """Derive stages, weights, groups and overlap of a case."""
+    framework = framework_named(case.framework)
+    layout = case.layout
+    plan = stage_plan(case.model.order, (layout.pp, layout.vpp), case.schedule, head_weight(case.model))
+    overlap = overlap_of(
+        framework, (case.overlap_tp, case.overlap_ep), case.cp_method == "ring", skew_of(case), case.system.chip.vendor
+    )
+    return Setting(case, framework, plan, device_weights(case, plan, shard_of(case, framework)), Fabric(case, expert_count(case.model)), overlap)
+
+
+@lru_cache(maxsize=512)
+def head_weight(model: ModelSpec) -> float:
+    """Work of LM head and MTP modules in layers: weights used per token over those of an average layer."""
+    layers = sum(layer_parameters(model, kind).active * kind.count for kind in model.layers)
+    head = float(model.vocab * model.hidden)
+    module = layer_parameters(model, model.mtp).active if model.mtp is not None else 0.0
+    return (head + model.mtp_count * (head + module)) * model.n_layers / layers
+
+
+def skew_of(case: TrainingCase) -> float:
+    """Load of the busiest expert device over the mean."""
+    if case.skew:
+        return case.skew
+    grouped = any(kind.feed_forward and kind.feed_forward.groups > 1 for kind in case.model.layers)
+    balanced = case.force_balanced or grouped or case.layout.ep == 1
+    return (assume.DROP_SKEW if balanced else assume.ROUTING_SKEW).value
+
+
+def recomputed_share(case: TrainingCase, plan: StagePlan) -> Array:
+    """Share of each device's layers that are recomputed, shape [pp]."""
+    if case.recompute != "partial":
+        return np.ones(len(plan.counts))
+    layers = np.maximum(plan.counts.sum(axis=1), 1.0)
+    return np.minimum(case.recompute_layers / layers, 1.0)
+
+
+def stage_weights(setting: Setting, device: int) -> StageWeights:
+    """Weights of one pipeline device."""
+    w = setting.weights
+    return StageWeights(
+        float(w.dense[device] + w.adapters[device]), float(w.experts[device]), float(w.layers[device]),
+        float(w.trained_dense[device]), float(w.trained_experts[device]),
+    )

@@ -1,0 +1,110 @@
+"""A training case in the words of the workload: what one microbatch asks of one device, and the operators of each block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from supertwin.model.spec import LayerSpec, ModelSpec
+from supertwin.training import assumptions as assume
+from supertwin.training.case import TrainingCase
+from supertwin.training.frameworks import Framework
+from supertwin.training.unfused import unfused
+from supertwin.workload.backward import backward
+from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
+from supertwin.workload.operators import Gemm, Operator
+from supertwin.workload.shard import Shard, Step
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOperators:
+    """Operators of one block for one microbatch. again: what recomputation repeats before the backward pass."""
+
+    forward: tuple[Operator, ...]
+    backward: tuple[Operator, ...]
+    again: tuple[Operator, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all weights."""
+
+    recompute: str = "none"
+    flash: bool = True
+    lora_rank: int = 0
+
+
+def shard_of(case: TrainingCase, framework: Framework) -> Shard:
+    """Parallel sizes and formats. Low-precision recipes keep attention and LM head in BF16."""
+    layout = case.layout
+    wide = "fp16" if case.precision == "fp16" else "bf16"
+    return Shard(
+        tp=layout.tp,
+        ep=layout.ep,
+        etp=layout.etp,
+        cp=layout.cp,
+        sequence_parallel=case.sequence_parallel and layout.tp > 1,
+        linear_dtype=case.precision,
+        expert_dtype=case.precision,
+        attention_dtype=wide,
+        head_dtype=wide,
+        moe_transport=framework.transport,
+        context=case.cp_method,
+        fused_experts=False,
+    )
+
+
+def step_of(case: TrainingCase) -> Step:
+    """One microbatch. A pack is split into its mean number of samples, which attention does not cross."""
+    spans = assume.PACKED_SPANS.value if case.packed else 1.0
+    length = case.seq_len / spans
+    return Step(phase="train", sequences=case.micro_batch * spans, q_len=length, kv_len=length)
+
+
+def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
+    """Switches of the case; partial recomputation is full recomputation of some layers."""
+    again = {"partial": "full"}.get(case.recompute, case.recompute)
+    flash = framework.flash if not case.attention_kernel else case.attention_kernel == "flash"
+    return Recipe(again, flash, case.lora_rank if case.task == "lora" else 0)
+
+
+@lru_cache(maxsize=2048)
+def layer_block(model: ModelSpec, kind: LayerSpec, step: Step, shard: Shard, recipe: Recipe) -> BlockOperators:
+    """Operators of one layer."""
+    return _block(layer_operators(model, kind, step, shard), recipe)
+
+
+@lru_cache(maxsize=2048)
+def end_blocks(model: ModelSpec, step: Step, shard: Shard, recipe: Recipe) -> tuple[BlockOperators, ...]:
+    """Operators of the embedding, of the LM head with loss, and of one MTP module (empty without one)."""
+    plain = Recipe("none", recipe.flash, recipe.lora_rank)
+    lists = (embedding_operators, head_operators, mtp_operators)
+    return tuple(_block(make(model, step, shard), plain) for make in lists)
+
+
+def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
+    frozen = recipe.lora_rank > 0
+    back = backward(forward, weight_gradients=not frozen)
+    if frozen:
+        adapters = adapter_operators(forward, recipe.lora_rank)
+        back = back + backward(adapters)
+        forward = forward + adapters
+    again: list[Operator] = []
+    if recipe.recompute == "full":
+        again = forward
+    elif recipe.recompute == "selective":
+        again = [op for op in forward if op.part.endswith("attention/core")]
+    lists = [forward, back, again]
+    if not recipe.flash:
+        lists = [unfused(ops) for ops in lists]
+    return BlockOperators(*(tuple(ops) for ops in lists))
+
+
+def adapter_operators(forward: list[Operator], rank: int) -> list[Operator]:
+    """Low-rank products beside each dense matrix (routed experts and router excluded): [m,k] x [k,r], [m,r] x [r,n]."""
+    result: list[Operator] = []
+    for op in forward:
+        if isinstance(op, Gemm) and op.part.startswith(("attention/", "mlp/", "moe/shared")):
+            result.append(Gemm(part=f"{op.part}_adapter", m=op.m, n=float(rank), k=op.k))
+            result.append(Gemm(part=f"{op.part}_adapter", m=op.m, n=op.n, k=float(rank)))
+    return result

@@ -1,0 +1,50 @@
+"""Attention before fused kernels: batched products with the score matrix in memory between them.
+
+Stacks of before mid-2022 write scores, softmax and probabilities of s x s per head to HBM (arXiv 2205.14135, section 2.2),
+and compute the whole square, masked half included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from supertwin.workload.operators import Attention, Gemm, Operator, Vector
+
+
+def unfused(operators: Sequence[Operator]) -> list[Operator]:
+    """Replace every Attention of a list by products and softmax."""
+    result: list[Operator] = []
+    for operator in operators:
+        result += _parts(operator) if isinstance(operator, Attention) else [operator]
+    return result
+
+
+def _parts(op: Attention) -> list[Operator]:
+    return _backward(op) if op.direction == "bwd" else _forward(op)
+
+
+def _product(op: Attention, name: str, m: object, n: object, k: object) -> Gemm:
+    return Gemm(
+        part=f"{op.part}/{name}", count=op.count, m=m, n=n, k=k, groups=op.batch * op.heads, dtype=op.dtype,  # type: ignore[arg-type]
+        out_dtype=op.dtype, direction=op.direction if op.direction == "fwd" else "dgrad",
+    )
+
+
+def _forward(op: Attention) -> list[Operator]:
+    scores = 2.0 * op.batch * op.heads * op.q_len * op.kv_len
+    return [
+        _product(op, "scores", op.q_len, op.kv_len, op.qk_head_dim),
+        Vector(part=f"{op.part}/softmax", count=op.count, op="softmax", bytes_read=scores, bytes_written=scores, flop=2.5 * scores),
+        _product(op, "values", op.q_len, op.v_head_dim, op.kv_len),
+    ]
+
+
+def _backward(op: Attention) -> list[Operator]:
+    scores = 2.0 * op.batch * op.heads * op.q_len * op.kv_len
+    return [
+        _product(op, "dvalues", op.kv_len, op.v_head_dim, op.q_len),
+        _product(op, "dprobabilities", op.q_len, op.kv_len, op.v_head_dim),
+        Vector(part=f"{op.part}/dsoftmax", count=op.count, op="softmax", bytes_read=2 * scores, bytes_written=scores, flop=2 * scores),
+        _product(op, "dqueries", op.q_len, op.qk_head_dim, op.kv_len),
+        _product(op, "dkeys", op.kv_len, op.qk_head_dim, op.q_len),
+    ]

@@ -1,0 +1,153 @@
+"""Weights that one pipeline device holds, and the bytes of parameters, gradients and optimizer states they cost.
+
+BF16 mixed precision keeps 2 bytes of parameters, a gradient, and 12 bytes of optimizer state per weight (FP32 master copy
+and two Adam moments; arXiv 1910.02054, section 3.1). ZeRO-1 shares the optimizer state between the replicas, ZeRO-2
+gradients too, ZeRO-3 and FSDP all three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.model.parameters import norm_parameters
+from supertwin.model.spec import LayerSpec, ModelSpec
+from supertwin.training.case import TrainingCase
+from supertwin.training.fabric import axis_group
+from supertwin.training.frameworks import Framework
+from supertwin.training.stages import StagePlan
+from supertwin.workload.memory import layer_device_parameters
+from supertwin.workload.shard import Shard
+
+Array = npt.NDArray[np.float64]
+
+PARAMETER_BYTES = 2.0
+OPTIMIZER_BYTES = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWeights:
+    """Weights per pipeline device after tensor and expert parallelism, arrays of shape [pp].
+
+    dense: all but routed experts; experts: routed experts; adapters: trained low-rank weights (task lora).
+    """
+
+    dense: Array
+    experts: Array
+    layers: Array
+    adapters: Array
+    frozen: bool = False
+
+    @property
+    def stored(self) -> Array:
+        """All weights on the device."""
+        return self.dense + self.experts + self.adapters
+
+    @property
+    def trained_dense(self) -> Array:
+        """Dense weights that have a gradient."""
+        return self.adapters if self.frozen else self.dense
+
+    @property
+    def trained_experts(self) -> Array:
+        """Expert weights that have a gradient."""
+        return 0.0 * self.experts if self.frozen else self.experts
+
+
+def device_weights(case: TrainingCase, plan: StagePlan, shard: Shard) -> DeviceWeights:
+    """Place the weights of a case on its pipeline devices."""
+    model, layout = case.model, case.layout
+    per_kind = np.array([_layer(model, kind, shard) for kind in model.layers])
+    dense, experts = (plan.counts @ per_kind).T
+    table = model.vocab * model.hidden / layout.tp
+    positions = model.max_positions * model.hidden if model.positions == "learned" else 0
+    own_head = not (model.tied_embeddings and layout.pp == 1)
+    dense = dense + plan.embedding * (table + positions) + plan.head * (table * own_head + norm_parameters(model))
+    if model.mtp is not None:
+        module = _layer(model, model.mtp, shard)
+        dense = dense + plan.head * model.mtp_count * (module[0] + 2.0 * model.hidden**2)
+        experts = experts + plan.head * model.mtp_count * module[1]
+    adapters = np.zeros_like(dense)
+    if case.task == "lora":
+        adapters = plan.counts @ np.array([adapter_weights(model, kind, case.lora_rank) / layout.tp for kind in model.layers])
+    scale = plan.copies
+    return DeviceWeights(scale * dense, scale * experts, plan.counts.sum(axis=1), adapters, case.task == "lora")
+
+
+@lru_cache(maxsize=1024)
+def _layer(model: ModelSpec, kind: LayerSpec, shard: Shard) -> tuple[float, float]:
+    """(dense, expert) weights of one layer on one device."""
+    held = layer_device_parameters(model, kind, shard)
+    return float(held.dense + held.wide), float(held.experts)
+
+
+def adapter_weights(model: ModelSpec, kind: LayerSpec, rank: int) -> float:
+    """Low-rank weights beside the dense matrices of one layer: rank x (inputs + outputs) of each (arXiv 2106.09685).
+
+    Routed experts get none. Matrices: joint query-key-value, output, joint up (and gate), down.
+    """
+    total = 0.0
+    if kind.attention is not None:
+        block = kind.attention
+        q, kv = block.heads * block.qk_head_dim, 2 * block.kv_heads * block.qk_head_dim
+        total += model.hidden + q + kv + block.heads * block.v_head_dim + model.hidden
+    if kind.feed_forward is not None:
+        feed = kind.feed_forward
+        inter = feed.shared_inter if feed.experts else feed.inter
+        total += (2 * model.hidden + inter * (3 if feed.gated else 2)) if inter else 0
+    return rank * total
+
+
+@dataclass(frozen=True, slots=True)
+class StateBytes:
+    """Bytes of the states per pipeline device, arrays of shape [pp]."""
+
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+
+
+def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights) -> StateBytes:
+    """Parameters, gradients and optimizer states per device under the case's sharding."""
+    dense_ranks, expert_ranks = _sharers(case)
+    level = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "hsdp": 3}[case.sharding]
+
+    def spread(dense: Array, experts: Array, at_level: int) -> Array:
+        shared = level >= at_level
+        return dense / (dense_ranks if shared else 1) + experts / (expert_ranks if shared else 1)
+
+    trained = (weights.trained_dense, weights.trained_experts)
+    stored = weights.dense + weights.adapters
+    return StateBytes(
+        PARAMETER_BYTES * spread(stored, weights.experts, 3),
+        framework.gradient_bytes * spread(*trained, 2),
+        0.0 * stored if case.offload_optimizer else OPTIMIZER_BYTES * spread(*trained, 1),
+    )
+
+
+def _sharers(case: TrainingCase) -> tuple[int, int]:
+    """Ranks that share the states of dense and of expert weights (a stated sub-group limits the dense one)."""
+    dense, experts = axis_group(case, "dp").size, axis_group(case, "edp").size
+    limit = case.hsdp_shard_size
+    if limit:
+        return min(dense, limit), min(experts, limit)
+    return dense, experts
+
+
+def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights) -> Array:
+    """HBM bytes of one optimizer step per device, shape [pp]: gradient norm, Adam, and the copy back to parameters.
+
+    Norm: gradients read once over the whole local gradient share; Adam: read gradient, master and both moments, write
+    master and moments, write the BF16 parameter.
+    """
+    dense_ranks, expert_ranks = _sharers(case)
+    sharded = case.sharding != "none"
+    own = weights.trained_dense / (dense_ranks if sharded else 1) + weights.trained_experts / (expert_ranks if sharded else 1)
+    norm = framework.gradient_bytes
+    adam = framework.gradient_bytes + OPTIMIZER_BYTES + OPTIMIZER_BYTES + PARAMETER_BYTES
+    zero_fill = framework.gradient_bytes * (weights.trained_dense + weights.trained_experts)
+    result: Array = own * (norm + adam) + zero_fill
+    return result
