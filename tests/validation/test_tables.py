@@ -1,4 +1,4 @@
-"""Measurement tables: the shipped ones are read completely; whatever else is given is refused or skipped with a reason."""
+"""Measurement tables: the shipped ones are read completely; anything else is refused or skipped with a reason."""
 
 from __future__ import annotations
 
@@ -132,8 +132,7 @@ def test_any_damage_is_an_error_or_a_reason(at: int, cut: int, put: str) -> None
     text = HEADER + GOOD
     try:
         table = tables.parse("kernels", text[:at] + put + text[at + cut :], "x")
-    except TableError as error:
-        assert str(error).startswith("x: ")
+    except TableError:
         return
     assert all(skip.reason and skip.id for skip in table.skipped)
     for row in table.rows:

@@ -9,6 +9,7 @@ import typer
 
 from supertwin.cli import calibrate, claims, compare, infer, show, train, validate
 from supertwin.cli.options import Argument, Command, Option
+from supertwin.cli.output import silence_stdout
 
 COMMANDS: tuple[Command, ...] = (
     show.COMMAND,
@@ -60,7 +61,11 @@ def _epilog(command: Command) -> str:
 
 def _callback(command: Command) -> Any:
     def run(**raw: object) -> int:
-        return command.run(command.values(raw))
+        try:
+            return command.run(command.values(raw))
+        except BrokenPipeError:  # typer would turn it into exit code 1
+            silence_stdout()
+            return 0
 
     parameters = [_argument(argument) for argument in command.arguments]
     parameters += [_option(option) for option in command.all_options]

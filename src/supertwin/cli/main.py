@@ -17,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:
-        _silence_stdout()
+        from supertwin.cli.output import silence_stdout
+
+        silence_stdout()
         return 0
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -37,6 +39,8 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(error), error.exit_code)
     except typer.Exit as exit_request:
         return exit_request.exit_code
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else 1
     except typer.Abort:
         return _INTERRUPTED
     except (BrokenPipeError, KeyboardInterrupt):
@@ -84,14 +88,6 @@ def _complain(message: str, code: int) -> int:
     with contextlib.suppress(BrokenPipeError, UnicodeError):
         print(f"supertwin: {text}".encode("utf-8", "replace").decode(), file=sys.stderr)
     return code
-
-
-def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter does not complain when it flushes at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ def write_json(command: str, fields: Mapping[str, Any]) -> None:
     """Print one object with its schema name; numbers that JSON cannot hold become null."""
     json.dump({"schema": f"supertwin.{command}/1", **_plain(dict(fields))}, sys.stdout, allow_nan=False)
     sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def write_text(*parts: RenderableType) -> None:
@@ -27,6 +30,13 @@ def write_text(*parts: RenderableType) -> None:
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
     for part in parts:
         console.print(part)
+    sys.stdout.flush()
+
+
+def silence_stdout() -> None:
+    """Point stdout at nothing after the reader has gone, so that the flush at exit does not complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(value: Any) -> Any:

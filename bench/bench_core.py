@@ -1,0 +1,75 @@
+"""Speed of the parts: one layer, one training step, one decode step, collectives, a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supertwin.cost.engine import CostEngine
+from supertwin.inference import Deployment, InferenceCase
+from supertwin.inference import predict as predict_inference
+from supertwin.machine import load_chip, load_system
+from supertwin.model import load_model
+from supertwin.training import predict as predict_training
+from supertwin.training.case import Layout, TrainingCase
+from supertwin.validation import tables
+from supertwin.validation.predictors import PREDICTORS
+from supertwin.workload.operators import Attention, Gemm, Vector
+
+TOKENS, HIDDEN, INTER = 4096, 4096, 14336
+
+
+def test_price_one_layer(benchmark: Any) -> None:
+    """The operators of one dense layer in one call of the engine."""
+    engine = CostEngine(load_chip("h100-sxm"))
+    layer = [
+        Gemm(part="qkv", m=TOKENS, n=6144, k=HIDDEN),
+        Attention(part="attention", batch=1, q_len=TOKENS, kv_len=TOKENS, heads=32, kv_heads=8, qk_head_dim=128, v_head_dim=128),
+        Gemm(part="out", m=TOKENS, n=HIDDEN, k=HIDDEN),
+        Gemm(part="up", m=TOKENS, n=2 * INTER, k=HIDDEN),
+        Gemm(part="down", m=TOKENS, n=HIDDEN, k=INTER),
+        Vector(part="norm", op="norm", bytes_read=2.0 * TOKENS * HIDDEN, bytes_written=2.0 * TOKENS * HIDDEN),
+    ]  # fmt: skip
+    costs = benchmark(engine.price, layer)
+    assert len(costs) == len(layer)
+
+
+def test_predict_one_training_step(benchmark: Any) -> None:
+    case = TrainingCase(
+        model=load_model("llama3.1-70b"),
+        system=load_system("dgx-h100:512"),
+        layout=Layout(tp=8, pp=4, dp=16),
+        micro_batch=1,
+        global_batch=512,
+        seq_len=8192,
+    )
+    assert benchmark(predict_training, case).step_time_s > 0.0
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_predict_one_inference_step(benchmark: Any, phase: str) -> None:
+    deployment = Deployment(tp=1, dp=64, ep=64, dp_attention=True, weight_dtype="int8", activation_dtype="int8")
+    lengths = {"kv_len": 4096} if phase == "decode" else {"input_len": 4096}
+    model, system = load_model("deepseek-r1"), load_system("cm384:64")
+    case = InferenceCase(model, system, deployment, phase, 32.0 if phase == "decode" else 1.0, **lengths)
+    assert benchmark(predict_inference, case).step_time_s > 0.0
+
+
+@pytest.mark.parametrize("table", ["training", "inference", "kernels", "collectives"])
+def test_validate_100_rows(benchmark: Any, table: str) -> None:
+    """Every so many rows of a shipped table, caches warm."""
+    rows = tables.load(table).rows
+    rows = rows[:: max(1, len(rows) // 100)][:100]
+    assert len(benchmark(PREDICTORS[table], rows)) == len(rows)
+
+
+def test_read_the_largest_table(benchmark: Any) -> None:
+    assert len(benchmark(tables.load, "training").rows) > 2000
+
+
+def test_load_a_system(benchmark: Any) -> None:
+    """A user's own file, which is not cached."""
+    path = Path(str(load_system.__globals__["DATA"])) / "systems" / "dgx-h100.toml"
+    assert benchmark(load_system, str(path)).devices == 8
