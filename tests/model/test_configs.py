@@ -1,0 +1,252 @@
+"""Real configurations in their own field names; names and paths; errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supertwin.core.errors import ModelError, UnknownName
+from supertwin.model import ModelSpec, load_model, parameter_count, spec_from_config
+
+LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "vocab_size": 32000,
+}
+
+# as published on the hub, with the number of weights of the checkpoint
+NATIVE: list[tuple[str, dict[str, Any], float]] = [
+    (
+        "gpt2",
+        {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "n_ctx": 1024,
+            "n_embd": 768,
+            "n_head": 12,
+            "n_layer": 12,
+            "n_positions": 1024,
+            "vocab_size": 50257,
+        },
+        124_439_808,
+    ),
+    (
+        "bloom-560m",
+        {
+            "architectures": ["BloomForCausalLM"],
+            "model_type": "bloom",
+            "hidden_size": 1024,
+            "n_head": 16,
+            "n_layer": 24,
+            "vocab_size": 250880,
+        },
+        559_214_592,
+    ),
+    (
+        "opt-1.3b",
+        {
+            "architectures": ["OPTForCausalLM"],
+            "model_type": "opt",
+            "hidden_size": 2048,
+            "ffn_dim": 8192,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 24,
+            "max_position_embeddings": 2048,
+            "vocab_size": 50272,
+        },
+        1_315_758_080,
+    ),
+    (
+        "pythia-6.9b",
+        {
+            "architectures": ["GPTNeoXForCausalLM"],
+            "model_type": "gpt_neox",
+            "hidden_size": 4096,
+            "intermediate_size": 16384,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "vocab_size": 50432,
+            "tie_word_embeddings": False,
+        },
+        6_857_302_016,
+    ),
+    (
+        "falcon-7b",
+        {
+            "architectures": ["FalconForCausalLM"],
+            "model_type": "falcon",
+            "hidden_size": 4544,
+            "num_attention_heads": 71,
+            "num_hidden_layers": 32,
+            "multi_query": True,
+            "parallel_attn": True,
+            "new_decoder_architecture": False,
+            "bias": False,
+            "alibi": False,
+            "vocab_size": 65024,
+        },
+        6_921_720_704,
+    ),
+    (
+        "starcoder",
+        {
+            "architectures": ["GPTBigCodeForCausalLM"],
+            "model_type": "gpt_bigcode",
+            "n_embd": 6144,
+            "n_head": 48,
+            "n_inner": 24576,
+            "n_layer": 40,
+            "n_positions": 8192,
+            "multi_query": True,
+            "vocab_size": 49152,
+        },
+        15_517_456_384,
+    ),
+    (
+        "mpt-7b-hub",
+        {
+            "architectures": ["MPTForCausalLM"],
+            "model_type": "mpt",
+            "d_model": 4096,
+            "n_heads": 32,
+            "n_layers": 32,
+            "expansion_ratio": 4,
+            "max_seq_len": 2048,
+            "no_bias": True,
+            "attn_config": {"alibi": True, "attn_type": "multihead_attention"},
+            "vocab_size": 50432,
+        },
+        6_649_286_656,
+    ),
+    (
+        "chatglm3-6b-hub",
+        {
+            "architectures": ["ChatGLMModel"],
+            "model_type": "chatglm",
+            "hidden_size": 4096,
+            "ffn_hidden_size": 13696,
+            "kv_channels": 128,
+            "num_attention_heads": 32,
+            "num_layers": 28,
+            "multi_query_attention": True,
+            "multi_query_group_num": 2,
+            "add_qkv_bias": True,
+            "padded_vocab_size": 65024,
+            "seq_length": 8192,
+        },
+        6_243_584_000,
+    ),
+    (
+        "qwen-7b-hub",
+        {
+            "architectures": ["QWenLMHeadModel"],
+            "model_type": "qwen",
+            "hidden_size": 4096,
+            "intermediate_size": 22016,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "vocab_size": 151936,
+            "tie_word_embeddings": False,
+        },
+        7_721_324_544,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "weights"), NATIVE, ids=[n[0] for n in NATIVE])
+def test_native_field_names(name: str, config: dict[str, Any], weights: float) -> None:
+    assert parameter_count(spec_from_config(config, name)).total == pytest.approx(weights, rel=0.002)
+
+
+def test_absent_kv_heads_mean_one_per_head() -> None:
+    assert spec_from_config(LLAMA).layers[0].attention.kv_heads == 32  # type: ignore[union-attr]
+    assert parameter_count(spec_from_config(LLAMA)).total == pytest.approx(6_738_415_616, rel=1e-4)
+
+
+def test_nested_text_model() -> None:
+    text = {**LLAMA, "model_type": "mistral", "num_key_value_heads": 8}
+    text.pop("architectures")
+    outer = {"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "text_config": text}
+    assert spec_from_config(outer).layers[0].attention.kv_heads == 8  # type: ignore[union-attr]
+
+
+def same(a: ModelSpec, b: ModelSpec) -> bool:
+    return (a.name, a.layers) == (b.name, b.layers)
+
+
+@pytest.mark.parametrize("given", ["DeepSeek-R1", "deepseek-r1", "deepseek-ai/DeepSeek-R1", "DEEPSEEK-R1"])
+def test_names_are_free_in_case(given: str) -> None:
+    assert same(load_model(given), load_model("deepseek-r1"))
+
+
+def test_two_spellings() -> None:
+    assert load_model("meta-llama/Llama-3.1-70B").layers == load_model("llama3.1-70b").layers
+
+
+def test_folder_and_file(tmp_path: Path) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    by_folder, by_file = load_model(folder), load_model(str(folder / "config.json"))
+    assert by_folder.name == by_file.name == "my-model"
+    assert by_folder.layers == by_file.layers
+
+
+def test_unknown_name_gives_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"deepseek-r1"):
+        load_model("deepsek-r1")
+
+
+def test_unknown_architecture_names_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"Qwen4ForCausalLM.*Qwen3ForCausalLM"):
+        spec_from_config({**LLAMA, "architectures": ["Qwen4ForCausalLM"], "model_type": "qwen4"})
+
+
+@pytest.mark.parametrize("field", ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size"])
+def test_a_missing_field_is_named(field: str) -> None:
+    config = {k: v for k, v in LLAMA.items() if k != field}
+    with pytest.raises(ModelError, match=field):
+        spec_from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        ({"num_key_value_heads": 5}, r"32 is not a multiple of 5"),
+        ({"num_attention_heads": 33}, r"4096 is not a multiple of 33"),
+        ({"hidden_size": -1}, r"hidden_size is -1"),
+        ({"hidden_size": 10**12}, r"hidden_size is 1000000000000"),
+        ({"hidden_size": float("nan")}, r"hidden_size is nan"),
+        ({"hidden_size": "4096"}, r"hidden_size is '4096'"),
+        ({"hidden_size": True}, r"hidden_size is True"),
+        ({"tie_word_embeddings": "yes"}, r"expected true or false"),
+        ({"architectures": "LlamaForCausalLM"}, r"expected a list"),
+        ({"architectures": [], "model_type": None}, r"architectures and model_type are missing"),
+    ],
+)
+def test_bad_values(change: dict[str, object], pattern: str) -> None:
+    with pytest.raises(ModelError, match=pattern):
+        spec_from_config({**LLAMA, **change})
+
+
+def test_more_experts_per_token_than_experts() -> None:
+    config = {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 8}
+    with pytest.raises(ModelError, match="8 experts per token of only 4"):
+        spec_from_config(config)
+
+
+def test_files_that_are_not_json(tmp_path: Path) -> None:
+    for content in (b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000):
+        path = tmp_path / "config.json"
+        path.write_bytes(content)
+        with pytest.raises(ModelError):
+            load_model(path)
+    with pytest.raises(ModelError):
+        load_model(tmp_path / "absent.json")
