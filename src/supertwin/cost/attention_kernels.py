@@ -141,7 +141,7 @@ def decode_times(chip: Chip, variant: Variant, shape: Shape, constants: Mapping[
     row_tiles = np.ceil(rows / QUERY_TILE)
     items = shape.batch * shape.kv_heads * row_tiles
     keys = keys_touched(shape)
-    splits = np.clip(np.floor(cores / items), 1.0, np.ceil(keys / KEY_BLOCK))
+    splits = np.minimum(np.maximum(np.floor(cores / items), 1.0), np.ceil(keys / KEY_BLOCK))
     waves = np.maximum(np.ceil(items * splits / cores), 1.0)
     busy = np.minimum(1.0, items * splits / cores)
     padded_rows = np.minimum(np.ceil(rows / 8.0) * 8.0, QUERY_TILE * row_tiles)

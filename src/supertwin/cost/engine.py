@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector
 
 Source = tuple[str, str, str, str]
-_FIELDS = ("time_s", "compute_s", "memory_s", "overhead_s", "flop", "bytes")
+_GET_COST = attrgetter("time_s", "compute_s", "memory_s", "overhead_s", "flop", "bytes")
 # Numeric fields (stacked) and options (part of the key) by kind.
 _SIZES: dict[type[Operator], tuple[str, ...]] = {
     Gemm: ("m", "n", "k", "groups"),
@@ -36,6 +37,10 @@ _OPTIONS: dict[type[Operator], tuple[str, ...]] = {
     ExpertMlp: ("gated", "dtype", "weight_dtype", "distribution", "routing"),
     Attention: ("phase", "dtype", "kv_dtype", "causal", "latent", "gathered", "direction"),
     Vector: (),
+}
+_GET_SIZES = {kind: attrgetter(*names) for kind, names in _SIZES.items()}
+_GET_OPTIONS: dict[type[Operator], Any] = {
+    kind: attrgetter(*names) if names else lambda _: () for kind, names in _OPTIONS.items()
 }
 
 
@@ -103,7 +108,7 @@ class CostEngine:
     def _library_for(self, operators: Iterable[Operator]) -> str:
         if self.library:
             return self.library
-        backward = any(isinstance(o, Attention) and o.direction == "bwd" for o in operators)
+        backward = any(type(o) is Attention and o.direction == "bwd" for o in operators)
         return "training" if backward else "serving"
 
     def _calibration(self, operator: Operator) -> Calibration:
@@ -134,20 +139,20 @@ def _key(operator: Operator) -> tuple[Any, ...]:
     kind = type(operator)
     if kind not in _SIZES:
         raise ValueError(f"{kind.__name__} is not work of a device: communication is priced by supertwin.network")
-    sizes = [getattr(operator, name) for name in _SIZES[kind]]
-    options = tuple(getattr(operator, name) for name in _OPTIONS[kind])
-    shape = () if not any(isinstance(x, np.ndarray) for x in sizes) else np.broadcast_shapes(*map(np.shape, sizes))
-    dims = variant_of(operator).head_dim if isinstance(operator, Attention) else 0
-    width = float(np.max(operator.v_head_dim)) if isinstance(operator, Attention) else 0.0
-    return (kind, shape, *options, dims, width)
+    sizes = _GET_SIZES[kind](operator)
+    shape = np.broadcast_shapes(*map(np.shape, sizes)) if np.ndarray in map(type, sizes) else ()
+    if isinstance(operator, Attention):
+        heads = sizes[5:7] if shape == () else tuple(float(np.max(x)) for x in sizes[5:7])
+        return (kind, shape, _GET_OPTIONS[kind](operator), *heads)
+    return (kind, shape, _GET_OPTIONS[kind](operator))
 
 
 def _stacked(members: Sequence[Operator], shape: tuple[int, ...]) -> dict[str, Array]:
     """Sizes as arrays [operators, *shape] (a field that is the same number everywhere stays [operators, 1 ...])."""
     names = _SIZES[type(members[0])]
     if shape == ():
-        table = np.array([[getattr(m, name) for name in names] for m in members], dtype=np.float64)
-        return {name: table[:, i] for i, name in enumerate(names)}
+        table = np.array([*map(_GET_SIZES[type(members[0])], members)], dtype=np.float64).T
+        return dict(zip(names, table, strict=True))
     ones = (1,) * len(shape)
     out = {}
     for name in names:
@@ -175,7 +180,8 @@ def _all_fields(kind: type) -> tuple[str, ...]:
 def _unstack(members: Sequence[Operator], cost: Cost, shape: tuple[int, ...]) -> Iterable[OperatorCost]:
     """One result per operator: floats where its fields are numbers, arrays of their broadcast shape otherwise."""
     count = len(members)
-    columns = [np.broadcast_to(getattr(cost, name), (count, *shape)) for name in _FIELDS]
+    full = (count, *shape)
+    columns = [c if c.shape == full else np.broadcast_to(c, full) for c in map(np.asarray, _GET_COST(cost))]
     if shape == ():
         values: Iterable[tuple[Any, ...]] = zip(*(column.tolist() for column in columns), strict=True)
     else:

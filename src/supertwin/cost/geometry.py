@@ -42,7 +42,7 @@ def pairs_per_head(shape: Shape, causal: bool) -> Array:
     if not causal:
         return shape.q_len * np.minimum(shape.kv_len, limit)
     prefix = np.maximum(shape.kv_len - shape.q_len, 0.0)
-    growing = np.clip(limit - prefix, 0.0, shape.q_len)  # queries whose view the window does not cut
+    growing = np.minimum(np.maximum(limit - prefix, 0.0), shape.q_len)  # queries whose view the window does not cut
     full = shape.q_len - growing
     return growing * prefix + 0.5 * growing * (growing + 1.0) + full * np.where(full > 0, limit, 0.0)
 
@@ -79,7 +79,7 @@ def tile_queries(shape: Shape, causal: bool, rows: Array, columns: Array) -> Til
         keys = np.minimum(shape.kv_len, limit + rows) + half
         return Tiling(blocks, keys, keys)
     prefix = np.maximum(shape.kv_len - shape.q_len, 0.0)
-    growing = np.clip(np.floor((limit + rows - prefix) / rows), 0.0, blocks)
+    growing = np.minimum(np.maximum(np.floor((limit + rows - prefix) / rows), 0.0), blocks)
     full = blocks - growing
     total = growing * prefix + rows * 0.5 * growing * (growing + 1.0) + full * np.where(full > 0, limit + rows, 0.0)
     overshoot = np.where(full > 0, 0.0, blocks * rows - shape.q_len)  # the last block is not full

@@ -30,11 +30,22 @@ class Surface:
 
     def log_factor(self, coordinates: Sequence[npt.ArrayLike]) -> Array:
         """ln factor at points; coordinates: one array per axis, broadcastable. Returns their broadcast shape."""
-        total = np.zeros(np.broadcast_shapes(*(np.shape(c) for c in coordinates)))
-        flat = self.values.ravel()
-        for index, weight in corners(self.knots, coordinates):
-            total = total + weight * flat[index]
-        return total
+        flat, weight, index = self.values.ravel(), None, None
+        stride = flat.size
+        for knot, coordinate in zip(self.knots, coordinates, strict=True):
+            stride //= len(knot)
+            x = np.asarray(coordinate, dtype=np.float64)
+            if len(knot) == 1:
+                sides, shares = np.zeros((1, *x.shape), dtype=np.int64), np.ones((1, *x.shape))
+            else:
+                low = np.minimum(np.maximum(knot.searchsorted(x, side="right") - 1, 0), len(knot) - 2)
+                share = np.minimum(np.maximum((x - knot[low]) / (knot[low + 1] - knot[low]), 0.0), 1.0)
+                sides, shares = np.array([low, low + 1]) * stride, np.array([1.0 - share, share])
+            # corners so far x sides of this axis, in front of the points
+            index = sides if index is None else _flatten(index[:, None] + sides)
+            weight = shares if weight is None else _flatten(weight[:, None] * shares)
+        assert index is not None
+        return np.asarray((flat[index] * weight).sum(axis=0))
 
     def factor(self, coordinates: Sequence[npt.ArrayLike]) -> Array:
         """exp(log_factor): the number that multiplies the formula's time."""
@@ -48,6 +59,11 @@ class Surface:
             "unit": _UNIT,
             "values": [round(float(v) / _UNIT) for v in self.values.ravel()],
         }
+
+
+def _flatten(pairs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[corners, sides, *points] -> [corners x sides, *points]."""
+    return pairs.reshape(-1, *pairs.shape[2:])
 
 
 def surface_from_json(given: Mapping[str, Any], where: str) -> Surface:

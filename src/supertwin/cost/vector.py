@@ -121,7 +121,8 @@ class VectorModel:
         )
 
     def _factor(self, rows: npt.NDArray[np.int64], moved: Array) -> Array:
-        position = np.clip((np.log2(np.maximum(moved, 1.0)) - KNOTS[0]) / KNOT_STEP, 0.0, len(KNOTS) - 1.000001)
+        position = (np.log2(np.maximum(moved, 1.0)) - KNOTS[0]) / KNOT_STEP
+        position = np.minimum(np.maximum(position, 0.0), len(KNOTS) - 1.000001)
         low = position.astype(np.int64)
         residuals = np.array(self._residuals)
         share = position - low
