@@ -35,7 +35,7 @@ def choose(case: TrainingCase, choice: Choice) -> TrainingCase:
 
     Raises InputError when no layout is legal for the fixed sizes.
     """
-    from supertwin.training import predict
+    from supertwin.training import memory
 
     last: TrainingCase | None = None
     problem: SupertwinError | None = None
@@ -45,7 +45,7 @@ def choose(case: TrainingCase, choice: Choice) -> TrainingCase:
                 break
             candidate = replace(case, layout=layout, recompute=recompute, global_batch=_batch(case, choice, layout))
             try:
-                fits = predict(candidate).memory.fits
+                fits = memory(candidate).fits
             except SupertwinError as error:
                 problem = error
                 continue

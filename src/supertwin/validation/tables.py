@@ -56,6 +56,10 @@ class Row(Mapping[str, Value]):
         """Words of the flags column."""
         return frozenset(self.text("flags").split(";")) - {""}
 
+    def cells(self) -> dict[str, str]:
+        """All values as text, empty where not stated; numbers in the shortest form that reads back the same."""
+        return {name: "" if value is None else _cell(value) for name, value in self._values.items()}
+
     def text(self, name: str, default: str = "") -> str:
         """A word, or `default` where not stated."""
         value = self._values.get(name)
@@ -108,6 +112,10 @@ def parse(table: str, text: str, where: str) -> Table:
     except csv.Error as error:
         raise TableError(f"{where}: line {reader.line_num} is not CSV ({error})") from None
     return Table(table, tuple(rows), tuple(skipped))
+
+
+def _cell(value: Value) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _text(source: Path | Traversable) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _DTYPES = {"fp8": "fp8-tensorwise"}
 _GEMM_DIRECTIONS = {"": "fwd", "fwd": "fwd", "bwd-dgrad": "dgrad", "bwd-wgrad": "wgrad"}
-_FACTORS = (0.8, 1.25)
 _BACKWARD_FLOP = 2.5  # flash attention: five products backward, two forward
 
 
@@ -32,7 +32,8 @@ def _compare(row: Row) -> Compared:
     engine = _engine(row.text("chip"))
     costs = engine.price(operators_of(row))
     predicted = float(sum(np.sum(cost.time_s * np.asarray(cost.operator.count)) for cost in costs))
-    return Compared((figure("kernel_time_s", measured_s, predicted, _FACTORS),))
+    spread = max(engine.spread(cost) for cost in costs)
+    return Compared((figure("kernel_time_s", measured_s, predicted, (math.exp(-spread), math.exp(spread))),))
 
 
 def time_of(row: Row) -> float:
