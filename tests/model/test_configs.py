@@ -209,7 +209,9 @@ def test_unknown_architecture_names_the_nearest() -> None:
         spec_from_config({**LLAMA, "architectures": ["Qwen4ForCausalLM"], "model_type": "qwen4"})
 
 
-@pytest.mark.parametrize("field", ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size"])
+@pytest.mark.parametrize(
+    "field", ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size"]
+)
 def test_a_missing_field_is_named(field: str) -> None:
     config = {k: v for k, v in LLAMA.items() if k != field}
     with pytest.raises(ModelError, match=field):

@@ -49,7 +49,9 @@ def test_most_files_agree_far_better() -> None:
         stated = json.loads((MODELS / f"{name}.json").read_text())
         if "_params_total" in stated:
             count = parameter_count(load_model(name))
-            errors.append(abs(nearest(stated["_params_total"], count.total, count.stored) / stated["_params_total"] - 1))
+            errors.append(
+                abs(nearest(stated["_params_total"], count.total, count.stored) / stated["_params_total"] - 1)
+            )
     assert sorted(errors)[int(0.95 * len(errors))] < 0.002
 
 
