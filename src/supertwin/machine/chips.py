@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from supertwin.core.errors import CatalogueError, InputError, UnknownName
+from supertwin.core.errors import InputError, UnknownName
 from supertwin.machine.chip import Chip, Cited
 from supertwin.machine.document import Document, read_document
 from supertwin.machine.schema import CHIP, RATES, VENDORS
@@ -86,6 +85,8 @@ def _build(path: Path, above: tuple[Path, ...]) -> Chip:
     if texts["vendor"] and texts["vendor"] not in VENDORS:
         document.text(table, "vendor", legal=VENDORS)
     document.require(CHIP, {**texts, **cited})
+    if texts["relative"]:
+        catalogue_path("chip", texts["relative"], _FOLDER)
     return _assemble(path.stem, texts, cited, document)
 
 
@@ -165,11 +166,3 @@ def _whole(document: Document, field: str, value: float) -> int:
     if not value.is_integer():
         raise document.fail(field, f"expected a whole number, got {value:g}")
     return int(value)
-
-
-def raw_table(path: Path) -> dict[str, Any]:
-    """The unchecked table of a file, for tools that rewrite it."""
-    return read_document(path).table
-
-
-__all__ = ["CatalogueError", "chip_names", "load_chip"]
