@@ -25,85 +25,154 @@ class Assumption:
 
 
 HOST_FORWARD_S = Assumption(
-    "host_forward_s", 12e-6, "s per kernel", "a framework operator called from Python: dispatch, autograd node, launch; "
-    "the middle of the 5-25 us that are quoted per operator", "jiahuanglin.xyz, From PyTorch op to kernel launch",
+    "host_forward_s",
+    12e-6,
+    "s per kernel",
+    "a framework operator called from Python: dispatch, autograd node, launch; "
+    "the middle of the 5-25 us that are quoted per operator",
+    "jiahuanglin.xyz, From PyTorch op to kernel launch",
 )
 HOST_BACKWARD_S = Assumption(
-    "host_backward_s", 7e-6, "s per kernel", "the autograd engine runs in C++: dispatch and launch without Python",
+    "host_backward_s",
+    7e-6,
+    "s per kernel",
+    "the autograd engine runs in C++: dispatch and launch without Python",
     "jiahuanglin.xyz, From PyTorch op to kernel launch, without the Python rows",
 )
 HOST_COLLECTIVE_S = Assumption(
-    "host_collective_s", 30e-6, "s per call", "process-group call: work object, stream events, NCCL enqueue", "reasoning",
+    "host_collective_s",
+    30e-6,
+    "s per call",
+    "process-group call: work object, stream events, NCCL enqueue",
+    "reasoning",
 )
 HOST_GRAPH_S = Assumption(
-    "host_graph_s", 1.0e-6, "s per kernel", "nodes of a replayed graph start about one microsecond apart",
+    "host_graph_s",
+    1.0e-6,
+    "s per kernel",
+    "nodes of a replayed graph start about one microsecond apart",
     "NVIDIA, Constant time launch for straight-line CUDA graphs, 2024",
 )
 HOST_STEP_S = Assumption(
-    "host_step_s", 10e-3, "s per step", "per-step host work that nothing hides: batch hand-over, loss and gradient norm "
-    "read back, learning-rate and logger calls", "reasoning",
+    "host_step_s",
+    10e-3,
+    "s per step",
+    "per-step host work that nothing hides: batch hand-over, loss and gradient norm "
+    "read back, learning-rate and logger calls",
+    "reasoning",
 )
 KERNELS_PER_OPERATOR = Assumption(
-    "kernels_per_operator", 1.5, "kernels", "casts, transposes and copies that eager frameworks launch beside the "
-    "operators that the workload lists", "reasoning",
+    "kernels_per_operator",
+    1.5,
+    "kernels",
+    "casts, transposes and copies that eager frameworks launch beside the operators that the workload lists",
+    "reasoning",
 )
 OVERLAP_COMPUTE_LOSS = Assumption(
-    "overlap_compute_loss", 20.0 / 132.0, "of the hidden communication time", "collective kernels hold 20 of 132 SM while "
-    "they run beside the matrix products", "arXiv 2412.19437, section 3.2.2",
+    "overlap_compute_loss",
+    20.0 / 132.0,
+    "of the hidden communication time",
+    "collective kernels hold 20 of 132 SM while they run beside the matrix products",
+    "arXiv 2412.19437, section 3.2.2",
 )
 DP_BUCKETS = Assumption(
-    "dp_bucket_bytes", 160e6, "bytes", "gradient bucket of an overlapping reducer: 40 M elements in FP32; the last bucket "
-    "has nothing left to hide behind", "Megatron-Core, DistributedDataParallelConfig.bucket_size",
+    "dp_bucket_bytes",
+    160e6,
+    "bytes",
+    "gradient bucket of an overlapping reducer: 40 M elements in FP32; the last bucket has nothing left to hide behind",
+    "Megatron-Core, DistributedDataParallelConfig.bucket_size",
 )
 TP_OVERLAP_SHARE = Assumption(
-    "tp_overlap_share", 0.6, "of the collective time", "GEMM-collective overlap cuts the work into chunks of which the first "
-    "and part of the backward ones stay exposed", "arXiv 2305.06942 and torchtitan arXiv 2410.06511, async TP",
+    "tp_overlap_share",
+    0.6,
+    "of the collective time",
+    "GEMM-collective overlap cuts the work into chunks of which the first and part of the backward ones stay exposed",
+    "arXiv 2305.06942 and torchtitan arXiv 2410.06511, async TP",
 )
 FSDP_PREFETCH_LOSS = Assumption(
-    "fsdp_first_layers", 1.0, "layers", "the first gather of forward and the last reduce-scatter of backward have nothing to "
-    "hide behind", "arXiv 2304.11277, section 3.3",
+    "fsdp_first_layers",
+    1.0,
+    "layers",
+    "the first gather of forward and the last reduce-scatter of backward have nothing to hide behind",
+    "arXiv 2304.11277, section 3.3",
 )
 CP_OVERLAP_SHARE = Assumption(
-    "cp_overlap_share", 1.0, "of the attention time", "ring steps run beside the attention of the block before",
+    "cp_overlap_share",
+    1.0,
+    "of the attention time",
+    "ring steps run beside the attention of the block before",
     "arXiv 2310.01889",
 )
 ROUTING_SKEW = Assumption(
-    "routing_skew", 1.3, "busiest device over mean", "trained router with auxiliary loss or bias, per micro-batch",
+    "routing_skew",
+    1.3,
+    "busiest device over mean",
+    "trained router with auxiliary loss or bias, per micro-batch",
     "arXiv 2412.19437, section 4.5.3 (batch-wise balance), rounded",
 )
 DROP_SKEW = Assumption(
-    "balanced_skew", 1.0, "busiest device over mean", "router forced to spread tokens, or tokens dropped to a capacity",
+    "balanced_skew",
+    1.0,
+    "busiest device over mean",
+    "router forced to spread tokens, or tokens dropped to a capacity",
     "reasoning",
 )
 PACKED_SPANS = Assumption(
-    "packed_spans", 4.0, "samples per pack", "instruction data are a few times shorter than the pack; attention stays inside "
-    "a sample", "reasoning",
+    "packed_spans",
+    4.0,
+    "samples per pack",
+    "instruction data are a few times shorter than the pack; attention stays inside a sample",
+    "reasoning",
 )
 FRAGMENTATION = Assumption(
-    "fragmentation", 0.04, "of activations and workspace", "caching allocators round and split blocks; allocated peaks "
-    "exclude most of it", "arXiv 2205.05198, section 3 and 4.2.4 (reasoning)",
+    "fragmentation",
+    0.04,
+    "of activations and workspace",
+    "caching allocators round and split blocks; allocated peaks exclude most of it",
+    "arXiv 2205.05198, section 3 and 4.2.4 (reasoning)",
 )
 COMMUNICATION_BUFFERS = Assumption(
-    "communication_buffers", 4.0e6, "bytes per peer group and channel pair", "staging of the collective library",
+    "communication_buffers",
+    4.0e6,
+    "bytes per peer group and channel pair",
+    "staging of the collective library",
     "NCCL documentation, NCCL_BUFFSIZE",
 )
 CONTEXT_BYTES = Assumption(
-    "framework_context", 0.5e9, "bytes", "cuBLAS and cuDNN workspaces that the framework allocates", "PyTorch documentation, "
-    "CUBLAS_WORKSPACE_CONFIG",
+    "framework_context",
+    0.5e9,
+    "bytes",
+    "cuBLAS and cuDNN workspaces that the framework allocates",
+    "PyTorch documentation, CUBLAS_WORKSPACE_CONFIG",
 )
 OFFLOADED_KEEP = Assumption(
-    "offloaded_keep", 0.3, "of the activations", "what stays on the device while the rest is swapped to the host: the layers in "
-    "work and the prefetched ones", "reasoning",
+    "offloaded_keep",
+    0.3,
+    "of the activations",
+    "what stays on the device while the rest is swapped to the host: the layers in work and the prefetched ones",
+    "reasoning",
 )
 COMPUTE_SIGMA = Assumption(
-    "compute_sigma", 0.07, "", "operator model against unseen shapes, summed over a layer", "reasoning",
+    "compute_sigma",
+    0.07,
+    "",
+    "operator model against unseen shapes, summed over a layer",
+    "reasoning",
 )
 NETWORK_SIGMA = Assumption(
-    "network_sigma", 0.30, "", "collective model against other clusters and overlap of other frameworks", "reasoning",
+    "network_sigma",
+    0.30,
+    "",
+    "collective model against other clusters and overlap of other frameworks",
+    "reasoning",
 )
 HOST_SIGMA = Assumption("host_sigma", 0.5, "", "host speed and framework differ that much", "reasoning")
 STEP_SIGMA = Assumption(
-    "step_sigma", 0.08, "", "what a configuration table leaves out: library versions, clocks, data loading", "reasoning",
+    "step_sigma",
+    0.08,
+    "",
+    "what a configuration table leaves out: library versions, clocks, data loading",
+    "reasoning",
 )
 
 

@@ -68,7 +68,9 @@ class Overlap:
     loss: float
 
 
-def overlap_of(framework: Framework, flags: tuple[bool | None, bool | None], ring: bool, skew: float, vendor: str) -> Overlap:
+def overlap_of(
+    framework: Framework, flags: tuple[bool | None, bool | None], ring: bool, skew: float, vendor: str
+) -> Overlap:
     """Overlap of a job: flags = (overlap_tp, overlap_ep) of the case, None for the framework's habit."""
     tp = framework.tp_overlap if flags[0] is None else flags[0]
     ep = framework.ep_overlap if flags[1] is None else flags[1]
@@ -92,7 +94,9 @@ class _Sums:
     moved_bytes: float = 0.0
 
 
-def phase(operators: Sequence[Operator], costs: Sequence[OperatorCost | None], fabric: Fabric, overlap: Overlap) -> Phase:
+def phase(
+    operators: Sequence[Operator], costs: Sequence[OperatorCost | None], fabric: Fabric, overlap: Overlap
+) -> Phase:
     """Sum one pass; costs[i] is None for communication, which the fabric prices."""
     sums = _Sums(np.zeros(len(PARTS)))
     for operator, cost in zip(operators, costs, strict=True):
@@ -163,6 +167,4 @@ def _hide(sums: _Sums, overlap: Overlap) -> Phase:
         compute = float(times[: _INDEX["communication/tp"]].sum())
         hidden[ep] = min(times[ep], compute)
     exposed = times - hidden + overlap.loss * hidden
-    return Phase(
-        exposed, float(hidden.sum()), sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes
-    )
+    return Phase(exposed, float(hidden.sum()), sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes)

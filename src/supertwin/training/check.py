@@ -41,8 +41,16 @@ def _check_words(case: TrainingCase) -> None:
 def _check_sizes(case: TrainingCase) -> None:
     layout = case.layout
     sizes = {
-        "tp": layout.tp, "pp": layout.pp, "cp": layout.cp, "dp": layout.dp, "ep": layout.ep, "etp": layout.etp,
-        "vpp": layout.vpp, "micro-batch": case.micro_batch, "global-batch": case.global_batch, "seq-len": case.seq_len,
+        "tp": layout.tp,
+        "pp": layout.pp,
+        "cp": layout.cp,
+        "dp": layout.dp,
+        "ep": layout.ep,
+        "etp": layout.etp,
+        "vpp": layout.vpp,
+        "micro-batch": case.micro_batch,
+        "global-batch": case.global_batch,
+        "seq-len": case.seq_len,
     }
     for name, size in sizes.items():
         if size < 1:
@@ -61,15 +69,16 @@ def _check_devices(case: TrainingCase) -> None:
     ranks = layout.tp * layout.cp * layout.dp
     if ranks % (layout.ep * layout.etp):
         raise InputError(
-            f"ep({layout.ep}) * etp({layout.etp}) does not divide tp({layout.tp}) * cp({layout.cp}) * dp({layout.dp}) = {ranks}; "
+            f"ep({layout.ep}) * etp({layout.etp}) does not divide "
+            f"tp({layout.tp}) * cp({layout.cp}) * dp({layout.dp}) = {ranks}; "
             f"legal ep: {_shown(divisors(ranks // _common(ranks, layout.etp)))}"
         )
     if case.sharding == "hsdp" and case.hsdp_shard_size:
         replicas = layout.dp * layout.cp
         if replicas % case.hsdp_shard_size:
             raise InputError(
-                f"hsdp_shard_size({case.hsdp_shard_size}) does not divide dp({layout.dp}) * cp({layout.cp}) = {replicas}; "
-                f"legal: {_shown(divisors(replicas))}"
+                f"hsdp_shard_size({case.hsdp_shard_size}) does not divide "
+                f"dp({layout.dp}) * cp({layout.cp}) = {replicas}; legal: {_shown(divisors(replicas))}"
             )
 
 
@@ -77,21 +86,22 @@ def _check_model(case: TrainingCase) -> None:
     layout, model = case.layout, case.model
     heads = attention_heads(model)
     if heads and heads % layout.tp:
-        raise InputError(f"tp({layout.tp}) does not divide the {heads} heads of {model.name}; legal tp: {_shown(divisors(heads))}")
+        raise InputError(
+            f"tp({layout.tp}) does not divide the {heads} heads of {model.name}; legal tp: {_shown(divisors(heads))}"
+        )
     experts = expert_count(model)
     if layout.ep > 1 and not experts:
         raise InputError(f"ep({layout.ep}) needs experts and {model.name} has none; legal ep: 1")
     if experts and experts % layout.ep:
         raise InputError(
-            f"ep({layout.ep}) does not divide the {experts} experts of {model.name}; legal ep: {_shown(divisors(experts))}"
+            f"ep({layout.ep}) does not divide the {experts} experts of {model.name}; "
+            f"legal ep: {_shown(divisors(experts))}"
         )
     if case.cp_method == "ulysses" and heads and heads % (layout.tp * layout.cp):
         raise InputError(
             f"ulysses needs heads({heads}) % (tp({layout.tp}) * cp({layout.cp})) == 0; "
             f"legal cp: {_shown(divisors(heads // layout.tp))}"
         )
-    if case.seq_len % layout.cp:
-        raise InputError(f"cp({layout.cp}) does not divide seq_len({case.seq_len})")
 
 
 def _check_batch(case: TrainingCase) -> None:
@@ -100,8 +110,8 @@ def _check_batch(case: TrainingCase) -> None:
         below = case.global_batch // per_round * per_round
         nearest = " or ".join(str(size) for size in (below, below + per_round) if size)
         raise InputError(
-            f"global_batch({case.global_batch}) % (micro_batch({case.micro_batch}) * dp({case.layout.dp}) = {per_round}) "
-            f"= {case.global_batch % per_round}; a global batch of {nearest} would fit"
+            f"global_batch({case.global_batch}) % "
+            f"(micro_batch({case.micro_batch}) * dp({case.layout.dp}) = {per_round}) = {case.global_batch % per_round}; a global batch of {nearest} would fit"
         )
 
 
@@ -111,8 +121,8 @@ def _check_pipeline(case: TrainingCase) -> None:
     chunks = layout.pp * max(layout.vpp, folded)
     if layout.pp > 1 and chunks > layers + 2 + case.model.mtp_count:
         raise InputError(
-            f"pp({layout.pp}) * chunks({chunks // layout.pp}) = {chunks} stages for {layers} layers of {case.model.name}; "
-            f"expected at most {layers + 2 + case.model.mtp_count}"
+            f"pp({layout.pp}) * chunks({chunks // layout.pp}) = {chunks} stages "
+            f"for {layers} layers of {case.model.name}; expected at most {layers + 2 + case.model.mtp_count}"
         )
     if layout.vpp > 1 and layout.pp == 1:
         raise InputError(f"vpp({layout.vpp}) needs a pipeline, and pp is 1; legal vpp: 1")
@@ -120,7 +130,7 @@ def _check_pipeline(case: TrainingCase) -> None:
         raise InputError(f"schedule {case.schedule} needs a pipeline, and pp is 1; use 1f1b")
     if folded == 2 and layout.vpp > 1:
         raise InputError(f"schedule {case.schedule} has its own two chunks per device; vpp({layout.vpp}) must be 1")
-    if case.recompute == "partial" and not 0 < case.recompute_layers:
+    if case.recompute == "partial" and case.recompute_layers < 1:
         raise InputError("recompute partial needs recompute_layers > 0 (fully recomputed layers per pipeline stage)")
 
 

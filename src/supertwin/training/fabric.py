@@ -71,8 +71,15 @@ class Fabric:
         key = (operator.op, operator.axis, float(operator.message_bytes))
         if key not in self._known:
             found = exchange_time(
-                self._case.system, operator.op, operator.tokens, operator.hidden, operator.topk, self.group(operator.axis),
-                dtype=operator.dtype, mode="normal", experts=self._experts,
+                self._case.system,
+                operator.op,
+                operator.tokens,
+                operator.hidden,
+                operator.topk,
+                self.group(operator.axis),
+                dtype=operator.dtype,
+                mode="normal",
+                experts=self._experts,
             )
             self._known[key] = float(found.time_s)
         return self._known[key]

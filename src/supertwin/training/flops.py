@@ -13,7 +13,8 @@ from supertwin.workload.flops import model_flops_per_token
 
 @dataclass(frozen=True, slots=True)
 class Utilisation:
-    """model_flop_per_s: per device, causal attention; mfu, mfu_full: over the dense peak of the precision, with causal or
+    """model_flop_per_s: per device, causal attention; mfu, mfu_full: over the dense peak of the precision, with
+    causal or
     full attention counted; hfu: executed matrix work, recomputation included."""
 
     model_flop_per_s: float
@@ -31,7 +32,8 @@ def utilisation(case: TrainingCase, tokens_per_s: float, executed_flop_per_s: fl
 
 @lru_cache(maxsize=1024)
 def flop_per_token(model: ModelSpec, seq_len: int, task: str) -> tuple[float, float]:
-    """(causal, full) model FLOPs per token. LoRA does not compute the weight gradients of the frozen matrices: twice the
+    """(causal, full) model FLOPs per token. LoRA does not compute the weight gradients of the frozen matrices: twice
+    the
     forward instead of three times (4 per weight and token)."""
     kind, factor = ("forward", 2.0) if task == "lora" else ("train", 1.0)
     causal, full = (float(model_flops_per_token(model, seq_len, kind, causal=c)) for c in (True, False))

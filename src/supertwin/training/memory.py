@@ -81,7 +81,8 @@ def _loss_bytes(setting: Setting, step: Step, shard: Shard) -> Array:
 
 
 def workspace_bytes(setting: Setting, activations: Array) -> Array:
-    """Framework workspaces, gradients of the widest tensors in work, gathered layers of full sharding, fragmentation."""
+    """Framework workspaces, gradients of the widest tensors in work, gathered layers of full sharding,
+    fragmentation."""
     case = setting.case
     step, shard = step_of(case), shard_of(case, setting.framework)
     tokens = float(step.tokens(shard))

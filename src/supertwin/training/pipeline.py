@@ -1,15 +1,17 @@
 """Pipeline schedules in closed form: how long m microbatches take on p devices, and how many are in flight.
 
-f_i, b_i: forward and backward time of one microbatch on device i (all its chunks), t_i = f_i + b_i. A 1F1B device is busy
-m t_i; it waits for the devices before it once on the way in and out, and for those after it between its w = p - 1 - i
-warm-up forwards and the first backward, and again in the last w backwards, as far as its own work does not fill the gap:
+f_i, b_i: forward and backward time of one microbatch on device i (all its chunks), t_i = f_i + b_i. A 1F1B device is
+busy m t_i; it waits for the devices before it once on the way in and out, and for those after it between its w = p -
+1 - i warm-up forwards and the first backward, and again in the last w backwards, as far as its own work does not fill
+the gap:
 
     T = max_i [ m t_i + sum_{j<i} t_j / v + (max(0, D_i - w f_i) + max(0, D_i - w b_i)) / v ],   D_i = sum_{j>i} t_j
 
 which is (m + (p - 1) / v) t for equal devices with v chunks each.
 
 Sources: 1F1B and interleaved (fill / vpp), Narayanan et al. 2021, arXiv 2104.04473, section 2.2; ZB-H1 and ZB-V,
-Qi et al. 2023 and 2024, arXiv 2401.10241 and 2405.15362; DualPipe, arXiv 2412.19437, table 2; DualPipeV, its repository.
+Qi et al. 2023 and 2024, arXiv 2401.10241 and 2405.15362; DualPipe, arXiv 2412.19437, table 2; DualPipeV, its
+repository.
 """
 
 from __future__ import annotations
@@ -66,9 +68,11 @@ def _fill_s(times: DeviceTimes, microbatches: float, schedule: str, vpp: int) ->
     """Idle time of each device while the pipeline fills and drains, shape [pp]."""
     f, b, w = times.forward_s, times.backward_s, times.wgrad_s
     if schedule in ("1f1b", "interleaved"):
-        return _fill_1f1b(f, b, microbatches) / vpp
+        filled: Array = _fill_1f1b(f, b, microbatches) / vpp
+        return filled
     if schedule == "gpipe":  # all forwards, then all backwards
-        return (microbatches - 1.0) * (f.max() - f + b.max() - b) + f.sum() - f + b.sum() - b
+        waves: Array = (microbatches - 1.0) * (f.max() - f + b.max() - b) + f.sum() - f + b.sum() - b
+        return waves
     idle = {
         "zb-h1": np.maximum(f + b - 2.0 * w, 0.0),
         "zb-v": 0.5 * np.maximum(f + b - 3.0 * w, 0.0),
@@ -111,4 +115,5 @@ def in_flight(pp: int, vpp: int, microbatches: int, schedule: str) -> Array:
         held = (2.0 * (pp - 1.0 - stage) + (vpp - 1.0) * pp + 1.0) / vpp
     else:
         held = pp - stage
-    return np.minimum(held, float(microbatches))
+    result: Array = np.minimum(held, float(microbatches))
+    return result

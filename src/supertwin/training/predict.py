@@ -41,7 +41,11 @@ def predict(case: TrainingCase) -> Prediction:
         breakdown=breakdown(step),
         bill=bill(setting, step, tokens),
         layout=layout_row(case),
-        defaults={"framework": setting.framework.name, "launch": case.launch or setting.framework.launch, **case.defaults},
+        defaults={
+            "framework": setting.framework.name,
+            "launch": case.launch or setting.framework.launch,
+            **case.defaults,
+        },
         interval=interval(step),
         sources=sources(setting),
         warnings=warnings(setting, memory),
@@ -70,7 +74,11 @@ def figures(setting: Setting, step: StepTime, use: Utilisation) -> dict[str, flo
 
 def breakdown(step: StepTime) -> tuple[Part, ...]:
     """Exposed time by part, longest first; shares add up to 1."""
-    rows = [Part(name, seconds, seconds / step.total_s, _bound(name)) for name, seconds in step.parts.items() if seconds > 0.0]
+    rows = [
+        Part(name, seconds, seconds / step.total_s, _bound(name))
+        for name, seconds in step.parts.items()
+        if seconds > 0.0
+    ]
     return tuple(sorted(rows, key=lambda part: -part.time_s))
 
 
@@ -119,16 +127,21 @@ def interval(step: StepTime) -> tuple[float, float]:
 def sources(setting: Setting) -> tuple[tuple[str, str, str, str], ...]:
     """What the prediction stands on: data-sheet values of the machine, habits of the framework, assumptions."""
     case, framework = setting.case, setting.framework
-    rows = [*_cited(case.system.chip), *(
-        (f"tier {tier.name}", f"{tier.bandwidth_bytes_per_s / 1e9:g} GB/s", case.system.name, "spec") for tier in case.system.tiers
-    )]
+    rows = [
+        *_cited(case.system.chip),
+        *(
+            (f"tier {tier.name}", f"{tier.bandwidth_bytes_per_s / 1e9:g} GB/s", case.system.name, "spec")
+            for tier in case.system.tiers
+        ),
+    ]
     rows.append((f"framework {framework.name}", framework.launch, framework.reason, "assumption"))
     return (*rows, *(item.row() for item in assume.all_assumptions()))
 
 
 def _cited(chip: Chip) -> list[tuple[str, str, str, str]]:
     return [
-        (f"{chip.name}.{name}", f"{cited.value:g} {cited.unit}", cited.source, cited.kind) for name, cited in chip.cited.items()
+        (f"{chip.name}.{name}", f"{cited.value:g} {cited.unit}", cited.source, cited.kind)
+        for name, cited in chip.cited.items()
     ]
 
 
@@ -138,11 +151,13 @@ def warnings(setting: Setting, memory: Memory) -> tuple[str, ...]:
     if not memory.fits:
         missing = memory.peak_bytes - memory.capacity_bytes
         found.append(
-            f"out of memory: {memory.peak_bytes:.4g} bytes needed, {memory.capacity_bytes:.4g} usable on {case.system.chip.name}, "
-            f"{missing:.4g} bytes missing"
+            f"out of memory: {memory.peak_bytes:.4g} bytes needed, {memory.capacity_bytes:.4g} usable on "
+            f"{case.system.chip.name}, {missing:.4g} bytes missing"
         )
     if case.framework and setting.framework.name == "default":
-        found.append(f"framework {case.framework!r} is not known: the habits of a current Megatron-style stack are assumed")
+        found.append(
+            f"framework {case.framework!r} is not known: the habits of a current Megatron-style stack are assumed"
+        )
     if setting.microbatches < case.layout.pp:
         found.append(f"{setting.microbatches} microbatches on {case.layout.pp} pipeline stages leave most stages idle")
     return tuple(found)

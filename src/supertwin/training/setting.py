@@ -49,7 +49,14 @@ def setting_of(case: TrainingCase) -> Setting:
     overlap = overlap_of(
         framework, (case.overlap_tp, case.overlap_ep), case.cp_method == "ring", skew_of(case), case.system.chip.vendor
     )
-    return Setting(case, framework, plan, device_weights(case, plan, shard_of(case, framework)), Fabric(case, expert_count(case.model)), overlap)
+    return Setting(
+        case,
+        framework,
+        plan,
+        device_weights(case, plan, shard_of(case, framework)),
+        Fabric(case, expert_count(case.model)),
+        overlap,
+    )
 
 
 @lru_cache(maxsize=512)
@@ -75,13 +82,17 @@ def recomputed_share(case: TrainingCase, plan: StagePlan) -> Array:
     if case.recompute != "partial":
         return np.ones(len(plan.counts))
     layers = np.maximum(plan.counts.sum(axis=1), 1.0)
-    return np.minimum(case.recompute_layers / layers, 1.0)
+    share: Array = np.minimum(case.recompute_layers / layers, 1.0)
+    return share
 
 
 def stage_weights(setting: Setting, device: int) -> StageWeights:
     """Weights of one pipeline device."""
     w = setting.weights
     return StageWeights(
-        float(w.dense[device] + w.adapters[device]), float(w.experts[device]), float(w.layers[device]),
-        float(w.trained_dense[device]), float(w.trained_experts[device]),
+        float(w.dense[device] + w.adapters[device]),
+        float(w.experts[device]),
+        float(w.layers[device]),
+        float(w.trained_dense[device]),
+        float(w.trained_experts[device]),
     )

@@ -1,4 +1,5 @@
-"""A training case in the words of the workload: what one microbatch asks of one device, and the operators of each block."""
+"""A training case in the words of the workload: what one microbatch asks of one device, and the operators of each
+block."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class BlockOperators:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all weights."""
+    """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
+    weights."""
 
     recompute: str = "none"
     flash: bool = True

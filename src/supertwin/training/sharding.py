@@ -1,8 +1,8 @@
 """Data parallelism: what gradients and parameters cost between replicas, and how much of it compute hides.
 
-Replicated or ZeRO-1/2: one reduction of the gradients after (or beside) the last backward and, when optimizer states are
-sharded, one gather of the new parameters beside the next forward. Full sharding: two gathers and one reduce-scatter of
-every layer per microbatch, prefetched one layer ahead (arXiv 1910.02054, 2304.11277).
+Replicated or ZeRO-1/2: one reduction of the gradients after (or beside) the last backward and, when optimizer states
+are sharded, one gather of the new parameters beside the next forward. Full sharding: two gathers and one
+reduce-scatter of every layer per microbatch, prefetched one layer ahead (arXiv 1910.02054, 2304.11277).
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def hide(communication_s: float, window_s: float, pieces: float) -> Exposure:
     return Exposure(exposed, communication_s - exposed)
 
 
-def replica_sync(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights,
-                 window: tuple[float, float]) -> Exposure:
+def replica_sync(
+    case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights, window: tuple[float, float]
+) -> Exposure:
     """Gradient reduction and parameter gather of one step without full sharding.
 
     window: compute time of one microbatch's forward and backward on this device, s.
@@ -72,15 +73,19 @@ def replica_sync(case: TrainingCase, framework: Framework, fabric: Fabric, weigh
     return reduction + gather
 
 
-def full_shard_sync(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights,
-                    window: tuple[float, float]) -> tuple[Exposure, Exposure]:
-    """(forward, backward) gathers and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights stay in their group."""
+def full_shard_sync(
+    case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights, window: tuple[float, float]
+) -> tuple[Exposure, Exposure]:
+    """(forward, backward) gathers and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert
+    weights stay in their group."""
     forward_s, backward_s = window
     units = max(weights.layers, 1.0)
     width = 2.0 / units
     gather_s = units * _both(fabric, "all_gather", weights.dense * width, weights.experts * width)
     reduced = framework.reduce_bytes / units
-    scatter_s = units * _both(fabric, "reduce_scatter", weights.trained_dense * reduced, weights.trained_experts * reduced)
+    scatter_s = units * _both(
+        fabric, "reduce_scatter", weights.trained_dense * reduced, weights.trained_experts * reduced
+    )
     if case.sharding == "hsdp":
         shard = max(case.hsdp_shard_size, 1)
         scatter_s += units * fabric.time_s("all_reduce", "replica", weights.trained_dense * reduced / shard)

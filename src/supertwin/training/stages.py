@@ -87,7 +87,11 @@ def _plan(order: tuple[int, ...], layout: tuple[int, int], schedule: str, head_w
     mirror = slice(None, None, -1)
     mean = 0.5
     return StagePlan(
-        mean * (counts + counts[mirror]), mean * (embedding + embedding[mirror]), mean * (head + head[mirror]), sizes, 2.0
+        mean * (counts + counts[mirror]),
+        mean * (embedding + embedding[mirror]),
+        mean * (head + head[mirror]),
+        sizes,
+        2.0,
     )
 
 

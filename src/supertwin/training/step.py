@@ -49,7 +49,11 @@ def step_time(setting: Setting) -> StepTime:
     """Price one optimizer step."""
     case, layout = setting.case, setting.case.layout
     priced = priced_model(
-        case.system.chip, case.model, step_of(case), shard_of(case, setting.framework), recipe_of(case, setting.framework)
+        case.system.chip,
+        case.model,
+        step_of(case),
+        shard_of(case, setting.framework),
+        recipe_of(case, setting.framework),
     )
     passes = device_passes(setting, priced)
     if is_fully_sharded(case):
@@ -117,7 +121,8 @@ def _stack(phases: list[Phase], habit: str, case: TrainingCase, is_backward: boo
 
 
 def _with_host(table: Array) -> Array:
-    """Turn the launch time in the host column into what it exceeds the device's own work by; adds the sharding column."""
+    """Turn the launch time in the host column into what it exceeds the device's own work by; adds the sharding
+    column."""
     result = np.column_stack((table, np.zeros(len(table))))
     result[:, HOST] = np.maximum(table[:, HOST] - table[:, :HOST].sum(axis=1), 0.0)
     return result
@@ -166,7 +171,9 @@ def handover_s(setting: Setting) -> float:
     message = tokens * case.model.hidden * 2.0 / (layout.tp if case.sequence_parallel else 1)
     hop = setting.fabric.time_s("p2p", "pp", message)
     fill = 2.0 * (layout.pp - 1) * hop
-    overlapped = setting.framework.p2p_overlap and (layout.vpp > 1 or case.schedule in ("zb-v", "dualpipe", "dualpipev"))
+    overlapped = setting.framework.p2p_overlap and (
+        layout.vpp > 1 or case.schedule in ("zb-v", "dualpipe", "dualpipev")
+    )
     steady = 0.0 if overlapped else 2.0 * layout.vpp * setting.microbatches * hop
     return fill + steady
 
@@ -177,4 +184,3 @@ def optimizer_s(setting: Setting) -> float:
     update = Vector(part="optimizer/adam", op="optimizer", bytes_read=0.6 * traffic, bytes_written=0.4 * traffic)
     cost = engine_of(setting.case.system.chip).price([update])[0]
     return float(cost.time_s) + setting.fabric.time_s("all_reduce", "world", 4.0)
-

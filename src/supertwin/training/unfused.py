@@ -1,14 +1,14 @@
 """Attention before fused kernels: batched products with the score matrix in memory between them.
 
-Stacks of before mid-2022 write scores, softmax and probabilities of s x s per head to HBM (arXiv 2205.14135, section 2.2),
-and compute the whole square, masked half included.
+Stacks of before mid-2022 write scores, softmax and probabilities of s x s per head to HBM (arXiv 2205.14135, section
+2.2), and compute the whole square, masked half included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from supertwin.workload.operators import Attention, Gemm, Operator, Vector
+from supertwin.workload.operators import Attention, Gemm, Operator, Real, Vector
 
 
 def unfused(operators: Sequence[Operator]) -> list[Operator]:
@@ -23,10 +23,17 @@ def _parts(op: Attention) -> list[Operator]:
     return _backward(op) if op.direction == "bwd" else _forward(op)
 
 
-def _product(op: Attention, name: str, m: object, n: object, k: object) -> Gemm:
+def _product(op: Attention, name: str, m: Real, n: Real, k: Real) -> Gemm:
     return Gemm(
-        part=f"{op.part}/{name}", count=op.count, m=m, n=n, k=k, groups=op.batch * op.heads, dtype=op.dtype,  # type: ignore[arg-type]
-        out_dtype=op.dtype, direction=op.direction if op.direction == "fwd" else "dgrad",
+        part=f"{op.part}/{name}",
+        count=op.count,
+        m=m,
+        n=n,
+        k=k,
+        groups=op.batch * op.heads,
+        dtype=op.dtype,
+        out_dtype=op.dtype,
+        direction=op.direction if op.direction == "fwd" else "dgrad",
     )
 
 
@@ -34,7 +41,14 @@ def _forward(op: Attention) -> list[Operator]:
     scores = 2.0 * op.batch * op.heads * op.q_len * op.kv_len
     return [
         _product(op, "scores", op.q_len, op.kv_len, op.qk_head_dim),
-        Vector(part=f"{op.part}/softmax", count=op.count, op="softmax", bytes_read=scores, bytes_written=scores, flop=2.5 * scores),
+        Vector(
+            part=f"{op.part}/softmax",
+            count=op.count,
+            op="softmax",
+            bytes_read=scores,
+            bytes_written=scores,
+            flop=2.5 * scores,
+        ),
         _product(op, "values", op.q_len, op.v_head_dim, op.kv_len),
     ]
 
@@ -44,7 +58,14 @@ def _backward(op: Attention) -> list[Operator]:
     return [
         _product(op, "dvalues", op.kv_len, op.v_head_dim, op.q_len),
         _product(op, "dprobabilities", op.q_len, op.kv_len, op.v_head_dim),
-        Vector(part=f"{op.part}/dsoftmax", count=op.count, op="softmax", bytes_read=2 * scores, bytes_written=scores, flop=2 * scores),
+        Vector(
+            part=f"{op.part}/dsoftmax",
+            count=op.count,
+            op="softmax",
+            bytes_read=2 * scores,
+            bytes_written=scores,
+            flop=2 * scores,
+        ),
         _product(op, "dqueries", op.q_len, op.qk_head_dim, op.kv_len),
         _product(op, "dkeys", op.kv_len, op.qk_head_dim, op.q_len),
     ]

@@ -1,8 +1,8 @@
 """Weights that one pipeline device holds, and the bytes of parameters, gradients and optimizer states they cost.
 
-BF16 mixed precision keeps 2 bytes of parameters, a gradient, and 12 bytes of optimizer state per weight (FP32 master copy
-and two Adam moments; arXiv 1910.02054, section 3.1). ZeRO-1 shares the optimizer state between the replicas, ZeRO-2
-gradients too, ZeRO-3 and FSDP all three.
+BF16 mixed precision keeps 2 bytes of parameters, a gradient, and 12 bytes of optimizer state per weight (FP32 master
+copy and two Adam moments; arXiv 1910.02054, section 3.1). ZeRO-1 shares the optimizer state between the replicas,
+ZeRO-2 gradients too, ZeRO-3 and FSDP all three.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def device_weights(case: TrainingCase, plan: StagePlan, shard: Shard) -> DeviceW
         experts = experts + plan.head * model.mtp_count * module[1]
     adapters = np.zeros_like(dense)
     if case.task == "lora":
-        adapters = plan.counts @ np.array([adapter_weights(model, kind, case.lora_rank) / layout.tp for kind in model.layers])
+        adapters = plan.counts @ np.array(
+            [adapter_weights(model, kind, case.lora_rank) / layout.tp for kind in model.layers]
+        )
     scale = plan.copies
     return DeviceWeights(scale * dense, scale * experts, plan.counts.sum(axis=1), adapters, case.task == "lora")
 
@@ -145,7 +147,9 @@ def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: D
     """
     dense_ranks, expert_ranks = _sharers(case)
     sharded = case.sharding != "none"
-    own = weights.trained_dense / (dense_ranks if sharded else 1) + weights.trained_experts / (expert_ranks if sharded else 1)
+    own = weights.trained_dense / (dense_ranks if sharded else 1) + weights.trained_experts / (
+        expert_ranks if sharded else 1
+    )
     norm = framework.gradient_bytes
     adam = framework.gradient_bytes + OPTIMIZER_BYTES + OPTIMIZER_BYTES + PARAMETER_BYTES
     zero_fill = framework.gradient_bytes * (weights.trained_dense + weights.trained_experts)
