@@ -16,6 +16,7 @@ LINEAR = Curves(
     prefill_each_s=0.02,
     prefill_step_s=0.16,
     chunk_tokens=8192.0,
+    issue_s=0.0,
     capacity=128.0,
     prefill_devices=8,
     decode_devices=8,
@@ -23,7 +24,8 @@ LINEAR = Curves(
 
 
 def load(**changes: object) -> Load:
-    base: dict[str, object] = dict(arrivals="saturated", input_len=1024, new_tokens=1024, output_len=201, mixes_prefill=False)
+    base: dict[str, object] = {"arrivals": "saturated", "input_len": 1024, "new_tokens": 1024, "output_len": 201}
+    base["mixes_prefill"] = False
     return Load(**{**base, **changes})  # type: ignore[arg-type]
 
 

@@ -129,7 +129,10 @@ RUNTIME_BYTES = 1.5e9
 """Memory of graphs, communicators and the framework itself beside weights, KV and activations."""
 
 DATASET_INPUT_LEN = {
-    "OpenOrca": (294.0, "llama2-70b set of MLPerf: GPT-4 split of OpenOrca up to 1,024 tokens; mean prompt of same order"),
+    "OpenOrca": (
+        294.0,
+        "llama2-70b set of MLPerf: GPT-4 split of OpenOrca up to 1,024 tokens; mean prompt of same order",
+    ),
     "OpenOrca+GSM8K+MBXP": (210.0, "5,000 samples each; GSM8K about 60 to 100, MBXP about 150 to 200 tokens"),
     "LongBench-class": (9428.0, "MLCommons blog on Llama 3.1 405B, 2025-04: mean input 9,428, output 684 tokens"),
     "CNN-DailyMail": (778.0, "MLCommons blog on Llama 3.1 8B, 2025-09: mean input 778, output 73 tokens"),
@@ -154,7 +157,9 @@ def engine(framework: str, architecture: str = "") -> Engine:
     if "deepseek" in text:
         return _BY_NAME["deepseek"]
     if "sglang" in text:
-        return _BY_NAME["sglang-ascend" if ascend else "sglang-deepep" if "deepep" in text or "ep" in text.split() else "sglang"]
+        return _BY_NAME[
+            "sglang-ascend" if ascend else "sglang-deepep" if "deepep" in text or "ep" in text.split() else "sglang"
+        ]
     if "tensorrt-llm" in text or "trtllm" in text or "trt-llm" in text:
         return _BY_NAME["tensorrt-llm"]
     if "tensorrt" in text or text.startswith("cuda"):

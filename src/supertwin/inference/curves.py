@@ -40,7 +40,7 @@ def curves(
     top = max(2.0, min(capacity, most) if capacity > 0 else min(limit, most))
     resident = np.unique(np.geomspace(1.0, top, SAMPLES))
     tau = decode_time(model, system, decode, resident, input_len + output_len / 2.0)
-    one, each, full, chunk = prefill_times(model, system, prefill, (input_len, new_tokens), engine)
+    one, each, full, chunk, issue = prefill_times(model, system, prefill, (input_len, new_tokens), engine)
     return Curves(
         resident=resident,
         decode_s=tau,
@@ -48,6 +48,7 @@ def curves(
         prefill_each_s=each,
         prefill_step_s=full,
         chunk_tokens=chunk,
+        issue_s=issue,
         capacity=capacity,
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,
@@ -72,11 +73,11 @@ def decode_time(
 
 def prefill_times(
     model: ModelSpec, system: System, deployment: Deployment, lengths: tuple[float, float], engine: Engine
-) -> tuple[float, float, float, float]:
-    """(one request alone, per request in full steps, a full step, tokens of a full step) of one instance, seconds.
+) -> tuple[float, float, float, float, float]:
+    """(one request alone, per request in full steps, a full step, tokens of a full step, host issue) of one instance.
 
-    A pipeline works on pp steps at once. A prompt longer than a chunk is a full step by itself (its chunks add up to the
-    same work); a single long prompt flows through the stages chunk by chunk.
+    A pipeline works on pp steps at once. A prompt longer than a chunk is a full step by itself (its chunks add up
+    to the same work); a single long prompt flows through the stages chunk by chunk.
     """
     input_len, new_tokens = lengths
     p = place(deployment)
@@ -88,11 +89,18 @@ def prefill_times(
         q_len=max(new_tokens, 1.0),
         kv_len=max(input_len, 1.0),
     )
-    one, full = (float(t) for t in step(model, system, replace(deployment, mtp_tokens=0), shape).time_s)
+    times = step(model, system, replace(deployment, mtp_tokens=0), shape)
+    one, full = (float(t) for t in np.asarray(times.time_s))
     chunks = max(1.0, new_tokens / engine.max_batched_tokens)
     one = one / p.pp * (1.0 + (p.pp - 1.0) / chunks) if p.pp > 1 else one
     each = full / (fill * p.dp * p.pp)
-    return one, each, full, max(1.0, min(fill * new_tokens, engine.max_batched_tokens)) * p.dp
+    return (
+        one,
+        each,
+        full,
+        max(1.0, min(fill * new_tokens, engine.max_batched_tokens)) * p.dp,
+        times.kernels * engine.launch_s,
+    )
 
 
 def weights_fit(model: ModelSpec, system: System, deployment: Deployment) -> bool:

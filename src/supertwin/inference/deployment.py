@@ -2,7 +2,7 @@
 
 One *instance* (tp x pp x dp devices) holds N requests; a decode step takes tau(N) and yields a tokens per request
 (a = 1 + drafts x acceptance); a request needs S = (output - 1) / a steps and p seconds of the instance's prefill.
-In steady state prefill takes the share u = X p of the time, so a residence lasts S tau(N) / (1 - u) and Little's law gives
+In steady state prefill takes the share u = X p of the time, a residence lasts S tau(N) / (1 - u); Little's law gives
 
     X(N) = N / (S tau(N) + N p')                                                                          (1)
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 LONGEST_OVER_MEAN = 4.0
-"""Output lengths of conversation data spread about exponentially; sets cut at roughly four times the mean (ShareGPT)."""
+"""Output lengths of conversation data spread about exponentially, cut at roughly four times the mean (ShareGPT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Curves:
     resident, decode_s: [n] requests per instance (increasing) and time of one decode step;
     prefill_one_s: prefill of one request alone; prefill_each_s: prefill time per request when steps are full;
     prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
+    issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens);
     capacity: most requests that memory and the engine's limits admit; prefill_devices, decode_devices: per instance.
     """
 
@@ -44,6 +45,7 @@ class Curves:
     prefill_each_s: float
     prefill_step_s: float
     chunk_tokens: float
+    issue_s: float
     capacity: float
     prefill_devices: int
     decode_devices: int
@@ -108,42 +110,73 @@ def decode_steps(load: Load) -> float:
     return max(load.output_len - 1.0, 0.0) / load.accepted
 
 
-def cycle_s(curves: Curves, load: Load, n: Array | float) -> Array:
-    """S tau(N) + N p' of equations (1) and (2)."""
+def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -> Array:
+    """S tau(N) + N p' of equations (1) and (2), with the host's floor under steps that carry prefill.
+
+    burst: prompts are queued and fill whole chunks; else they arrive one by one, at most one group per decode step.
+    """
     n = np.asarray(n, dtype=float)
-    steps, prefill = decode_steps(load), n * curves.prefill_each_s
-    if load.mixes_prefill:
-        shared = np.minimum(steps, n * load.new_tokens / curves.chunk_tokens) * curves.step(1.0)
-        prefill = np.maximum(prefill - shared, 0.2 * prefill)
-    return np.asarray(steps * curves.step(n) + prefill)
+    steps, tau, prefill = decode_steps(load), curves.step(n), n * curves.prefill_each_s
+    chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    if not load.mixes_prefill:
+        return np.asarray(steps * tau + prefill)
+    carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
+    shared = np.minimum(carrying * curves.step(1.0), 0.8 * prefill)
+    one = tau + (prefill - shared) / np.maximum(carrying, 1e-9)
+    waits = carrying * np.maximum(curves.issue_s - one, 0.0)
+    return np.asarray(steps * tau + prefill - shared + waits)
 
 
-def _tpot(curves: Curves, load: Load, n: float, prefill_share: float = 1.0) -> float:
-    """Time between accepted tokens; prefill_share: part of the others' prefill that falls into one's decode."""
-    steps = decode_steps(load)
-    if steps <= 0:
+def _tpot(load: Load, cycle: float, ttft: float, least: float) -> float:
+    """Time between accepted tokens: what the residence leaves after the first token, never below the decode steps."""
+    if decode_steps(load) <= 0:
         return math.nan
-    decode = steps * float(curves.step(n))
-    return (decode + prefill_share * (float(cycle_s(curves, load, n)) - decode)) / (load.output_len - 1.0)
+    return max(cycle - ttft, least) / (load.output_len - 1.0)
 
 
 def _saturated(curves: Curves, load: Load, instances: float) -> Serving:
     n = max(curves.capacity, 1e-9)
-    rate = n / float(cycle_s(curves, load, n))
-    return Serving(rate * instances, _tpot(curves, load, n), curves.prefill_step_s, n, 1.0, "engine")
+    cycle = float(cycle_s(curves, load, n))
+    tpot = _tpot(load, cycle, 0.0, 0.0)
+    return Serving(n / cycle * instances, tpot, curves.prefill_step_s, n, 1.0, "engine")
+
+
+def _burst_ttft(curves: Curves, n: float) -> float:
+    """Mean time to first token of n requests offered at once: half of everybody's prefill."""
+    return 0.5 * n * curves.prefill_each_s + max(curves.prefill_one_s - 0.5 * curves.prefill_each_s, 0.0)
+
+
+def _steady_ttft(curves: Curves, load: Load, n: float) -> float:
+    """Mean time to first token when a request is replaced as soon as it ends.
+
+    Equal lengths and prefill first: all end together, so every wave is a burst. With prefill in decode steps the groups
+    stay one step apart and wait for one carrying step; only when a wave has more chunks than decode steps does a queue
+    remain.
+    """
+    steps = decode_steps(load)
+    if not load.mixes_prefill and not load.varied:
+        return _burst_ttft(curves, n)
+    carrying = max(curves.prefill_one_s, float(curves.step(n)) + curves.prefill_each_s, curves.issue_s)
+    chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    queue = max(0.0, 1.0 - steps / chunks) * n * curves.prefill_each_s if steps > 0 else 0.5 * n * curves.prefill_each_s
+    return 0.5 * float(curves.step(n)) * (steps > 0) + carrying + queue
 
 
 def _loop(curves: Curves, load: Load, instances: float) -> Serving:
+    """Closed loop: the first wave is a burst, later ones are steady; residence follows from Little's law."""
     offered = max(load.concurrency / instances, min(load.concurrency, 1.0))
     n = min(offered, curves.capacity)
-    cycle = float(cycle_s(curves, load, n)) + load.request_gap_s + _first_step(curves, load, n)
+    first = min(1.0, load.concurrency / max(load.requests, 1.0))
+    cycle = first * float(cycle_s(curves, load, n, True)) + (1.0 - first) * float(cycle_s(curves, load, n))
+    ttft = first * _burst_ttft(curves, n) + (1.0 - first) * _steady_ttft(curves, load, n)
+    ttft = min(ttft, max(cycle - decode_steps(load) * float(curves.step(n)), curves.prefill_one_s))
+    tpot = _tpot(load, cycle, ttft, decode_steps(load) * float(curves.step(n)))
+    cycle += load.request_gap_s
     rate = n / cycle
-    busy = n * curves.prefill_each_s / cycle
-    group = min(max(curves.prefill_one_s, curves.prefill_each_s * min(n, curves.chunk_tokens / max(load.new_tokens, 1.0))), 1e9)
-    ttft = load.request_gap_s + _first_step(curves, load, n) + group / max(1.0 - 0.5 * busy, 0.5)
-    ttft += max(0.0, offered - n) / rate
+    ttft += load.request_gap_s + max(0.0, offered - n) / rate
     active = min(instances, load.concurrency)
-    return Serving(rate * active, _tpot(curves, load, n), ttft, n, min(busy, 1.0), "concurrency" if n == offered else "engine")
+    busy = min(n * curves.prefill_each_s / cycle, 1.0)
+    return Serving(rate * active, tpot, ttft, n, busy, "concurrency" if n == offered else "engine")
 
 
 def _first_step(curves: Curves, load: Load, n: float) -> float:
@@ -152,21 +185,19 @@ def _first_step(curves: Curves, load: Load, n: float) -> float:
 
 
 def _closed_set(curves: Curves, load: Load, instances: float) -> Serving:
-    """All requests at once: waves of at most `capacity`, the last one smaller; varied lengths empty the batch slowly."""
+    """All requests at once: waves of at most `capacity`, the last one smaller; varied lengths drain slowly."""
     total = max(load.requests / instances, 1.0)
     n = min(total, max(curves.capacity, 1e-9))
-    full = float(cycle_s(curves, load, n))
-    waves = total / n
-    time = full * math.floor(waves) + (float(cycle_s(curves, load, total - n * math.floor(waves))) if waves % 1 > 1e-9 else 0.0)
+    waves, full = total / n, float(cycle_s(curves, load, n, True))
+    rest = total - n * math.floor(waves + 1e-9)
+    time = full * math.floor(waves + 1e-9) + (float(cycle_s(curves, load, rest, True)) if rest > 1e-6 else 0.0)
     if load.varied:
-        time = full * max(waves - 1.0, 0.0) + _drain(curves, load, n) + n * curves.prefill_each_s
-    prefill = n * curves.prefill_each_s
-    ttft = 0.5 * prefill + curves.prefill_one_s + load.request_gap_s
-    if waves > 1.0:
-        late = (waves - 1.0) / waves
-        ttft = (1.0 - late) * ttft + late * (0.5 * (waves - 1.0) * full + 0.5 * full)
-    share = 0.5 if waves <= 1.0 else 1.0
-    return Serving(total / time * instances, _tpot(curves, load, n, share), ttft, n, 1.0, "engine" if waves > 1 else "concurrency")
+        prefill = full - decode_steps(load) * float(curves.step(n))
+        time = full * max(waves - 1.0, 0.0) + _drain(curves, load, n) + prefill
+    first = _burst_ttft(curves, n)
+    tpot = _tpot(load, full, first, decode_steps(load) * float(curves.step(n)))
+    ttft = first + load.request_gap_s + 0.5 * (waves - 1.0) * full
+    return Serving(total / time * instances, tpot, ttft, n, 1.0, "engine" if waves > 1 else "concurrency")
 
 
 def _drain(curves: Curves, load: Load, n: float) -> float:
@@ -184,12 +215,17 @@ def _poisson(curves: Curves, load: Load, instances: float) -> Serving:
     if rate >= reach[-1]:
         full = _saturated(curves, load, instances)
         wait = 0.5 * load.requests * max(1.0 / full.requests_per_s - 1.0 / load.rate_per_s, 0.0)
-        return Serving(full.requests_per_s, full.tpot_s, full.ttft_s + wait + load.request_gap_s, full.resident, 1.0, "engine")
+        return Serving(
+            full.requests_per_s, full.tpot_s, full.ttft_s + wait + load.request_gap_s, full.resident, 1.0, "engine"
+        )
     resident = float(np.interp(rate, reach, n))
     busy = min(rate * curves.prefill_each_s, 0.99)
     queue = 0.5 * curves.prefill_one_s * busy / (1.0 - busy)  # M/D/1 in front of the prefill
-    ttft = load.request_gap_s + _first_step(curves, load, max(resident, 1.0)) + curves.prefill_one_s + queue
-    tpot = _tpot(curves, load, max(resident, 1.0)) if resident > 1.0 else _tpot(curves, load, 1.0, busy)
+    n1 = max(resident, 1.0)
+    own = max(curves.prefill_one_s, (curves.issue_s if load.mixes_prefill else 0.0))
+    ttft = load.request_gap_s + _first_step(curves, load, n1) + own + queue
+    alone = decode_steps(load) * float(curves.step(n1))
+    tpot = _tpot(load, max(resident / rate, alone), 0.0, alone)
     run_s = load.requests / load.rate_per_s
     tail = ttft + tpot * max(load.output_len - 1.0, 0.0) if not math.isnan(tpot) else ttft
     return Serving(load.requests / (run_s + tail), tpot, ttft, resident, rate / float(reach[-1]), "arrivals")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,23 +16,23 @@ from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
-from supertwin.workload.operators import ExpertMlp, Operator
+from supertwin.workload.operators import ExpertMlp, Operator, Real
 from supertwin.workload.shard import Shard, Step
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
 GATHER_MOST_RANKS = 8
-"""Engines that gather tokens over NVLink switch to dispatch kernels beyond one node (vLLM wide-EP, TensorRT-LLM docs)."""
+"""Engines that gather tokens over NVLink use dispatch kernels beyond one node (vLLM wide-EP, TensorRT-LLM docs)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Operators that run `count` times per step. layer: one of the model's layers; routed: it has experts behind an
-    exchange, so micro-batches can overlap."""
+    """Operators that run `count` times per step. layer: one of the model's layers; microbatches: 2 where the operators
+    are those of one of two overlapped micro-batches."""
 
     operators: tuple[Operator, ...]
     count: float
     layer: bool = False
-    routed: bool = False
+    microbatches: int = 1
 
 
 def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
@@ -82,33 +83,64 @@ def transport(placement: Placement, engine: Engine) -> str:
     return "all_gather"
 
 
-def blocks(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape, shard: Shard) -> tuple[Block, ...]:
-    """All blocks of a step: embedding, layers by kind, head, and one draft pass per speculative token."""
-    step = Step(phase=shape.phase, sequences=shape.sequences, q_len=shape.q_len, kv_len=shape.kv_len)
-    shard = replace(shard, expert_skew=_skew(model, deployment, placement, shape))
+def blocks(
+    model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape, shard: Shard
+) -> tuple[Block, ...]:
+    """All blocks of a step: embedding, layers by kind, head, and the draft passes.
+
+    With micro-batch overlap, layers whose experts lie behind an exchange are given for one of two micro-batches.
+    """
+    model = spread_shared(model, placement, deployment.redundant_experts)
     fill = shape.shared_sequences / (shape.sequences * placement.ranks)
-    out = [Block(tuple(embedding_operators(model, step, shard)), 1.0)]
+    step, cut = _sized(model, deployment, placement, shape, shard)
+    overlapped = deployment.microbatch_overlap and placement.ep > 1 and placement.ranks > 1
+    half = _sized(model, deployment, placement, shape.halved(), shard) if overlapped else (step, cut)
+    out = [Block(tuple(embedding_operators(model, step, cut)), 1.0)]
     for layer in model.layers:
-        ops = _busy_share(layer_operators(model, layer, step, shard), fill)
-        out.append(Block(tuple(ops), float(layer.count), True, _has_experts(layer)))
-    out.append(Block(tuple(head_operators(model, step, shard)), 1.0))
+        split = overlapped and _has_experts(layer)
+        ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
+        out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1))
+    out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
-        out += _drafts(model, deployment.mtp_tokens, step, shard, fill)
+        out += _drafts(model, deployment.mtp_tokens, step, cut, fill)
     return tuple(out)
+
+
+@lru_cache(maxsize=64)
+def spread_shared(model: ModelSpec, placement: Placement, redundant: int) -> ModelSpec:
+    """With more ranks than routed experts and replicas, the other ranks hold copies of the shared expert, which then is
+    one more pick of every token (CM384 paper 4.2.1: 320 dies = 256 routed + 32 redundant + 32 shared)."""
+
+    def spread(layer: LayerSpec) -> LayerSpec:
+        f = layer.feed_forward
+        if f is None or not f.experts or f.shared_inter != f.inter or placement.ep <= f.experts + redundant:
+            return layer
+        more = placement.ep - redundant
+        return replace(layer, feed_forward=replace(f, experts=more, topk=f.topk + 1, shared_inter=0))
+
+    mtp = spread(model.mtp) if model.mtp is not None else None
+    return replace(model, layers=tuple(spread(x) for x in model.layers), mtp=mtp)
+
+
+def _sized(
+    model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape, shard: Shard
+) -> tuple[Step, Shard]:
+    step = Step(phase=shape.phase, sequences=shape.sequences, q_len=shape.q_len, kv_len=shape.kv_len)
+    return step, replace(shard, expert_skew=_skew(model, deployment, placement, shape))
 
 
 def _has_experts(layer: LayerSpec) -> bool:
     return layer.feed_forward is not None and layer.feed_forward.experts > 0
 
 
-def _busy_share(ops: list[Operator], fill: object) -> list[Operator]:
+def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
     """With fewer sequences than attention ranks, experts see only the busy ranks' tokens."""
     if np.all(np.asarray(fill) == 1.0):
         return ops
     return [replace(o, rows=o.rows * fill) if isinstance(o, ExpertMlp) else o for o in ops]
 
 
-def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> object:
+def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> Real:
     block = moe(model)
     if block is None or placement.ep == 1 or block.groups > 1:
         return 1.0
@@ -116,7 +148,7 @@ def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape:
     return rank_skew(rows, placement.ep, block.experts, deployment.redundant_experts, deployment.expert_balance)
 
 
-def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: object) -> list[Block]:
+def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: Real) -> list[Block]:
     """The first draft pass runs over all tokens of the step, each further one over one token per sequence.
 
     A model without an MTP module drafts with one more layer of its first kind and the head (EAGLE-like).

@@ -31,7 +31,7 @@ def total_weights_bytes(model: ModelSpec) -> float:
 
 
 def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard) -> float:
-    """Weights on one device. Experts are cut over ep x etp (replicas included), dense matrices over tp, stages over pp."""
+    """Weights on one device. Experts are cut over ep x etp (replicas too), dense matrices over tp, stages over pp."""
     return _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, _key(shard))
 
 
@@ -83,19 +83,22 @@ def kv_bytes_per_token(model: ModelSpec, shard: Shard, drafts: bool = False) -> 
 
 
 def sequence_bytes(model: ModelSpec, shard: Shard, context: float, drafts: bool = False) -> float:
-    """Cache of one sequence of `context` tokens: windows and chunks keep only their span, recurrent layers one state."""
+    """Cache of one sequence of `context` tokens: windows keep only their span, recurrent layers one state."""
     out = 0.0
     for layer in [*model.layers, *([model.mtp] if drafts and model.mtp is not None else [])]:
         a = layer.attention
         if a is None:
             continue
         if a.kind in ("linear", "mamba"):
-            out += layer.count * 4.0 * a.linear_value_heads * a.linear_value_head_dim * a.linear_key_head_dim / shard.tp
+            state = a.linear_value_heads * a.linear_value_head_dim * a.linear_key_head_dim
+            out += layer.count * 4.0 * state / float(np.max(shard.tp))
             continue
         span = min(context, a.window) if a.window and a.compress_ratio == 1 else context
         out += layer.count * span * float(np.max(stored_bytes_per_token(a, shard)))
         if a.window and a.compress_ratio > 1:
-            out += layer.count * min(context, a.window) * a.qk_head_dim * number_format(shard.kv_dtype).bytes_per_element
+            out += (
+                layer.count * min(context, a.window) * a.qk_head_dim * number_format(shard.kv_dtype).bytes_per_element
+            )
     return out
 
 

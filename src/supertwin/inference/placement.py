@@ -21,7 +21,7 @@ BALANCES = ("natural", "perfect", "unknown")
 class Placement:
     """Groups of one instance.
 
-    moe_devices: devices that share one set of routed experts (tp, or tp x dp with attention DP); ep x etp = moe_devices;
+    moe_devices: devices that share one set of routed experts (tp, or tp x dp with attention DP) = ep x etp;
     ranks: attention ranks whose tokens meet in one set of experts (dp with attention DP, else 1); cp splits the prefill
     queries (and the decode cache) of one sequence over devices of the tp group.
     """
@@ -106,7 +106,9 @@ def _check_devices(case: InferenceCase) -> None:
     d, system = case.deployment, case.system
     sizes = f"tp({d.tp}) x pp({d.pp}) x dp({d.dp}) = {d.devices} devices"
     if d.devices > system.devices:
-        raise InputError(f"{sizes} of one instance, but {system.name} has {system.devices}; take less or {system.name}:N")
+        raise InputError(
+            f"{sizes} of one instance, but {system.name} has {system.devices}; take less or {system.name}:N"
+        )
     if system.devices % d.devices:
         raise InputError(f"{sizes} does not divide the {system.devices} devices of {system.name} into whole instances")
     if d.pp > case.model.n_layers:
@@ -127,4 +129,6 @@ def _check_shares(model: ModelSpec, d: Deployment) -> None:
     heads = max((layer.attention.heads for layer in model.layers if layer.attention is not None), default=0)
     if heads and heads % d.tp and d.tp % heads:
         legal = [i for i in range(1, heads + 1) if heads % i == 0]
-        raise InputError(f"tp({d.tp}) does not divide the {heads} heads of {model.name}; legal: {', '.join(map(str, legal))}")
+        raise InputError(
+            f"tp({d.tp}) does not divide the {heads} heads of {model.name}; legal: {', '.join(map(str, legal))}"
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 
 from supertwin.core.formats import number_format
@@ -39,7 +37,7 @@ def predict(case: InferenceCase) -> Prediction:
         figures=figures,
         memory=memory,
         breakdown=breakdown,
-        bill=_bill(case, figures, tokens),
+        bill=_bill(case, figures, tokens, breakdown),
         layout=_layout(d),
         defaults=_defaults(case),
         interval=_interval(case, breakdown),
@@ -83,7 +81,8 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
         )
         attention, experts = times.streams_s
         if np.any(attention):
-            figures.update(attention_stream_s=float(np.ravel(attention)[0]), expert_stream_s=float(np.ravel(experts)[0]))
+            figures["attention_stream_s"] = float(np.ravel(attention)[0])
+            figures["expert_stream_s"] = float(np.ravel(experts)[0])
         return figures, tokens
     tokens = case.batch * case.input_len / seconds * (d.pp if case.batch * d.tp >= 1.0 and d.pp > 1 else 1.0)
     engine = assumptions.engine(d.framework, chip.architecture)
@@ -122,15 +121,20 @@ def _interval(case: InferenceCase, breakdown: tuple[Part, ...]) -> tuple[float, 
     return factors(step_sigma(network, host, case.system.chip))
 
 
-def _bill(case: InferenceCase, figures: dict[str, float | None], tokens: float) -> Bill:
-    return bill_of(case.system, case.deployment.devices, tokens, figures["compute_use"] or 0.0, figures["hbm_use"] or 0.0)
+def _bill(case: InferenceCase, figures: dict[str, float | None], tokens: float, parts: tuple[Part, ...]) -> Bill:
+    used = (
+        figures["compute_use"] or 0.0,
+        figures["hbm_use"] or 0.0,
+        sum(p.share for p in parts if p.bound == "network"),
+    )
+    return bill_of(case.system, case.deployment.devices, tokens, used)
 
 
 def _layout(d: Deployment) -> dict[str, int | str]:
-    return {f.name: int(getattr(d, f.name)) for f in fields(d) if f.name in ("tp", "pp", "dp", "ep", "cp", "dp_attention")} | {
-        "weight_dtype": d.weight_dtype, "activation_dtype": d.activation_dtype, "kv_dtype": d.kv_dtype,
-        "mtp_tokens": d.mtp_tokens, "devices": d.devices,
-    }  # fmt: skip
+    out: dict[str, int | str] = {name: int(getattr(d, name)) for name in ("tp", "pp", "dp", "ep", "cp", "dp_attention")}
+    out.update(weight_dtype=d.weight_dtype, activation_dtype=d.activation_dtype, kv_dtype=d.kv_dtype)
+    out.update(mtp_tokens=d.mtp_tokens, devices=d.devices)
+    return out
 
 
 def _defaults(case: InferenceCase) -> dict[str, object]:
@@ -158,7 +162,7 @@ def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:
     out = []
     if not memory.fits:
         out.append(
-            f"does not fit: {memory.peak_bytes / 1e9:.1f} GB needed, {memory.capacity_bytes / 1e9:.1f} GB usable per device"
+            f"does not fit: {memory.peak_bytes / 1e9:.1f} GB needed of {memory.capacity_bytes / 1e9:.1f} GB per device"
             f" (weights {memory.parameters_bytes / 1e9:.1f}, KV {memory.kv_cache_bytes / 1e9:.1f})"
         )
     if case.deployment.mtp_tokens and case.model.mtp is None:

@@ -14,7 +14,7 @@ from supertwin.inference.assumptions import Engine, engine
 from supertwin.inference.case import Deployment
 from supertwin.inference.curves import curves, decode_time
 from supertwin.inference.deployment import Curves, Load, Serving, serve
-from supertwin.inference.memory import largest_batch
+from supertwin.inference.memory import largest_batch, total_weights_bytes
 from supertwin.inference.placement import place
 from supertwin.inference.reading import Reading, read
 from supertwin.inference.step import Shape, step
@@ -26,7 +26,8 @@ from supertwin.model import load_model
 from supertwin.model.spec import ModelSpec
 
 Metric = tuple[str, float, float, float, float]
-_BINS = {"chip-bin-560t": 560.0 / 752.0}
+_TIMES = (("tpot_s", "tpot_ms", "tpot_stat"), ("ttft_s", "ttft_ms", "ttft_stat"), ("step_time_s", "step_ms", ""))
+_BINS = {"ascend-910c-die": {"chip-bin-560t": "ascend-910c-die-560t"}, "ascend-910b": {"chip-bin-376t": "ascend-910b2"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
         predicted = figures.get(name, math.nan)
         if measured > 0 and math.isfinite(predicted) and predicted > 0:
             out.append((name, measured, predicted, predicted * low, predicted * high))
-    return out or Skip("no metric of the row is a measurement that the model gives (limits, totals and requests are not)")
+    return out or Skip(
+        "no metric of the row is a measurement that the model gives (limits, totals and requests are not)"
+    )
 
 
 def _measured(row: Mapping[str, object]) -> dict[str, float]:
@@ -63,7 +66,7 @@ def _measured(row: Mapping[str, object]) -> dict[str, float]:
         value = row.get(f"measured_{name}")
         if isinstance(value, int | float):
             out[name] = float(value)
-    for name, column, stat in (("tpot_s", "tpot_ms", "tpot_stat"), ("ttft_s", "ttft_ms", "ttft_stat"), ("step_time_s", "step_ms", "")):
+    for name, column, stat in _TIMES:
         value = row.get(f"measured_{column}")
         if isinstance(value, int | float) and (not stat or row.get(stat) != "slo"):
             out[name] = float(value) / 1e3
@@ -71,33 +74,28 @@ def _measured(row: Mapping[str, object]) -> dict[str, float]:
 
 
 @lru_cache(maxsize=256)
-def _system(chip: str, devices: int, compute: float) -> System:
-    system = system_for_chip(chip, devices)
-    if compute == 1.0:
-        return system
-    peaks = {k: v * compute for k, v in system.chip.peak_flop_per_s.items()}
-    return replace(system, chip=replace(system.chip, peak_flop_per_s=peaks))
+def _system(chip: str, devices: int) -> System:
+    return system_for_chip(chip, devices)
 
 
 @lru_cache(maxsize=512)
 def _curves(
-    model: ModelSpec, key: tuple[str, int, float], deployments: tuple[Deployment, Deployment],
+    model: ModelSpec, key: tuple[str, int], deployments: tuple[Deployment, Deployment],
     lengths: tuple[float, float, float], about: Engine, most: float,
 ) -> Curves:  # fmt: skip
     return curves(model, _system(*key), deployments, lengths, about, most)
 
 
-def _key(row: Mapping[str, object], flags: frozenset[str]) -> tuple[str, int, float]:
-    compute = next((v for k, v in _BINS.items() if k in flags), 1.0)
-    return str(row["chip"]), int(float(str(row["n_devices"]))), compute
+def _key(row: Mapping[str, object], flags: frozenset[str]) -> tuple[str, int]:
+    chip = str(row["chip"])
+    bins = _BINS.get(chip, {})
+    return next((name for flag, name in bins.items() if flag in flags), chip), int(float(str(row["n_devices"])))
 
 
 def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip]:
     model = load_model(str(row["model"]))
     key = _key(row, frozenset(str(row.get("flags") or "").split(";")))
     system = _system(*key)
-    from supertwin.inference.memory import total_weights_bytes
-
     reading = read(row, model, system.chip, total_weights_bytes(model))
     about = engine(reading.deployment.framework, system.chip.architecture)
     if reading.phase == "kernel-step":
@@ -114,7 +112,7 @@ def _layer(r: Reading, model: ModelSpec, system: System) -> dict[str, float]:
     p, batch = place(r.deployment), r.batch or 1.0
     b = np.array([batch * p.tp])
     shape = Shape("decode", b, b * p.ranks, 1.0 + r.deployment.mtp_tokens, r.kv_len)
-    return {"step_time_s": float(step(model, system, r.deployment, shape).last_layer_s[0])}
+    return {"step_time_s": float(np.ravel(step(model, system, r.deployment, shape).last_layer_s)[0])}
 
 
 def _decode(r: Reading, model: ModelSpec, system: System, about: Engine) -> dict[str, float]:
@@ -143,18 +141,21 @@ def _prefill(r: Reading, model: ModelSpec, system: System, about: Engine) -> dic
     chunks = max(1.0, rank_sequences * new / about.max_batched_tokens)
     b = np.array([max(rank_sequences, 1.0)])
     shared = np.array([max(rank_sequences * p.ranks, 1.0)])
-    work = float(step(model, system, replace(d, mtp_tokens=0), Shape("prefill", b, shared, new, r.input_len)).time_s[0])
+    shape = Shape("prefill", b, shared, new, r.input_len)
+    work = float(np.ravel(step(model, system, replace(d, mtp_tokens=0), shape).time_s)[0])
     flow = work / p.pp * (1.0 + (p.pp - 1.0) / chunks)
     tokens = max(rank_sequences * p.dp, 1.0) * r.input_len
     waiting = max(1.0, r.concurrency / r.instances / max(rank_sequences * p.dp, 1.0)) if r.concurrency else 1.0
     return {
         "step_time_s": flow,
         "ttft_s": flow * waiting + about.request_gap_s,
-        "input_tokens_per_s_per_device": tokens / (work / p.pp if waiting > 1.0 or not r.concurrency else flow) / d.devices,
+        "input_tokens_per_s_per_device": tokens
+        / (flow if r.concurrency and waiting <= 1.0 else work / p.pp)
+        / d.devices,
     }
 
 
-def _serving(r: Reading, model: ModelSpec, key: tuple[str, int, float], about: Engine) -> dict[str, float]:
+def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) -> dict[str, float]:
     d = r.deployment
     new = max(r.input_len * (1.0 - r.hit_rate), 1.0)
     most = max(r.requests, r.concurrency) / r.instances if not r.rate_per_s else math.inf
@@ -162,7 +163,8 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int, float], about: E
     if split:
         most = r.concurrency / split[1] if r.concurrency else math.inf
     lengths = (round(r.input_len, 1), round(new, 1), round(r.output_len, 1))
-    curve = _curves(model, key, (_prefill_side(r, model), d), lengths, about, max(2.0, float(round(most)) if most < 1e9 else most))
+    top = max(2.0, float(round(most))) if most < 1e9 else math.inf
+    curve = _curves(model, key, (_prefill_side(r), d), lengths, about, top)
     if curve.capacity < 1.0:
         r.defaults["capacity"] = "less than one request fits; one is assumed"
         curve = replace(curve, capacity=1.0)
@@ -204,7 +206,7 @@ def _prefill_size(r: Reading) -> int:
     return max(1, min(r.prefill_devices or r.n_devices, 16, max(r.deployment.devices, 8)))
 
 
-def _prefill_side(r: Reading, model: ModelSpec) -> Deployment:
+def _prefill_side(r: Reading) -> Deployment:
     """Prefill instances are smaller than decode ones: 8 to 16 devices; MoE with attention DP over pairs of four."""
     if not r.prefill_devices or not r.decode_devices:
         return r.deployment

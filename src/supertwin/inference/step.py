@@ -1,6 +1,6 @@
 """One engine step (prefill or decode) in closed form: operators priced, exchanges timed, streams overlapped.
 
-A step is the sum over layers of what is exposed, plus head and sampling, drafts (MTP), pipeline hand-overs and the host.
+A step is the sum over layers of what is exposed, plus head and sampling, drafts (MTP), hand-overs and the host.
 All times broadcast over the batch, so one call samples a whole curve.
 """
 
@@ -81,19 +81,14 @@ def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape)
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip.architecture)
     shard = shard_of(model, deployment, placement, system.chip, engine)
-    whole = blocks(model, deployment, placement, shape, shard)
-    overlapped = deployment.microbatch_overlap and placement.ep > 1 and placement.ranks > 1
-    half = blocks(model, deployment, placement, shape.halved(), shard) if overlapped else ()
+    listed = blocks(model, deployment, placement, shape, shard)
     mixture = moe(model)
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
-    priced = _price(system, placement, experts, (*whole, *half))
     out = StepTimes()
-    for index, block in enumerate(whole):
-        pieces = priced[index]
-        split = priced[len(whole) + index] if overlapped and block.routed else None
-        _add_block(out, block, pieces, split, system, shape.phase)
+    for block, pieces in zip(listed, _price(system, placement, experts, listed), strict=True):
+        _add_block(out, block, pieces, system.chip, shape.phase)
     _add_handovers(out, model, system, placement, shape)
-    _add_host(out, engine, shape, deployment)
+    _add_host(out, engine, shape)
     return out
 
 
@@ -111,7 +106,14 @@ def _price(system: System, placement: Placement, experts: float, listed: Sequenc
             else:
                 cost = next(costs)
                 pieces.append(
-                    Piece(_part(operator), _stage(operator), cost.time_s * operator.count, _bound(cost), cost, operator.count)
+                    Piece(
+                        _part(operator),
+                        _stage(operator),
+                        cost.time_s * operator.count,
+                        _bound(cost),
+                        cost,
+                        operator.count,
+                    )
                 )
         out.append(pieces)
     return out
@@ -123,7 +125,8 @@ def _bound(cost: OperatorCost) -> str:
 
 def _part(operator: Operator) -> str:
     if isinstance(operator, Communication):
-        return "dispatch and combine" if operator.op in ("dispatch", "combine") else f"{operator.axis} {operator.op}".replace("_", "-")
+        routed = operator.op in ("dispatch", "combine")
+        return "dispatch and combine" if routed else f"{operator.axis} {operator.op}".replace("_", "-")
     head = operator.part.split("/")[0]
     kind = type(operator).__name__
     if kind == "Attention":
@@ -137,15 +140,14 @@ def _stage(operator: Operator) -> str:
     return "attention" if operator.part.startswith(("attention", "norm", "embedding", "head")) else "experts"
 
 
-def _add_block(
-    out: StepTimes, block: Block, pieces: list[Piece], split: list[Piece] | None, system: System, phase: str
-) -> None:
+def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, phase: str) -> None:
+    executions = block.count * block.microbatches
     for p in pieces:
         if p.cost is not None:
-            out.flop = out.flop + p.cost.flop * p.count * block.count
-            out.bytes = out.bytes + p.cost.bytes * p.count * block.count
-            out.kernels += block.count
-    if split is None:
+            out.flop = out.flop + p.cost.flop * p.count * executions
+            out.bytes = out.bytes + p.cost.bytes * p.count * executions
+            out.kernels += executions
+    if block.microbatches == 1:
         total: Real = 0.0
         for p in pieces:
             out.add(p.part, p.bound, p.time_s * block.count)
@@ -153,10 +155,9 @@ def _add_block(
         if block.layer:
             out.last_layer_s = total
         return
-    layer, shares = _overlapped(split, system.chip, phase)
-    if block.layer:
-        out.last_layer_s = layer
-        out.streams_s = _streams(split)
+    layer, shares = _overlapped(pieces, chip, phase)
+    out.last_layer_s = layer
+    out.streams_s = _streams(pieces)
     for (part, bound), share in shares.items():
         out.add(part, bound, layer * share * block.count)
 
@@ -219,12 +220,12 @@ def _add_handovers(out: StepTimes, model: ModelSpec, system: System, placement: 
     out.add("pp p2p", "network", communication_s(system, placement, operator) * (placement.pp - 1))
 
 
-def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape, deployment: Deployment) -> None:
+def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape) -> None:
     """Decode runs captured graphs: a gap per step and per sequence. Prefill without a graph cannot be faster than the
     host issues kernels."""
     if shape.phase == "decode":
         gap = engine.step_gap_s + engine.sequence_gap_s * shape.sequences
         out.add("host", "latency", gap + 0.0 * np.asarray(out.time_s))
         return
-    issue = out.kernels * engine.launch_s * (0.5 if deployment.microbatch_overlap else 1.0)
+    issue = out.kernels * engine.launch_s
     out.add("host", "latency", np.maximum(issue - np.asarray(out.time_s), 0.0) + engine.step_gap_s)
