@@ -25,7 +25,7 @@ RANGES: Mapping[str, tuple[float, float, float]] = {
     "expert_bytes_per_s": (3e9, 1e8, 1e12),
     "expert_s": (1e-9, 1e-12, 1e-6),
     "rank_s": (1e-8, 1e-11, 5e-5),
-    "message_s": (1e-10, 1e-13, 1e-6),
+    "message_s": (5e-9, 1e-13, 1e-6),
     "token_s": (1e-9, 1e-13, 1e-6),
     "outer_efficiency": (0.85, 0.05, 1.0),
     "outer_fixed_s": (1e-5, 1e-7, 1e-3),

@@ -134,8 +134,10 @@ def _plan(
         raise UnknownName("collective operation", op, OPERATIONS)
     links = load_links_by_name(chip, relative)
     own = VENDOR_LIBRARY.get(vendor, "nccl")
-    if library != "default" and library not in (legal := {own, ANY, *links.names("collective", 1)}):
-        raise UnknownName("communication library", library, legal)
+    if library != "default":
+        legal = {own, ANY, *links.names("collective", 0), *links.names("floor", 0)}
+        if library not in legal:
+            raise UnknownName("communication library", library, legal)
     wanted = (own, ANY) if library == "default" else (library, own, ANY)
     levels = group_levels(tiers, group)
     if not levels:

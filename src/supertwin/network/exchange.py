@@ -137,7 +137,7 @@ def price_exchange(system: System, call: Exchange, group: Group, library: str = 
 def _constants(chip: str, relative: str, libraries: tuple[str, str], mode: str, op: str) -> Parameters:
     own, wanted = libraries
     links = load_links_by_name(chip, relative)
-    if wanted != "default" and wanted not in (legal := {own, ANY, *links.names("exchange", 1)}):
+    if wanted != "default" and wanted not in (legal := {own, ANY, *links.names("exchange", 0)}):
         raise UnknownName("exchange library", wanted, legal)
     for library in ([own] if wanted == "default" else [wanted, own]) + [ANY]:
         for kind in (mode, "fused"):
@@ -163,21 +163,24 @@ def evaluate_exchange(
     s_per_byte = 1.0 / (found["efficiency"] * inner_rate)
     if "sm_bytes_per_s" in found:
         s_per_byte = max(s_per_byte, 1.0 / (found["sm_bytes_per_s"] * (call.sms or found["sms"])))
-    if by_copy:
+    if found.get("rdma_only"):
+        copies_in, copies_out = 0.0 * call.topk, call.topk
+    elif by_copy:
         copies_in, copies_out = call.topk / blocks, call.topk * (1.0 - 1.0 / blocks)
         if "expert_bytes_per_s" in found:
             s_per_byte = np.maximum(s_per_byte, 1.0 / (found["expert_bytes_per_s"] * experts))
     else:
         reach = min(blocks, call.block_limit or blocks)
-        copies_in = distinct_places(n, call.topk)
+        # the DeepEP V2 kernels let the network write to the final rank: no forwarding inside the node
+        copies_in = distinct_places(n, call.topk) / (blocks if found.get("unforwarded") else 1.0)
         copies_out = distinct_places(reach, call.topk) * (1.0 - 1.0 / blocks)
     data = tokens * (copies_in * (unit * s_per_byte + found.get("message_s", 0.0)) + found.get("token_s", 0.0))
     fixed = found["fixed_s"] + found.get("expert_s", 0.0) * experts + found.get("rank_s", 0.0) * n
-    if blocks > 1:
-        outer_rate = levels[-1].bytes_per_s * found["outer_efficiency"]
+    if blocks > 1 or found.get("rdma_only"):
+        outer_rate = found.get("rdma_bytes_per_s", levels[-1].bytes_per_s) * found["outer_efficiency"]
         crowd = 1.0 + found.get("outer_crowding", 0.0) * np.maximum(copies_out - 3.0, 0.0) * (not by_copy)
         data = np.maximum(data, tokens * copies_out * unit * crowd / outer_rate)
-        fixed = fixed + found["outer_fixed_s"] + found["outer_hop_s"] * log2(blocks)
+        fixed = fixed + found["outer_fixed_s"] + found["outer_hop_s"] * log2(max(blocks, 1))
     p = found.get("sharpness", 1.0)
     time = (fixed**p + data**p) ** (1.0 / p)
     if isinstance(time, np.floating):

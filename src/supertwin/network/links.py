@@ -58,10 +58,10 @@ class LinkTable:
         return next((groups[name] for _chip, groups in self.files if name in groups), None)
 
     def names(self, prefix: str, place: int) -> list[str]:
-        """Distinct words at a place of the names below a prefix (libraries, engines, modes), sorted."""
+        """Distinct words at a place below a prefix (0: libraries or engines), sorted."""
         start = prefix.rstrip("/") + "/"
         every = (name for _chip, groups in self.files for name in groups if name.startswith(start))
-        return sorted({name.split("/")[place] for name in every})
+        return sorted({name[len(start) :].split("/")[place] for name in every})
 
 
 def load_links(chip: Chip) -> LinkTable:

@@ -8,8 +8,6 @@ from supertwin.core.errors import InputError
 from supertwin.machine.system import Tier
 from supertwin.network.group import Group
 
-TORUS_AXES = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -64,11 +62,12 @@ def _level(tier: Tier, inner: int, outer: int, below: int) -> Level:
     elif tier.topology == "ring":
         detour = max(1.0, outer / inner / 4)
     elif tier.topology == "torus":
-        side = max(2.0, tier.devices ** (1 / TORUS_AXES))
+        every = max(1, tier.links_per_device // 2)
+        side = max(2.0, tier.devices ** (1 / every))
         blocks = outer / inner
-        axes = next((a for a in range(1, TORUS_AXES) if blocks <= side**a * (1 + 1e-9)), TORUS_AXES)
+        axes = next((a for a in range(1, every) if blocks <= side**a * (1 + 1e-9)), every)
         along = blocks ** (1 / axes)
-        rate *= axes / TORUS_AXES
+        rate *= axes / every
         detour = max(1.0, axes * along / 4)
         round_factor = axes * (along - 1) / max(1.0, blocks - 1)
     return Level(

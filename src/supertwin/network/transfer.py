@@ -80,7 +80,7 @@ def transfer_constants(chip: Chip, path: Path) -> Parameters | None:
 @lru_cache(maxsize=1024)
 def _constants(chip: str, relative: str, engine: str, name: str, default: bool) -> Parameters | None:
     links = load_links_by_name(chip, relative)
-    if not default and engine not in (legal := links.names("transfer", 1)):
+    if not default and engine not in (legal := links.names("transfer", 0)):
         raise UnknownName("transfer engine", engine, legal)
     scope, ends, way = name.split("/")
     other = {"read": "write", "write": "read"}[way]

@@ -1,0 +1,134 @@
+"""Link constants that rest on few published measurements, or on none.
+
+What is here is either solved from the handful of rows that collectives.csv holds for a library (HCCL on the Atlas A3,
+CANN and DeepEP-Ascend exchanges, DeepEP on H800 and its V2) or an assumption with its reason, for link classes that
+nobody has measured in public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+Groups = dict[str, dict[str, float]]
+
+# Fixed time that a call in a production engine costs beyond a bare one, at 8 and 16 dies: all-reduce +1.2 and +7.7 us,
+# all-gather +2.0 and +14.6 us (msModeling communication alignment report, 2026-03). Others: as all-gather (assumption).
+HCCL_PRODUCTION = {"all_reduce": (1.2e-6, 7.7e-6)}
+HCCL_PRODUCTION_OTHER = (2.0e-6, 14.6e-6)
+
+# Published UB point-to-point table, per die (CloudMatrix384 paper, Table 1): GB/s, and us of a 512 B transfer.
+UB_TABLE = {
+    "inter/device-device/read": (164.0, 1.9), "intra/device-device/read": (167.0, 1.2),
+    "inter/device-device/write": (135.0, 2.1), "intra/device-device/write": (137.0, 1.3),
+    "inter/device-host/read": (147.0, 1.7), "intra/device-host/read": (151.0, 1.0),
+    "inter/device-host/write": (107.0, 1.9), "intra/device-host/write": (110.0, 1.1),
+}  # fmt: skip
+
+# 64 B latencies (Insights into DeepSeek-V3, arXiv 2505.09343, table 5): us, with the line rates of the H800 node.
+VERBS_TABLE = {
+    "ib-same-leaf": (2.8, 50.0), "ib-cross-leaf": (3.7, 50.0),
+    "roce-same-leaf": (3.6, 50.0), "roce-cross-leaf": (5.6, 50.0), "nvlink": (3.33, 200.0),
+}  # fmt: skip
+VERBS_SHARE = 0.9  # assumption: share of the line rate of one large RDMA write or copy
+
+# Copy engines between two devices of a node, and to the host (nvbandwidth, p2pBandwidthLatencyTest): share of line rate
+COPY_SHARE = {"a100-sxm-80gb": 274.5 / 300, "h100-sxm": 376.0 / 450, "h200-sxm": 396.4 / 450}
+HOST_SHARE = 55.43 / 63.0
+NIC_SHARE = 24.215 / 25.0
+
+
+def numbers(fixed_s: float, hop_s: float, efficiency: float, **more: float) -> dict[str, float]:
+    """One protocol."""
+    return {"fixed_s": fixed_s, "hop_s": hop_s, "efficiency": efficiency, "own_share": 0.0, **more}
+
+
+def scale_out_priors(fitted: Mapping[str, Mapping[str, float]]) -> Groups:
+    """Collectives between nodes from the fitted all-reduce: the others share its fixed and hop costs.
+
+    fitted: protocols of the all-reduce over 4 nodes of 8. all-to-all reaches less of the line rate than rings, since
+    every pair of devices talks (assumption: three quarters).
+    """
+    out: Groups = {}
+    simple = dict(fitted["ring/simple"])
+    small = dict(fitted.get("tree/ll", simple))
+    latency = numbers(small["fixed_s"], small["hop_s"], small["efficiency"])
+    for path in ("ib", "roce", "efa", "tcp"):
+        share = {"tcp": 0.5}.get(path, 1.0)
+        for op in ("all_gather", "reduce_scatter"):
+            out[f"collective/any/{path}/{op}/tree/ll"] = latency
+            out[f"collective/any/{path}/{op}/ring/simple"] = {**simple, "efficiency": simple["efficiency"] * share}
+        for name, values in fitted.items():
+            kept = {**values, "efficiency": values["efficiency"] * share}
+            out[f"collective/any/{path}/all_reduce/{name}"] = kept
+        out[f"collective/any/{path}/all_to_all/pairwise/simple"] = numbers(2e-5, 1e-6, 0.75 * share)
+        out[f"collective/any/{path}/broadcast/tree/simple"] = {**simple, "efficiency": simple["efficiency"] * share}
+        out[f"collective/any/{path}/p2p/direct/simple"] = numbers(1.5e-5, 3e-6, 0.8 * share)
+    return out
+
+
+def fabric_priors() -> Groups:
+    """Link classes without public collectives: assumptions, with the reason beside each."""
+    out: Groups = {}
+    shapes = {
+        # xGMI mesh: one MI300X pair reaches 47.7 of 64 GB/s (ml-engineering, all-reduce over 2)
+        "xgmi": (1.5e-5, 1.0e-6, 0.745),
+        # TPU inter-chip links: compiled collectives, no host in the way; ring pipelines reach about 0.85
+        "ici": (5e-6, 1.0e-6, 0.85),
+        # PCIe peer to peer through the host bridge: as the host copy, less the return traffic
+        "pcie": (2e-5, 3e-6, 0.7),
+        # two dies of a package
+        "d2d": (4e-6, 2e-7, 0.85),
+    }
+    for path, (fixed, hop, share) in shapes.items():
+        for op in ("all_reduce", "all_gather", "reduce_scatter", "broadcast"):
+            out[f"collective/any/{path}/{op}/ring/simple"] = numbers(fixed, hop, share)
+        if path == "xgmi":
+            for op in ("all_reduce", "all_gather", "reduce_scatter"):
+                out[f"collective/any/{path}/{op}/direct/simple"] = numbers(fixed, hop, share)
+        out[f"collective/any/{path}/all_to_all/pairwise/simple"] = numbers(fixed, hop, share)
+        out[f"collective/any/{path}/p2p/direct/simple"] = numbers(fixed, hop, share)
+    return out
+
+
+def hccl_on(path: str, fitted: Mapping[str, Mapping[str, Mapping[str, float]]], share: float, library: str) -> Groups:
+    """HCCL's fitted protocols (by operation) on a link class, with the efficiencies scaled by `share`."""
+    out: Groups = {}
+    for op, protocols in fitted.items():
+        for name, values in protocols.items():
+            out[f"collective/{library}/{path}/{op}/{name}"] = {
+                **values, "efficiency": min(1.0, values["efficiency"] * share)
+            }  # fmt: skip
+    return out
+
+
+def hccl_production(operations: Iterable[str]) -> Groups:
+    """Production offsets by operation."""
+    out: Groups = {}
+    for op in operations:
+        at_8, at_16 = HCCL_PRODUCTION.get(op, HCCL_PRODUCTION_OTHER)
+        out[f"production/hccl/{op}"] = {"extra_8_s": at_8, "extra_16_s": at_16}
+    return out
+
+
+def published_transfers(chip: str) -> Groups:
+    """Transfers that a source states as a rate, a latency or both."""
+    out: Groups = {}
+    if chip == "ascend-910c-die":
+        for name, (rate, latency) in UB_TABLE.items():
+            fixed = latency * 1e-6 - 512 / (rate * 1e9)
+            out[f"transfer/ub/{name}"] = {"fixed_s": fixed, "bytes_per_s": rate * 1e9, "sharpness": 1.0}
+    if chip == "h800-sxm":
+        for name, (latency, rate) in VERBS_TABLE.items():
+            values = {"fixed_s": latency * 1e-6, "bytes_per_s": rate * 1e9 * VERBS_SHARE, "sharpness": 1.0}
+            scope = "intra" if name == "nvlink" else "inter"
+            out[f"transfer/verbs-{name}/{scope}/device-device/write"] = values
+    if chip in COPY_SHARE:
+        line = {"a100-sxm-80gb": 300e9}.get(chip, 450e9)
+        out["transfer/copy/intra/device-device/read"] = {
+            "fixed_s": 3.33e-6, "bytes_per_s": COPY_SHARE[chip] * line, "sharpness": 1.0
+        }  # fmt: skip
+    if chip in ("h100-sxm", "h200-sxm", "h800-sxm", "b200-sxm"):
+        out["transfer/copy/intra/device-host/read"] = {
+            "fixed_s": 5e-6, "bytes_per_s": HOST_SHARE * 63e9, "sharpness": 1.0
+        }  # fmt: skip
+    return out

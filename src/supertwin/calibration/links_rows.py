@@ -1,0 +1,124 @@
+"""Fits of libraries that only collectives.csv measures: a handful of rows each."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from supertwin.calibration.links_exchange import ExchangeSample, fit_exchange
+from supertwin.calibration.links_fit import Sample, Template, fit_protocols
+from supertwin.calibration.links_priors import HCCL_PRODUCTION, HCCL_PRODUCTION_OTHER, Groups
+from supertwin.calibration.links_tables import tiers_of
+from supertwin.calibration.links_transfer import Block, fit_engine
+from supertwin.machine.system import Tier
+from supertwin.network.group import Group
+from supertwin.network.rows import (
+    UNSPECIFIED_NIC_BYTES_PER_S,
+    Row,
+    exchange_row,
+    measured_collective_row,
+    transfer_row,
+)
+from supertwin.network.span import group_levels
+
+SMALL_PER_RANK_BYTES = 61440.0  # protocol switch of HCCL near 60 KB per die
+# Either side of the switch at 8 dies an all-reduce takes 30 and 155 us (msModeling communication alignment report)
+SWITCH_DIES, BELOW_S, ABOVE_S = 8, 30e-6, 155e-6
+PRIOR_SHARE = {"dispatch": 0.84, "combine": 0.84}  # UB read of one pair: 164 of 196 GB/s
+
+
+def seconds(row: Row) -> float:
+    """Measured seconds of a row that has them."""
+    found = measured_collective_row(row)
+    assert not isinstance(found, str)
+    return found[1]
+
+
+def fit_transfers(rows: Iterable[Row]) -> tuple[dict[str, Groups], dict[str, np.ndarray]]:
+    """Engines of the HIXL rows by chip, and the absolute log errors of left-out rows by engine."""
+    sets: dict[tuple[str, str, str], list[Block]] = defaultdict(list)
+    for row in rows:
+        if "HIXL" in row["source"]:
+            path = transfer_row(row)
+            scope, ends, way = path.name.split("/")
+            sets[row["chip"], path.engine, scope].append(Block(ends, way, float(row["message_bytes"]), seconds(row)))
+    out: dict[str, Groups] = defaultdict(dict)
+    errors = {}
+    for (chip, engine, scope), blocks in sets.items():
+        found = fit_engine(blocks)
+        for name, values in found.groups.items():
+            out[chip][f"transfer/{engine}/{scope}/{name}"] = values
+        errors[f"{chip}/{engine}/{scope}"] = found.left_out
+    return out, errors
+
+
+def fit_hccl(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """HCCL over UB from the production rows, less the production offset: operation -> protocol -> numbers.
+
+    The all-reduce above the switch is a reduce-scatter and an all-gather after each other.
+    """
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    tiers = tiers_of("ascend-910c-die")
+    for op in ("all_gather", "reduce_scatter"):
+        points = [(int(r["n_devices"]), float(r["message_bytes"]), _bare(r)) for r in rows if r["op"] == op]
+        for name, wanted in (("direct/small", True), ("direct/large", False)):
+            chosen = [p for p in points if (p[1] / p[0] <= SMALL_PER_RANK_BYTES) == wanted]
+            out.setdefault(op, {})[name] = _one_protocol(tiers, op, name, chosen)
+        out[op]["direct/small"]["up_to_bytes_per_rank"] = SMALL_PER_RANK_BYTES
+    small = [(int(r["n_devices"]), float(r["message_bytes"]), _bare(r)) for r in rows if r["op"] == "all_reduce"]
+    small.append((SWITCH_DIES, SMALL_PER_RANK_BYTES * SWITCH_DIES, BELOW_S))
+    gather, scatter = (out[op]["direct/large"] for op in ("all_gather", "reduce_scatter"))
+    large = {k: gather[k] + scatter[k] for k in ("fixed_s", "hop_s")}
+    large["efficiency"] = 2 / (1 / gather["efficiency"] + 1 / scatter["efficiency"])
+    out["all_reduce"] = {
+        "direct/small": _one_protocol(tiers, "all_reduce", "direct/small", small),
+        "direct/large": {**large, "own_share": 0.0},
+    }
+    out["all_reduce"]["direct/small"]["up_to_bytes_per_rank"] = SMALL_PER_RANK_BYTES
+    for op, algorithm in (("all_to_all", "pairwise"), ("broadcast", "tree"), ("p2p", "direct")):
+        out[op] = {f"{algorithm}/{k.split('/')[1]}": dict(v) for k, v in out["all_gather"].items()}
+    return out
+
+
+def _bare(row: Row) -> float:
+    at_8, at_16 = HCCL_PRODUCTION.get(row["op"], HCCL_PRODUCTION_OTHER)
+    return seconds(row) - float(np.interp(float(row["n_devices"]), (8.0, 16.0), (at_8, at_16)))
+
+
+def _one_protocol(
+    tiers: tuple[Tier, ...], op: str, name: str, points: Sequence[tuple[int, float, float]]
+) -> dict[str, float]:
+    samples = [Sample(tiers, Group(n), np.array([size]), np.array([time])) for n, size, time in points]
+    found = fit_protocols(samples, Template(op, (name,), {}, {}, hop_most_s=5e-6))
+    return {k: float(f"{v:.4g}") for k, v in {**found.groups[name], "own_share": 0.0}.items()}
+
+
+def fit_scale_out(rows: Sequence[Row], inner: Groups, host_s: float) -> dict[str, dict[str, float]]:
+    """All-reduce between nodes: the 4 x 8 example, less the host's share of each call."""
+    chosen = [r for r in rows if r["chip"] == "unspecified" and r["op"] == "all_reduce"]
+    node, outer, *_ = tiers_of("a100-sxm-80gb")
+    outer = Tier(outer.name, "ib", outer.devices, UNSPECIFIED_NIC_BYTES_PER_S, outer.latency_s)
+    size = np.array([float(r["message_bytes"]) for r in chosen])
+    time = np.array([max(1e-5, seconds(r) - host_s) for r in chosen])
+    template = Template(
+        "all_reduce", ("tree/ll", "tree/simple", "ring/simple"), {"nvlink": inner}, {}, hop_most_s=5e-6
+    )
+    found = fit_protocols([Sample((node, outer), Group(32), size, time)], template)
+    return {name: {k: float(f"{v:.4g}") for k, v in values.items()} for name, values in found.groups.items()}
+
+
+def fit_exchange_rows(
+    rows: Iterable[Row], keep: Callable[[Row], bool], names: Sequence[str], known: Mapping[str, float]
+) -> dict[str, float]:
+    """One library, mode and operation from the rows that `keep` accepts."""
+    samples = []
+    mode = "normal"
+    for row in rows:
+        if row["op"] in ("dispatch", "combine") and keep(row):
+            found = exchange_row(row)
+            mode = found.call.mode
+            levels = group_levels(tiers_of(row["chip"]), found.group)
+            samples.append(ExchangeSample(levels, found.call, np.array([seconds(row)])))
+    return fit_exchange(samples, mode, names, known)
