@@ -24,14 +24,15 @@ TOKENS, HIDDEN, INTER = 4096, 4096, 14336
 def test_price_one_layer(benchmark: Any) -> None:
     """The operators of one dense layer in one call of the engine."""
     engine = CostEngine(load_chip("h100-sxm"))
+    sizes = {"batch": 1, "q_len": TOKENS, "kv_len": TOKENS, "heads": 32, "kv_heads": 8}
     layer = [
         Gemm(part="qkv", m=TOKENS, n=6144, k=HIDDEN),
-        Attention(part="attention", batch=1, q_len=TOKENS, kv_len=TOKENS, heads=32, kv_heads=8, qk_head_dim=128, v_head_dim=128),
+        Attention(part="attention", **sizes, qk_head_dim=128, v_head_dim=128),
         Gemm(part="out", m=TOKENS, n=HIDDEN, k=HIDDEN),
         Gemm(part="up", m=TOKENS, n=2 * INTER, k=HIDDEN),
         Gemm(part="down", m=TOKENS, n=HIDDEN, k=INTER),
         Vector(part="norm", op="norm", bytes_read=2.0 * TOKENS * HIDDEN, bytes_written=2.0 * TOKENS * HIDDEN),
-    ]  # fmt: skip
+    ]
     costs = benchmark(engine.price, layer)
     assert len(costs) == len(layer)
 

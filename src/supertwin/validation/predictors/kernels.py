@@ -1,164 +1,129 @@
-"""Rows of kernels.csv: time of one operator."""
+"""Rows of kernels.csv: time of one operator, read in the same way as calibration reads them."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from supertwin.calibration.attention_rows import attention_row
+from supertwin.calibration.tables import kernel_gemm, kernel_time_s
 from supertwin.validation.outcome import Compared, Skip
-from supertwin.validation.predictors.common import NoPrediction, attempt, figure
+from supertwin.validation.predictors.common import NoPrediction, figure, one_by_one
 from supertwin.validation.tables import Row
-from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector
+from supertwin.workload.operators import ExpertMlp, Operator, Vector
 
 if TYPE_CHECKING:
+    from supertwin.cost.calibration import Calibration
     from supertwin.cost.engine import CostEngine
+    from supertwin.machine.chip import Chip
 
-_DTYPES = {"fp8": "fp8-tensorwise"}
-_GEMM_DIRECTIONS = {"": "fwd", "fwd": "fwd", "bwd-dgrad": "dgrad", "bwd-wgrad": "wgrad"}
-_BACKWARD_FLOP = 2.5  # flash attention: five products backward, two forward
+Timing = tuple[float, float, float]  # measured_s, predicted_s, 90 % half-width of ln(measured / predicted)
 
 
 def compare(rows: Sequence[Row]) -> list[Compared | Skip]:
     """kernel_time_s of each row."""
-    return [attempt(row, _compare) for row in rows]
+    return one_by_one(rows, _compare)
 
 
 def _compare(row: Row) -> Compared:
-    measured_s = time_of(row)
-    engine = _engine(row.text("chip"))
-    costs = engine.price(operators_of(row))
-    predicted = float(sum(np.sum(cost.time_s * np.asarray(cost.operator.count)) for cost in costs))
-    spread = max(engine.spread(cost) for cost in costs)
-    return Compared((figure("kernel_time_s", measured_s, predicted, (math.exp(-spread), math.exp(spread))),))
-
-
-def time_of(row: Row) -> float:
-    """Measured time in seconds; from the printed rate and its FLOP count where no time is printed."""
-    micros = row.number("measured_us")
-    if micros:
-        return micros * 1e-6
-    tflops = row.number("measured_tflops")
-    if not tflops:
-        raise NoPrediction("states neither a time nor TFLOP/s")
-    return _counted_flop(row) / (tflops * 1e12)
-
-
-def operators_of(row: Row) -> list[Operator]:
-    """The operators that one kernel row means. Raises NoPrediction where its shape is not stated."""
     kernel = row.text("kernel")
-    if kernel not in _BUILDERS:
+    if kernel not in _READERS:
         raise NoPrediction(f"kernel {kernel} has no shape to price")
-    return _BUILDERS[kernel](row)
+    measured_s, predicted_s, spread = _READERS[kernel](row)
+    return Compared((figure("kernel_time_s", measured_s, predicted_s, (math.exp(-spread), math.exp(spread))),))
 
 
-def _gemm(row: Row) -> list[Operator]:
-    direction = row.text("direction")
-    if direction not in _GEMM_DIRECTIONS:
-        raise NoPrediction(f"direction {direction} of a GEMM is not one product")
-    dtype = _dtype(row)
-    groups = (row.integer("groups") or 1) * (row.integer("batch") or 1)
-    m, n, k = _sizes(row, "m", "n", "k")
-    return [
-        Gemm(
-            part="gemm", m=m, n=n, k=k, groups=groups, dtype=dtype, direction=_GEMM_DIRECTIONS[direction],
-            out_dtype="fp32" if direction == "bwd-wgrad" and "SimuMax" in row.text("source") else "bf16",
-        )
-    ]  # fmt: skip
+def _product(row: Row) -> Timing:
+    """Matrix products, in the context (library, benchmark loop) that the source measured in."""
+    from supertwin.cost.gemm import gemm_cost
+
+    found = kernel_gemm(row)
+    if found is None:
+        raise NoPrediction("does not state m, n and k")
+    gemm, conditions = found
+    chip, calibration = _gemm_calibration(row.text("chip"))
+    return _measured(row), float(gemm_cost(chip, calibration, gemm, conditions).time_s), calibration.spread
 
 
-def _attention(row: Row) -> list[Operator]:
-    kernel, direction = row.text("kernel"), row.text("direction", "fwd")
-    batch, heads, head_dim, seq_kv = _sizes(row, "batch", "heads", "head_dim", "seq_kv")
-    decode = kernel in ("attention_decode", "mla_decode")
-    seq_q = row.integer("seq_q") or (1 if decode else seq_kv)
-    latent = kernel in ("mla_decode", "sparse_mla_prefill")
-
-    def call(way: str) -> Operator:
-        return Attention(
-            part="attention",
-            batch=batch,
-            q_len=seq_q,
-            kv_len=seq_kv,
-            heads=heads,
-            kv_heads=1 if latent else row.integer("kv_heads") or heads,
-            qk_head_dim=head_dim,
-            v_head_dim=row.integer("v_head_dim") or head_dim,
-            causal=bool(row.integer("causal")) and not decode,
-            phase="decode" if decode else "prefill",
-            dtype=_dtype(row),
-            kv_dtype=_dtype(row),
-            latent=latent,
-            gathered=kernel == "sparse_mla_prefill",
-            direction=way,
-        )
-
-    return [call(way) for way in direction.split("+")]
+def _attention(row: Row) -> Timing:
+    """Attention kernels of the library that the source names."""
+    try:
+        found = attention_row(row)
+    except ValueError as error:
+        raise NoPrediction(str(error)) from None
+    return found.measured_s, *_priced(_engine(row.text("chip"), found.library), found.operators)
 
 
-def _moe(row: Row) -> list[Operator]:
-    rows, hidden, inter, experts = _sizes(row, "m", "k", "n", "groups")
-    return [ExpertMlp(part="moe", rows=rows, experts=experts, hidden=hidden, inter=inter, dtype=_dtype(row))]
+def _experts(row: Row) -> Timing:
+    """A fused expert call; the notes name the routing: m tokens x top-k rows over EP ranks."""
+    m, inter, hidden, experts = (row.integer(name) for name in ("m", "n", "k", "groups"))
+    topk, ranks = (re.search(pattern, row.text("notes")) for pattern in (r"top-(\d+)", r"EP(\d+)"))
+    if not (m and inter and hidden and experts and topk and ranks):
+        raise NoPrediction("does not state tokens, sizes, local experts, top-k and EP")
+    call = ExpertMlp(
+        part="experts",
+        rows=m * int(topk.group(1)) / int(ranks.group(1)),
+        experts=experts,
+        hidden=hidden,
+        inter=inter,
+        dtype=row.text("dtype", "bf16"),
+        distribution="uniform",
+    )
+    return _measured(row), *_priced(_engine(row.text("chip"), ""), [call])
 
 
-def _weight_stream(row: Row) -> list[Operator]:
-    m, n, k = _sizes(row, "m", "n", "k")
-    return [Gemm(part="gemm", m=m, n=n, k=k, dtype=_dtype(row))]
-
-
-def _norm(row: Row) -> list[Operator]:
-    m, n = _sizes(row, "m", "n")
+def _vector(row: Row) -> Timing:
+    m, n = row.integer("m"), row.integer("n")
+    if not (m and n):
+        raise NoPrediction("does not state m and n")
     size = 2.0 * m * n
-    return [Vector(part="norm", op="norm", bytes_read=size, bytes_written=size, flop=4.0 * m * n)]
+    op = "norm" if row.text("kernel") == "rmsnorm" else "permute"
+    call = Vector(part=op, op=op, bytes_read=size, bytes_written=size, rows=m)
+    return _measured(row), *_priced(_engine(row.text("chip"), ""), [call])
 
 
-_BUILDERS: dict[str, Callable[[Row], list[Operator]]] = {
-    "gemm": _gemm,
-    "grouped_gemm": _gemm,
-    "gemm_weight_stream": _weight_stream,
+_READERS: dict[str, Callable[[Row], Timing]] = {
+    "gemm": _product,
+    "grouped_gemm": _product,
+    "gemm_weight_stream": _product,
     "attention": _attention,
     "attention_decode": _attention,
     "mla_decode": _attention,
     "sparse_mla_prefill": _attention,
-    "moe_mlp": _moe,
-    "rmsnorm": _norm,
-    "moe_permute": _norm,
+    "moe_mlp": _experts,
+    "rmsnorm": _vector,
+    "moe_permute": _vector,
 }
 
 
-def _sizes(row: Row, *names: str) -> list[int]:
-    missing = [name for name in names if row.integer(name) is None]
-    if missing:
-        raise NoPrediction(f"does not state {', '.join(missing)}")
-    return [row.integer(name) or 0 for name in names]
+def _measured(row: Row) -> float:
+    measured_s = kernel_time_s(row)
+    if not measured_s:
+        raise NoPrediction("states neither a time nor a rate")
+    return measured_s
 
 
-def _dtype(row: Row) -> str:
-    dtype = row.text("dtype", "bf16")
-    return _DTYPES.get(dtype, dtype)
-
-
-def _counted_flop(row: Row) -> float:
-    """FLOP behind a printed rate, by the row's flop_count."""
-    if row.text("kernel") in ("gemm", "grouped_gemm"):
-        m, n, k = _sizes(row, "m", "n", "k")
-        return 2.0 * m * n * k * (row.integer("groups") or 1) * (row.integer("batch") or 1)
-    batch, heads, head_dim, seq_kv = _sizes(row, "batch", "heads", "head_dim", "seq_kv")
-    v_head_dim = row.integer("v_head_dim") or head_dim
-    seq_q = row.integer("seq_q") or seq_kv
-    flop = 2.0 * batch * heads * seq_q * seq_kv * (head_dim + v_head_dim)
-    if row.text("flop_count") == "causal-halved" and row.integer("causal"):
-        flop /= 2.0
-    passes = {"fwd": 1.0, "bwd": _BACKWARD_FLOP, "fwd+bwd": 1.0 + _BACKWARD_FLOP}
-    return flop * passes.get(row.text("direction", "fwd"), 1.0)
+def _priced(engine: CostEngine, operators: Sequence[Operator]) -> tuple[float, float]:
+    """Seconds of all operators together and the widest half-width among them."""
+    costs = engine.price(operators)
+    return sum(float(cost.time_s) for cost in costs), max(engine.spread(cost) for cost in costs)
 
 
 @cache
-def _engine(chip: str) -> CostEngine:
+def _engine(chip: str, library: str) -> CostEngine:
     from supertwin.cost.engine import CostEngine
     from supertwin.machine import load_chip
 
-    return CostEngine(load_chip(chip))
+    return CostEngine(load_chip(chip), library)
+
+
+@cache
+def _gemm_calibration(chip: str) -> tuple[Chip, Calibration]:
+    from supertwin.cost.calibration import load_calibration
+    from supertwin.machine import load_chip
+
+    loaded = load_chip(chip)
+    return loaded, load_calibration(loaded, "gemm")
