@@ -126,3 +126,21 @@ def test_zero_experts_take_their_share() -> None:
     step = Step(phase="decode", sequences=100, q_len=1, kv_len=1000)
     expert = next(op for op in layer_operators(model, model.layers[0], step, Shard()) if isinstance(op, ExpertMlp))
     assert expert.rows == pytest.approx(800)
+
+
+def test_ring_passes_keys_cp_minus_one_times_and_gradients_with_them_on_the_way_back() -> None:
+    model = load_model("llama-3.1-8b")
+    step = Step(phase="train", sequences=1, q_len=8192, kv_len=8192)
+    ops = layer_operators(model, model.layers[0], step, Shard(cp=4))
+    ring = next(op for op in ops if isinstance(op, Communication))
+    assert (ring.op, ring.count, ring.message_bytes) == ("p2p", 3, 8192 / 4 * 2 * 8 * 128 * 2)
+    back = next(op for op in backward(ops) if isinstance(op, Communication))
+    assert (back.op, back.count, back.message_bytes) == ("p2p", 3, 2 * ring.message_bytes)
+
+
+def test_latent_vectors_travel_where_keys_are_gathered() -> None:
+    model = load_model("deepseek-v3")
+    step = Step(phase="prefill", sequences=1, q_len=8192, kv_len=8192)
+    ops = layer_operators(model, model.layers[0], step, Shard(cp=4, context="all_gather"))
+    gather = next(op for op in ops if isinstance(op, Communication))
+    assert (gather.op, gather.message_bytes) == ("all_gather", 8192 * 576 * 2)

@@ -24,6 +24,7 @@ def backward(ops: Sequence[Operator], *, weight_gradients: bool = True) -> list[
     kernel; a vector operator reads its saved input and the gradient and writes the gradient of each input;
     all-gather and reduce-scatter, dispatch and combine swap. With sequence parallelism the gathered input is not kept
     and is gathered again for the weight gradient (arXiv 2205.05198 section 4.2.2): parts that end in `_again`.
+    Context parallelism moves keys and values again, and their gradients.
     weight_gradients: False for frozen weights (LoRA).
     Raises InputError for ExpertMlp, which has no backward form (use grouped products: Shard.fused_experts = False).
     """
@@ -65,5 +66,9 @@ def _communication(op: Communication, weight_gradients: bool) -> list[Operator]:
     if op.part.endswith("loss_reduce"):
         return []  # the gradient of the loss needs no exchange
     turned = replace(op, op=_TRANSPOSED.get(op.op, op.op))
+    if op.axis == "cp" and op.op == "p2p":
+        return [replace(op, message_bytes=2.0 * op.message_bytes)]
+    if op.axis == "cp" and op.op == "all_gather":
+        return [op, turned]
     again = op.op == "all_gather" and op.axis == "tp" and weight_gradients
     return [replace(op, part=f"{op.part}_again"), turned] if again else [turned]

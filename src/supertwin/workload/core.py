@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from supertwin.model.spec import AttentionSpec
 from supertwin.workload.block import bytes_of, exchange, linear, reduce_out
 from supertwin.workload.operators import Attention, Operator, Real
@@ -104,7 +106,8 @@ def context_exchange(block: AttentionSpec, step: Step, shard: Shard, rows: Real)
         return [exchange("attention/context", "all_to_all", "cp", (q_values + kv_values) * 2.0 + out, shard.cp)]
     if shard.context == "all_gather":
         return [exchange("attention/context", "all_gather", "cp", kv_values * 2.0 * shard.cp, shard.cp)]
-    return [exchange("attention/context", "p2p", "cp", kv_values * 2.0 * (shard.cp - 1), shard.cp)]
+    turn = exchange("attention/context", "p2p", "cp", kv_values * 2.0, shard.cp)
+    return [replace(turn, count=maximum(shard.cp - 1, 1.0))]
 
 
 def output_operators(block: AttentionSpec, rows: Real, hidden: int, heads: Real, shard: Shard) -> list[Operator]:

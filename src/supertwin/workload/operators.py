@@ -50,7 +50,9 @@ class ExpertMlp(Operator):
     experts: experts held here; inter: intermediate size per expert here (after expert tensor parallelism);
     skew: rows of the busiest device over the mean (>= 1), already due to routing;
     distribution: how rows spread over the local experts: balanced | uniform | power_law_<alpha>;
-    routing: router, sort and permutation are part of the call (fused-moe) or not (after a dispatch).
+    routing: router, sort and permutation are part of the call (fused-moe) or not (after a dispatch);
+    tokens: tokens that the call sees (more than rows / topk when experts are spread over devices that all see every
+    token); 0 = one token per row.
     """
 
     rows: Real
@@ -63,6 +65,7 @@ class ExpertMlp(Operator):
     skew: Real = 1.0
     distribution: str = "balanced"
     routing: bool = True
+    tokens: Real = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
