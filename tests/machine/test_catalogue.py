@@ -199,7 +199,8 @@ def test_names_are_unique_and_aliases_lead_home() -> None:
 
 
 def test_interface_names_exist() -> None:
-    wanted = """cm384 gb200-nvl72 gb300-nvl72 dgx-h100 dgx-h200 dgx-h800 dgx-b200 dgx-a100 dgx-a100-40gb atlas-a2 atlas-950
+    wanted = """cm384 gb200-nvl72 gb300-nvl72 dgx-h100 dgx-h200 dgx-h800 dgx-b200 dgx-a100 dgx-a100-40gb atlas-a2
+    atlas-950
     mi300x-8 mi355x-8 tpu-v5p tpu-v6e"""
     assert set(wanted.split()) <= set(system_names())
 
