@@ -67,7 +67,7 @@ def _with_default(own: Calibration) -> Calibration:
     parameters = dict(own.parameters)
     for name, values in own.parameters.items():
         context, _, key = name.partition(":")
-        if key and key not in parameters and context in ("best-shape", "torch-eager"):
+        if key and key not in parameters and context in ("best-shape", "torch-eager", "cublas-training"):
             gain = _BEST_SHAPE_GAIN if context == "best-shape" else 1.0
             scale = float(f"{values['scale'] * gain:.4g}")
             parameters[key] = {**values, "scale": scale, "fixed_s": PRIOR["fixed_s"], "host_s": 0.0}

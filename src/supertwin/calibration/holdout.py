@@ -1,16 +1,17 @@
-"""Refit of the operator families and the held-out errors of what is shipped."""
+"""Refit of products and experts, and the held-out errors of what is shipped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from supertwin.calibration import experts_files, gemm_files
 from supertwin.calibration.common import errors, write_calibration
-from supertwin.calibration.gemm_files import content, fit_chip, predicted, residuals
+from supertwin.calibration.experts_fit import ExpertRows, expert_rows, kernel_expert_rows
 from supertwin.calibration.gemm_fit import held_out_rows
 from supertwin.calibration.tables import GemmRows, gemm_rows, kernel_gemm_rows
 from supertwin.core.errors import UnknownName
@@ -20,6 +21,18 @@ from supertwin.machine.chips import load_chip
 
 Report = list[dict[str, Any]]
 Loader = Callable[[str], Chip]
+Rows = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What differs between the families: reading rows, fitting a chip, its errors, its report."""
+
+    name: str
+    read: Callable[[Path], Rows]
+    fit: Callable[[Chip, Rows, Calibration | None, bool], Calibration]
+    residuals: Callable[[Chip, Calibration, Rows], dict[str, float]]
+    report: Callable[[Chip, Calibration, Rows], Report]
 
 
 def shipped_kernels() -> Path:
@@ -27,73 +40,107 @@ def shipped_kernels() -> Path:
     return shipped_folder().parent / "measurements" / "kernels.csv"
 
 
-def all_gemm_rows(folder: Path, loader: Loader = load_chip) -> list[GemmRows]:
-    """Products of the operator tables under folder and of the shipped kernels.csv, chips by their catalogue name."""
-    rows = [*gemm_rows(folder), *kernel_gemm_rows(shipped_kernels())]
-    names = {r.chip: loader(r.chip).name for r in rows}
-    return [replace(r, chip=names[r.chip]) for r in rows]
-
-
-def fit_gemm(folder: Path, chips: Iterable[str], out: Path, date: str, loader: Loader = load_chip) -> Report:
-    """Fit the chips (all measured ones if none named) and write `out/<chip>/gemm.json`. Returns the held-out report.
-
-    Raises UnknownName for a chip without rows, TableError, MissingExtra.
-    """
-    rows = all_gemm_rows(folder, loader)
-    measured = sorted({r.chip for r in rows})
-    done: dict[str, Calibration] = {}
+def _gemm_errors(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows]) -> Report:
     report: Report = []
-    for name in list(chips) or measured:
-        if name not in measured:
-            raise UnknownName("measured chip", name, measured)
-        calibration = _fit_with_relatives(name, rows, done, loader)
-        chip = loader(name)
-        parts = [r for r in rows if r.chip == name]
-        write_calibration(out, content(done[name], residuals(chip, calibration, parts), date))
-        report += held_out_errors(chip, calibration, parts)
+    for part in rows:
+        mask = held_out_rows(part)
+        if len(part) >= 8 and mask.any():
+            held = part.take(mask)
+            kind = "grouped_gemm" if part.grouped else "gemm"
+            row = {"chip": chip.name, "kind": kind, "context": part.context, "format": _format(part.gemm)}
+            report.append(row | errors(gemm_files.predicted(chip, calibration, held), held.time_s))
     return report
 
 
-def _fit_with_relatives(
-    name: str, rows: Sequence[GemmRows], done: dict[str, Calibration], loader: Loader
+def _expert_errors(chip: Chip, calibration: Calibration, rows: Sequence[ExpertRows]) -> Report:
+    report: Report = []
+    for part in rows:
+        if part.held.any():
+            held = part.take(part.held)
+            row = {"chip": chip.name, "kind": "moe", "context": part.context, "format": _format(part.moe)}
+            predicted = experts_files.predicted_experts(chip, calibration, held)
+            report.append(row | {"distribution": part.moe.distribution} | errors(predicted, held.time_s))
+    return report
+
+
+FAMILIES = (
+    _Family(
+        "gemm",
+        lambda folder: [*gemm_rows(folder), *kernel_gemm_rows(shipped_kernels())],
+        gemm_files.fit_chip,
+        gemm_files.residuals,
+        _gemm_errors,
+    ),
+    _Family(
+        "experts",
+        lambda folder: [*expert_rows(folder), *kernel_expert_rows(shipped_kernels())],
+        experts_files.fit_expert_chip,
+        experts_files.expert_residuals,
+        _expert_errors,
+    ),
+)
+
+
+def fit(folder: Path, chips: Iterable[str], out: Path, date: str, loader: Loader = load_chip) -> Report:
+    """Fit gemm and experts of the chips (all measured ones if none named); writes `out/<chip>/<family>.json`.
+
+    folder holds the operator tables. Returns the held-out report of the chips. Raises UnknownName for a chip without
+    rows in any family, TableError, MissingExtra.
+    """
+    names = [loader(name).name for name in chips]
+    report: Report = []
+    measured: set[str] = set()
+    for family in FAMILIES:
+        rows = _canonical(family.read(folder), loader)
+        mine = sorted({r.chip for r in rows})
+        measured |= set(mine)
+        done: dict[str, Calibration] = {}
+        for name in [n for n in names or mine if n in mine]:
+            calibration = _with_relatives(family, name, rows, done, loader)
+            chip, parts = loader(name), [r for r in rows if r.chip == name]
+            residual = family.residuals(chip, calibration, parts)
+            write_calibration(out, gemm_files.content(done[name], residual, date))
+            report += family.report(chip, calibration, parts)
+    for name in names:
+        if name not in measured:
+            raise UnknownName("measured chip", name, measured)
+    return report
+
+
+def _with_relatives(
+    family: _Family, name: str, rows: Rows, done: dict[str, Calibration], loader: Loader
 ) -> Calibration:
     """Fit a chip after its relatives; returns its calibration completed by theirs."""
     chip = loader(name)
     above = None
     if chip.relative and chip.relative != name:
-        above = _fit_with_relatives(chip.relative, rows, done, loader)
+        above = _with_relatives(family, chip.relative, rows, done, loader)
     if name not in done:
         mine = [r for r in rows if r.chip == name]
-        done[name] = fit_chip(chip, mine, above) if mine else Calibration(family="gemm", chip=name)
+        done[name] = family.fit(chip, mine, above, True) if mine else Calibration(family=family.name, chip=name)
     return complete(done[name], above) if above else done[name]
 
 
-def held_out_errors(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows]) -> Report:
-    """Errors on held-out rows by context and format."""
-    report: Report = []
-    for part in rows:
-        mask = held_out_rows(part)
-        if len(part) < 8 or not mask.any():
-            continue
-        held = part.take(mask)
-        kind = "grouped_gemm" if part.grouped else "gemm"
-        row = {"chip": chip.name, "kind": kind, "context": part.context, "format": _format(part)}
-        report.append(row | errors(predicted(chip, calibration, held), held.time_s))
-    return report
+def _canonical(rows: Rows, loader: Loader) -> list[Any]:
+    """Rows with the chips' catalogue names."""
+    names = {r.chip: loader(r.chip).name for r in rows}
+    return [replace(r, chip=names[r.chip]) for r in rows]
 
 
 def evaluate_held_out(folder: Path) -> Report:
-    """Held-out errors of the shipped calibration on the operator tables under folder, by chip, context and format."""
-    rows = all_gemm_rows(folder)
+    """Held-out errors of the shipped calibration on the operator tables, by chip, kind, context and format."""
     report: Report = []
-    for name in sorted({r.chip for r in rows}):
-        chip = load_chip(name)
-        report += held_out_errors(chip, load_calibration(chip, "gemm"), [r for r in rows if r.chip == name])
+    for family in FAMILIES:
+        rows = _canonical(family.read(folder), load_chip)
+        for name in sorted({r.chip for r in rows}):
+            chip = load_chip(name)
+            mine = [r for r in rows if r.chip == name]
+            report += family.report(chip, load_calibration(chip, family.name), mine)
     return report
 
 
 def summary(report: Report, by: Sequence[str] = ("chip", "kind")) -> Report:
-    """Row-weighted medians of a report by some of its columns (median of the parts, weighted by rows)."""
+    """Means of a report's medians by some of its columns, weighted by rows."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in report:
         groups.setdefault(tuple(row[c] for c in by), []).append(row)
@@ -105,6 +152,5 @@ def summary(report: Report, by: Sequence[str] = ("chip", "kind")) -> Report:
     return out
 
 
-def _format(part: GemmRows) -> str:
-    gemm = part.gemm
-    return f"{gemm.dtype}/{gemm.weight_dtype}" if gemm.weight_dtype else gemm.dtype
+def _format(operator: Any) -> str:
+    return f"{operator.dtype}/{operator.weight_dtype}" if operator.weight_dtype else str(operator.dtype)

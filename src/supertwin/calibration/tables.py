@@ -121,7 +121,7 @@ def _batched(path: Path) -> Iterator[GemmRows]:
             quantize_input=dtype == "fp8",
         )
         rows = _made(chip, framework_context(framework), gemm, _floats(part, "us"), f"{path.name} {framework}")
-        yield replace(rows, grouped=True)
+        yield replace(rows, grouped=True, conditions=replace(rows.conditions, grouped=True))
 
 
 def _deepgemm_grouped(path: Path) -> Iterator[GemmRows]:
@@ -140,7 +140,8 @@ def _deepgemm_grouped(path: Path) -> Iterator[GemmRows]:
             dtype="fp8-blockwise",
         )
         us = np.concatenate([_floats(part, "up_us"), _floats(part, "down_us")])
-        yield replace(_made(chip, "deepgemm", gemm, us, path.name), grouped=True)
+        rows = _made(chip, "deepgemm", gemm, us, path.name)
+        yield replace(rows, grouped=True, conditions=replace(rows.conditions, grouped=True))
 
 
 def _made(chip: str, context: str, gemm: Gemm, us: Array, source: str) -> GemmRows:

@@ -77,14 +77,17 @@ class GemmCost:
 class GemmConditions:
     """How the product is run.
 
-    context: measuring framework of the calibration (trtllm, sglang, vllm, vidur, frontier, deepgemm, cublas-training);
+    context: measuring framework of the calibration (trtllm, sglang, vllm, vidur, frontier, deepgemm, cublas-training,
+    torch-eager, best-shape; for experts also cutlass, deepep-context, deepep-generation);
     "" is what the twin uses. weights_cold: weights come from memory, as in a model of many layers; False: a loop over
-    `loop_weights` copies, as kernel timings do.
+    `loop_weights` copies, as kernel timings do. grouped: price as a grouped product also where groups is 1
+    (a table of batched products); by default groups decides.
     """
 
     context: str = ""
     weights_cold: bool = True
     loop_weights: float = 1.0
+    grouped: bool = False
 
 
 DEFAULT_CONDITIONS = GemmConditions()
@@ -98,7 +101,7 @@ def gemm_cost(
     Single and grouped products have their own residuals; a stack may mix them.
     """
     shape, extent = flat_extent(gemm)
-    grouped = extent.groups > 1.0
+    grouped = (extent.groups > 1.0) | conditions.grouped
     if grouped.any() and not grouped.all():
         single = _priced(chip, calibration, gemm, _rows(extent, ~grouped), conditions)
         several = _priced(chip, calibration, gemm, _rows(extent, grouped), conditions)
@@ -107,7 +110,7 @@ def gemm_cost(
 
 
 def _priced(chip: Chip, calibration: Calibration, gemm: Gemm, extent: Extent, conditions: GemmConditions) -> GemmCost:
-    key = format_key(gemm, grouped=bool(extent.groups[0] > 1.0)) if len(extent.m) else format_key(gemm)
+    key = format_key(gemm, conditions.grouped or bool(len(extent.m) and extent.groups[0] > 1.0))
     parameters = gemm_parameters(calibration, key, conditions.context)
     raw = gemm_terms(chip, parameters, gemm, extent, conditions)
     surface = calibration.surface(*candidate_names(key, conditions.context))
@@ -203,8 +206,7 @@ def candidate_names(key: str, context: str) -> list[str]:
     if weight:
         formats += [f"bf16/{weight}", *(f"bf16/{w}" for w in ("int4", "int8", "mxfp4") if w != weight), dtype]
     formats += _NEAREST.get(dtype, ())
-    kinds = [f"{kind}:{f}" for f in formats] if kind else []
-    names = kinds + formats
+    names = [n for f in formats for n in ((f"{kind}:{f}", f) if kind else (f,))]
     return [n for name in names for n in ((f"{context}:{name}", name) if context else (name,))]
 
 

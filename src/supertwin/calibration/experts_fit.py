@@ -1,0 +1,300 @@
+"""Fit of the expert formula (supertwin.cost.experts) to moe.csv.gz and the moe_mlp rows of kernels.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.calibration.common import fit_surface, held_out, require_scipy
+from supertwin.calibration.routing import busiest_share
+from supertwin.calibration.tables import framework_context, read_table
+from supertwin.core.errors import TableError
+from supertwin.cost.experts import (
+    EXPERT_AXES,
+    EXPERT_PRIOR,
+    expert_coordinates,
+    expert_key,
+    expert_terms,
+    flat_experts,
+    power_law_exponent,
+)
+from supertwin.cost.surface import Array, Surface
+from supertwin.machine.chip import Chip
+from supertwin.workload.operators import ExpertMlp
+
+_DTYPES: Mapping[str, tuple[str, str]] = {
+    "bf16": ("bf16", ""),
+    "fp8": ("fp8-tensorwise", ""),
+    "fp8-block": ("fp8-blockwise", ""),
+    "nvfp4": ("nvfp4", ""),
+    "int8": ("int8", ""),
+    "w4a16-mxfp4": ("bf16", "mxfp4"),
+    "w4a8-mxfp4-mxfp8": ("mxfp8", "mxfp4"),
+    "int4-weight-only": ("bf16", "int4"),
+}
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "multiply": (0.1, 1.1),
+    "load": (0.1, 6.0),
+    "memory": (0.3, 1.05),
+    "prologue_s": (5e-8, 3e-5),
+    "quantisation": (0.02, 1.0),
+    "sharpness": (1.2, 12.0),
+    "fixed_s": (1e-6, 1e-3),
+    "rows": (0.1, 10.0),
+    "tokens": (0.05, 10.0),
+    "token_s": (1e-11, 1e-7),
+    "ungated": (0.5, 2.0),
+    "scale": (0.3, 3.0),
+}
+_ALL = tuple(n for n in EXPERT_PRIOR if n != "scale")
+_FEW = ("memory", "multiply", "fixed_s", "prologue_s", "sharpness")
+_PULL = 0.03
+_SUBSAMPLE = 2000
+_FIT_SEED = 20261121
+_SPLIT_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRows:
+    """Measured expert calls of one chip, context, format and distribution; arrays [rows]. held: not to be fitted."""
+
+    chip: str
+    context: str
+    moe: ExpertMlp
+    time_s: Array
+    held: npt.NDArray[np.bool_]
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    def take(self, index: Any) -> ExpertRows:
+        """The rows picked by a mask or an index array."""
+        arrays: dict[str, Any] = {name: np.asarray(getattr(self.moe, name))[index] for name in _FIELDS}
+        return replace(self, moe=replace(self.moe, **arrays), time_s=self.time_s[index], held=self.held[index])
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertFit:
+    """Fitted parameters and residual of one unit."""
+
+    parameters: Mapping[str, float]
+    surface: Surface | None = None
+    sources: Mapping[str, int] = field(default_factory=dict)
+
+
+def expert_rows(folder: Path) -> list[ExpertRows]:
+    """All rows of moe.csv.gz under folder, by chip, framework, scope, format and distribution."""
+    path = folder / "moe.csv.gz"
+    return list(_read(path)) if path.is_file() else []
+
+
+def _read(path: Path) -> Iterator[ExpertRows]:
+    by = ["chip", "dtype", "distribution", "scope", "framework", "gated"]
+    frame = read_table(path)
+    missing = [c for c in by if c not in frame.columns]
+    if missing:
+        raise TableError(f"{path}: lacks the columns {missing}")
+    for key, part in sorted(frame.partition_by(by, as_dict=True).items(), key=lambda item: str(item[0])):
+        chip, dtype, distribution, scope, framework, gated = key
+        if dtype not in _DTYPES:
+            raise TableError(f"{path}: dtype {dtype!r} is not one of {sorted(_DTYPES)}")
+        columns = {c: part[c].to_numpy().astype(np.int64) for c in _SHAPE}
+        moe = _operator(columns, dtype, distribution, bool(gated), scope == "fused-moe")
+        held = held_out(*(columns[c] for c in _SHAPE))
+        context = scope_context(scope, framework)
+        time_s = part["us"].to_numpy().astype(np.float64) * 1e-6
+        yield ExpertRows(chip, context, moe, time_s, held, f"{path.name} {scope} {framework}")
+
+
+_FIELDS = ("rows", "experts", "hidden", "inter", "skew", "tokens")
+_SHAPE = ("experts", "topk", "hidden", "inter", "ep", "tp", "tokens")
+
+
+def kernel_expert(row: Mapping[str, Any]) -> ExpertMlp | None:
+    """Operator of a moe_mlp row of kernels.csv (m = tokens before routing); None where the shape is not stated.
+
+    The notes state top-8 routing over the devices of EP8: each device gets as many rows as there were tokens.
+    """
+    if not (row["m"] and row["n"] and row["k"] and row["groups"]):
+        return None
+    return ExpertMlp(
+        part="moe_mlp",
+        rows=float(row["m"]),
+        experts=float(row["groups"]),
+        hidden=float(row["k"]),
+        inter=float(row["n"]),
+        dtype=str(row["dtype"]),
+        distribution="uniform",
+        routing=False,
+    )
+
+
+def kernel_expert_rows(path: Path) -> list[ExpertRows]:
+    """moe_mlp rows of kernels.csv with a shape and a time, by chip and format (all fitted: they are few)."""
+    parts: dict[tuple[str, str], list[tuple[ExpertMlp, float]]] = {}
+    for row in read_table(path).iter_rows(named=True):
+        moe = kernel_expert(row) if row["kernel"] == "moe_mlp" and row["measured_us"] else None
+        if moe is not None:
+            parts.setdefault((str(row["chip"]), moe.dtype), []).append((moe, float(row["measured_us"]) * 1e-6))
+    return [_gathered(chip, rows) for (chip, _), rows in parts.items()]
+
+
+def _gathered(chip: str, rows: list[tuple[ExpertMlp, float]]) -> ExpertRows:
+    arrays: dict[str, Any] = {n: np.array([getattr(m, n) for m, _ in rows], dtype=np.float64) for n in _FIELDS}
+    time_s = np.array([t for _, t in rows])
+    return ExpertRows(chip, "", replace(rows[0][0], **arrays), time_s, np.zeros(len(rows), dtype=bool), "kernels.csv")
+
+
+def scope_context(scope: str, framework: str) -> str:
+    """trtllm, sglang, vllm; deepep-context and deepep-generation are SGLang's expert kernels after a dispatch."""
+    if scope.startswith("deepep-moe-"):
+        return "deepep-" + scope.removeprefix("deepep-moe-")
+    return framework_context(framework)
+
+
+def _operator(
+    columns: Mapping[str, npt.NDArray[np.int64]], dtype: str, distribution: str, gated: bool, routing: bool
+) -> ExpertMlp:
+    alpha = power_law_exponent(distribution)
+    names = ("experts", "ep", "topk", "tokens")
+    shares = [busiest_share(alpha, *(int(v) for v in row)) for row in zip(*(columns[c] for c in names), strict=True)]
+    name, weight = _DTYPES[dtype]
+    return ExpertMlp(
+        part="experts",
+        rows=columns["tokens"] * columns["topk"] / columns["ep"],
+        experts=columns["experts"] / columns["ep"],
+        hidden=columns["hidden"].astype(np.float64),
+        inter=columns["inter"] / columns["tp"],
+        gated=gated,
+        dtype=name,
+        weight_dtype=weight,
+        skew=np.array(shares),
+        distribution=distribution,
+        routing=routing,
+        tokens=columns["tokens"].astype(np.float64),
+    )
+
+
+def expert_units(rows: Sequence[ExpertRows], chip: str) -> dict[tuple[str, str], list[ExpertRows]]:
+    """Rows of a chip by (context, calibration group)."""
+    found: dict[tuple[str, str], list[ExpertRows]] = {}
+    for part in rows:
+        if part.chip == chip:
+            found.setdefault((part.context, expert_key(part.moe)), []).append(part)
+    return dict(sorted(found.items()))
+
+
+def fit_expert_unit(
+    chip: Chip, parts: Sequence[ExpertRows], start: Mapping[str, float] | None = None, split: bool = True
+) -> ExpertFit:
+    """Fit one unit: parameters by robust least squares on ln(predicted / measured), then the residual surface."""
+    total = sum(len(p) for p in parts)
+    seen = [p.take(~p.held) if split and total >= 40 else p for p in parts]
+    seen = [p for p in seen if len(p)] or list(parts)
+    rows = sum(len(p) for p in seen)
+    parameters = _least_squares(chip, seen, _ALL if rows >= 60 else _FEW, {**EXPERT_PRIOR, **(start or {})})
+    surface = _residual(chip, seen, parameters, rows)
+    sources: dict[str, int] = {}
+    for part in parts:
+        sources[part.source] = sources.get(part.source, 0) + len(part)
+    return ExpertFit({n: float(f"{v:.4g}") for n, v in parameters.items()}, surface, sources)
+
+
+def formula_and_measured(chip: Chip, parts: Sequence[ExpertRows], p: Mapping[str, float]) -> tuple[Array, Array]:
+    """Formula and measured time, seconds, of all rows in order."""
+    formula = [expert_terms(chip, p, part.moe, flat_experts(part.moe)[1]).time_s for part in parts]
+    return np.concatenate(formula), np.concatenate([part.time_s for part in parts])
+
+
+def _least_squares(
+    chip: Chip, parts: Sequence[ExpertRows], names: Sequence[str], begin: Mapping[str, float]
+) -> dict[str, float]:
+    scipy = require_scipy()
+    random = np.random.default_rng(_FIT_SEED)
+    share = min(1.0, _SUBSAMPLE / sum(len(p) for p in parts))
+    sample = [p.take(random.permutation(len(p))[: max(int(len(p) * share), min(len(p), 10))]) for p in parts]
+    low, high = (np.log([_BOUNDS[n][side] for n in names]) for side in (0, 1))
+    first = np.clip(np.log([begin[n] for n in names]), low + 1e-6, high - 1e-6)
+
+    def named(x: Array) -> dict[str, float]:
+        return {**begin, **{n: float(v) for n, v in zip(names, np.exp(x), strict=True)}}
+
+    def misfit(x: Array) -> Array:
+        formula, measured = formula_and_measured(chip, sample, named(x))
+        return np.concatenate([np.log(formula / measured), _PULL * (x - first)])
+
+    found = scipy.optimize.least_squares(
+        misfit, first, bounds=(low, high), loss="soft_l1", f_scale=0.1, diff_step=1e-3, max_nfev=40
+    )
+    return named(found.x)
+
+
+def _residual(chip: Chip, parts: Sequence[ExpertRows], p: Mapping[str, float], rows: int) -> Surface | None:
+    if rows < 60:
+        return None
+    formula, measured = formula_and_measured(chip, parts, p)
+    points = [expert_coordinates(part.moe, flat_experts(part.moe)[1]) for part in parts]
+    joined = [np.concatenate(column) for column in zip(*points, strict=True)]
+    axes = {name: _knots(name, rows, column) for name, column in zip(EXPERT_AXES, joined, strict=True)}
+    return fit_surface(axes, joined, np.log(measured / formula), smoothness=0.06 if rows > 1500 else 0.4)
+
+
+def _knots(name: str, rows: int, column: Array) -> list[float]:
+    many = {
+        "rows": [-8.0, -4.0, -2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0],
+        "experts": [0.0, 1.0, 2.0, 4.0, 6.0, 9.0],
+        "inter": [5.0, 8.0, 10.0, 12.0, 14.0],
+        "hidden": [11.0, 12.0, 13.0],
+        "alpha": [0.0, 1.1],
+    }
+    few = {
+        "rows": [-4.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 13.0],
+        "experts": [0.0, 2.0, 4.0, 6.0, 8.0],
+        "inter": [7.0, 9.0, 11.0, 13.0],
+        "hidden": [11.0, 13.0],
+        "alpha": [0.0, 1.1],
+    }
+    knots = np.array((many if rows > 1500 else few)[name])
+    low = knots[knots <= column.min()]
+    high = knots[knots >= column.max()]
+    inside = knots[(knots >= (low[-1] if len(low) else knots[0])) & (knots <= (high[0] if len(high) else knots[-1]))]
+    return [float(x) for x in (inside if len(inside) else knots[:1])]
+
+
+def split_kernels(chip: Chip, parts: Sequence[ExpertRows]) -> tuple[list[ExpertRows], list[ExpertRows]]:
+    """(slow, fast) rows of a table that mixes two kernels without saying which: alternate fit and assignment.
+
+    Only fitted rows decide; a held-out row goes to the kernel that explains it better (it is not judged by that).
+    """
+    formula, measured = formula_and_measured(chip, parts, fit_expert_unit(chip, parts).parameters)
+    slow = measured > formula
+    for _ in range(_SPLIT_ROUNDS):
+        predicted = [_explain(chip, _masked(parts, mask), parts) for mask in (slow, ~slow)]
+        distance = [np.abs(np.log(measured / p)) for p in predicted]
+        slow = distance[0] < distance[1]
+    return _masked(parts, slow), _masked(parts, ~slow)
+
+
+def _explain(chip: Chip, fitted: Sequence[ExpertRows], parts: Sequence[ExpertRows]) -> Array:
+    found = fit_expert_unit(chip, fitted)
+    return predict_fit(chip, found, parts)
+
+
+def predict_fit(chip: Chip, fit: ExpertFit, parts: Sequence[ExpertRows]) -> Array:
+    """Predicted seconds of all rows in order."""
+    formula, _ = formula_and_measured(chip, parts, fit.parameters)
+    if fit.surface is None:
+        return formula
+    points = [expert_coordinates(part.moe, flat_experts(part.moe)[1]) for part in parts]
+    return formula * fit.surface.factor([np.concatenate(column) for column in zip(*points, strict=True)])
+
+
+def _masked(parts: Sequence[ExpertRows], mask: npt.NDArray[np.bool_]) -> list[ExpertRows]:
+    ends = np.cumsum([len(p) for p in parts])[:-1]
+    return [p.take(m) for p, m in zip(parts, np.split(mask, ends), strict=True) if m.any()]
