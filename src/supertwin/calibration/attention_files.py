@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from supertwin.calibration.attention_fit import LIBRARIES, Rows, fit_variant, load_rows
-from supertwin.calibration.attention_special import ascend_constants, special_constants
+from supertwin.calibration.attention_fit import EAGER, LIBRARIES, Rows, fit_variant, load_rows
+from supertwin.calibration.attention_special import ascend_constants, flashmla_constants, special_constants
 from supertwin.calibration.attention_training import TrainingRows, fit_training, group_rows
 from supertwin.calibration.common import errors, require_polars, spread_90, write_calibration
 from supertwin.cost.attention import AttentionModel
@@ -88,7 +88,8 @@ def fit_attention(operators: Path, table_chip: str, out: Path, date: str) -> lis
     files: dict[str, Content] = {}
     seen: set[str] = set()
     for rows in sorted(load_rows(operators, table_chip), key=lambda r: LIBRARIES.index(r.library)):
-        family = "attention" if rows.variant.name not in seen else f"attention-{rows.library}"
+        aside = rows.variant.name in seen or rows.library == EAGER
+        family = f"attention-{rows.library}" if aside else "attention"
         seen.add(rows.variant.name)
         files.setdefault(family, Content()).add(chip, rows)
     if "attention" in files:
@@ -114,6 +115,11 @@ def fit_training_attention(out: Path, date: str) -> list[Path]:
         content = Content({n: rounded(c) for n, c in ascend_constants(chip).items()}, rows=8)
         data = content.as_json("attention", chip_name, date, [("kernels.csv: Ascend attention", 8)])
         written.append(write_calibration(out, {**data, "spread": 0.35}))
+    for chip_name in ("h800-sxm", "b200-sxm"):
+        chip = load_chip(chip_name)
+        content = Content({n: rounded(c) for n, c in flashmla_constants(chip).items()}, rows=2)
+        data = content.as_json("attention-flashmla", chip_name, date, [("kernels.csv: FlashMLA best values", 2)])
+        written.append(write_calibration(out, data))
     return written
 
 

@@ -62,7 +62,8 @@ def library_of(row: Mapping[str, Any]) -> str:
     for mark, library in (("cudnn", "cudnn"), ("fa2", "fa2"), ("fa3", "fa3"), ("flashmla", "flashmla"), ("simumax", "cudnn")):
         if mark in text:
             return library
-    return ""
+    hopper_mla = row.get("kernel") == "mla_decode" and "2506.12708" in text and not str(row.get("chip")).startswith("ascend")
+    return "flashmla" if hopper_mla else ""  # tables 8 and 9 of that paper compare with FlashMLA
 
 
 def attention_row(row: Mapping[str, Any]) -> AttentionRow:

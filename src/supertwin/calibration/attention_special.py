@@ -12,7 +12,7 @@ import numpy as np
 from supertwin.calibration.attention_rows import ASYMPTOTIC
 from supertwin.calibration.common import require_polars, require_scipy
 from supertwin.cost.attention import shape_of, variant_of
-from supertwin.cost.attention_kernels import attention_times, prior_of
+from supertwin.cost.attention_kernels import Variant, attention_times, prior_of
 from supertwin.cost.geometry import Array
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
@@ -126,9 +126,24 @@ def ascend_constants(chip: Chip) -> dict[str, dict[str, float]]:
     }
 
 
-def _rate_for(chip: Chip, constants: Mapping[str, float], flop_per_s: float) -> float:
-    """Rate share at which a causal call of 8192 tokens reaches flop_per_s, counted without the causal halving."""
-    call = replace(ASYMPTOTIC["attention/flop"], q_len=8192, kv_len=8192, causal=True)
+def flashmla_constants(chip: Chip) -> dict[str, dict[str, float]]:
+    """FlashMLA at its best, as its README and tables 8 and 9 of arXiv 2506.12708v2 print it (shapes not stated).
+
+    H800: dense decode 660 TFLOP/s where compute binds and 3,000 GB/s where memory binds. B200: plain attention of a
+    prefill 1,460 forward and 1,000 TFLOP/s backward.
+    """
+    if chip.architecture == "hopper":
+        decode = {**prior_of(Variant("decode", "mla", 576)), "rate": 660e12 / chip.peak("bf16"), "sharp": 3.0}
+        return {"decode/mla/576/bf16/bf16": {**decode, "memory": 3.0e12 / chip.memory_bytes_per_s}}
+    forward = dict(prior_of(Variant("prefill", "gqa", 128)))
+    forward["rate"] = _rate_for(chip, forward, 1460e12, causal=False)
+    backward = {**forward, "rate": forward["rate"] * 1000.0 / 1460.0}
+    return {"prefill/gqa/128/bf16/bf16/full": forward, "prefill/gqa/128/bf16/bf16/full/bwd": backward}
+
+
+def _rate_for(chip: Chip, constants: Mapping[str, float], flop_per_s: float, causal: bool = True) -> float:
+    """Rate share at which a call of 8192 tokens reaches flop_per_s, counted without a causal halving."""
+    call = replace(ASYMPTOTIC["attention/flop"], q_len=8192, kv_len=8192, causal=causal)
     counted = 4.0 * float(call.batch) * float(call.heads) * 8192.0**2 * float(call.qk_head_dim)
     rates = np.linspace(0.2, 1.5, 261)
     times = np.array([time_of(chip, call, {**constants, "rate": float(r)}) for r in rates])

@@ -14,12 +14,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from supertwin.calibration.common import fit_surface, held_out, require_polars, require_scipy
+from supertwin.calibration.common import (
+    errors,
+    fit_surface,
+    held_out,
+    require_polars,
+    require_scipy,
+    spread_90,
+    write_calibration,
+)
 from supertwin.cost.attention_kernels import Times
+from supertwin.cost.calibration import load_calibration
 from supertwin.cost.geometry import Array
 from supertwin.cost.surface import Surface
-from supertwin.cost.vector import KNOTS, NAMES, PRIOR, PRIORS, VectorWork, vector_times
+from supertwin.cost.vector import KNOTS, NAMES, PRIOR, PRIORS, VectorWork, constants_of, vector_times
 from supertwin.machine.chip import Chip
+from supertwin.machine.chips import load_chip
 
 # op of the table: (class, values moved per element of the row: read, written). The norm after attention adds the
 # residual in the same kernel in the frontier tables (two reads, two writes), not in vidur (which times add by itself).
@@ -43,6 +53,11 @@ _BOUNDS = {
     "compute": (0.01, 2.0),
 }
 _PRIOR_WEIGHT = 0.02
+TABLE_CHIPS = ("h800-sxm", "h100-sxm", "a100-sxm-80gb", "a800-80gb", "b200")
+DONOR = "h800-sxm"
+DONOR_ROWS = 3581
+RECURRENT_CHIP = "h20"
+SMALLEST_SPREAD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +124,117 @@ def fit_class(chip: Chip, rows: VectorRows) -> tuple[dict[str, float], Surface |
     points = [np.log2(rows.work.bytes[train])]
     surface = fit_surface({"bytes": KNOTS.tolist()}, points, log_ratio, smoothness=0.1, shrinkage=0.02)
     return {n: float(v) for n, v in zip(NAMES, np.exp(found.x), strict=True)}, surface
+
+
+def recurrent_constants(operators: Path) -> dict[str, dict[str, float]]:
+    """Shares of linear attention from the H20 rows of attention_sparse_linear.csv.gz (gated delta net of Qwen3-Next).
+
+    scan: decode reads and writes 32 x 128 x 128 FP32 of state per sequence; batches of 64 and more (below them the
+    host issues slower than the kernel runs). conv: 4096 tokens of 8192 channels read and written.
+    """
+    polars = require_polars()
+    chip = load_chip(RECURRENT_CHIP)
+    table = polars.read_csv(operators / "attention_sparse_linear.csv.gz", infer_schema_length=None)
+    rows = table.filter(polars.col("chip") == RECURRENT_CHIP).to_dicts()
+    scan = [
+        row["batch"] * 2.0 * 32 * 128 * 128 * 4.0 / (row["us"] * 1e-6)
+        for row in rows
+        if row["op"] == "gdn-gdn_update" and row["batch"] >= 64
+    ]
+    conv = [
+        row["q_len"] * 8192 * 2.0 * 2.0 / (row["us"] * 1e-6)
+        for row in rows
+        if row["op"] == "gdn-conv" and row["stage"] == "prefill"
+    ]
+    shares = {"scan": np.median(scan), "conv": np.median(conv)}
+    return {op: {"memory": float(f"{rate / chip.memory_bytes_per_s:.3g}")} for op, rate in shares.items()}
+
+
+def fit_vector(operators: Path, out: Path, date: str) -> list[Path]:
+    """Fit all measured chips and write `out/<chip>/vector.json`. Returns the paths.
+
+    Classes that the twin uses come from kernel timings: of the chip itself, else of DONOR (shares are dimensionless).
+    """
+    donor = _fit_chip(operators, DONOR)
+    recurrent = recurrent_constants(operators)
+    written = []
+    for table_chip in TABLE_CHIPS:
+        own = donor if table_chip == DONOR else _fit_chip(operators, table_chip)
+        for op in ("add",):  # only vidur times it
+            if op not in own.parameters and f"vidur:{op}" in own.parameters:
+                own.parameters[op] = own.parameters[f"vidur:{op}"]
+                own.surfaces[op] = own.surfaces[f"vidur:{op}"]
+        parameters = {**recurrent, **{n: c for n, c in donor.parameters.items() if ":" not in n}, **own.parameters}
+        surfaces = {**{n: s for n, s in donor.surfaces.items() if ":" not in n}, **own.surfaces}
+        written.append(write_calibration(out, own.as_json(load_chip(table_chip).name, date, parameters, surfaces)))
+    return written
+
+
+@dataclass
+class _Fitted:
+    """One chip's classes and its held-out rows."""
+
+    parameters: dict[str, dict[str, float]]
+    surfaces: dict[str, Surface]
+    predicted: Array
+    measured: Array
+    rows: int
+
+    def as_json(
+        self, chip: str, date: str, parameters: Mapping[str, Any], surfaces: Mapping[str, Surface]
+    ) -> dict[str, Any]:
+        held = errors(self.predicted, self.measured)
+        spread = spread_90(self.predicted, self.measured) if len(self.measured) else 0.0
+        residual = {"n": self.rows, "n_held_out": held["n"]}
+        if len(self.measured):
+            residual |= {"held_out_median_ape": held["median_ape"], "p90": held["p90_ape"]}
+        return {
+            "family": "vector",
+            "chip": chip,
+            "date": date,
+            "data_sets": [
+                {"name": "operators/norm_elementwise", "rows": self.rows},
+                {"name": f"operators/norm_elementwise ({DONOR}, shares taken over)", "rows": DONOR_ROWS},
+                {"name": f"operators/attention_sparse_linear ({RECURRENT_CHIP}, scan and conv)", "rows": 10},
+            ],
+            "parameters": parameters,
+            "surface": {name: surface.to_json() for name, surface in surfaces.items()},
+            "residual": {n: round(float(v), 4) for n, v in residual.items()},
+            "spread": round(max(spread, SMALLEST_SPREAD), 4),
+        }
+
+
+def _fit_chip(operators: Path, table_chip: str) -> _Fitted:
+    chip = load_chip(table_chip)
+    parameters, surfaces, predicted, measured, count = {}, {}, [np.zeros(0)], [np.zeros(0)], 0
+    for rows in load_rows(operators, table_chip):
+        constants, surface = fit_class(chip, rows)
+        parameters[rows.name] = {n: float(f"{v:.4g}") for n, v in constants.items()}
+        if surface is not None:
+            surfaces[rows.name] = surface
+        count += int((~rows.test).sum())
+        predicted.append(predict(chip, rows, constants, surface))
+        measured.append(rows.measured_s[rows.test])
+    return _Fitted(parameters, surfaces, np.concatenate(predicted), np.concatenate(measured), count)
+
+
+def predict(chip: Chip, rows: VectorRows, constants: Mapping[str, float], surface: Surface | None) -> Array:
+    """Predicted seconds of the held-out rows."""
+    work = rows.part(np.flatnonzero(rows.test))
+    times = vector_times(chip, constants, work).time_s
+    return times if surface is None else times * surface.factor([np.log2(work.bytes)])
+
+
+def evaluate_held_out(operators: Path) -> list[dict[str, Any]]:
+    """Errors of the shipped files on held-out rows, by chip, class and context."""
+    report = []
+    for table_chip in TABLE_CHIPS:
+        chip = load_chip(table_chip)
+        calibration = load_calibration(chip, "vector")
+        for rows in load_rows(operators, table_chip):
+            constants = constants_of(calibration, rows.op, rows.context)
+            predicted = predict(chip, rows, constants, calibration.surface(rows.name))
+            measured = rows.measured_s[rows.test]
+            key = {"chip": table_chip, "op": rows.op, "context": rows.context}
+            report.append({**key, **errors(predicted, measured), "ape": np.abs(predicted / measured - 1.0)})
+    return report
