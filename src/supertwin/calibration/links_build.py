@@ -23,6 +23,7 @@ from supertwin.calibration.links_priors import (
 from supertwin.calibration.links_rows import (
     fit_exchange_rows,
     fit_hccl,
+    fit_plateaus,
     fit_scale_out,
     fit_transfers,
     seconds,
@@ -87,7 +88,7 @@ def build_links(operators: Path, rows: Sequence[Row], date: str) -> tuple[dict[s
     """Contents of `<chip>/links.json` by chip, and the report. Raises MissingExtra without polars and scipy."""
     groups: dict[str, Groups] = defaultdict(dict)
     report = Report()
-    _collectives(operators, groups, report)
+    _collectives(operators, groups, report, fit_plateaus(rows, HOST_S))
     _exchanges(operators, groups, report)
     transfers, left_out = fit_transfers(rows)
     for chip, found in transfers.items():
@@ -131,7 +132,9 @@ def _thin(samples: list[Sample]) -> list[Sample]:
     return out
 
 
-def _collectives(operators: Path, groups: dict[str, Groups], report: Report) -> None:
+def _collectives(
+    operators: Path, groups: dict[str, Groups], report: Report, plateaus: Mapping[tuple[str, str], list[Sample]]
+) -> None:
     for bench, fit, held in sorted(comm_samples(operators), key=lambda item: item[0].across):
         library, path = _placed(bench)
         protocols = NCCL_PROTOCOLS[bench.op] if library.startswith("nccl") else CUSTOM_PROTOCOLS
@@ -139,7 +142,8 @@ def _collectives(operators: Path, groups: dict[str, Groups], report: Report) -> 
             protocols = tuple(p for p in protocols if not p.startswith("nvls"))
         inner = {"nvlink": _under(groups[bench.chip], f"collective/nccl/nvlink/{bench.op}")} if bench.across else {}
         template = Template(bench.op, protocols, inner, {}, hop_most_s=8e-6 if bench.across else 3e-6)
-        found = fit_protocols(_thin(fit), template)
+        more = plateaus.get((bench.chip, bench.op), []) if library == "nccl" and not bench.across else []
+        found = fit_protocols([*_thin(fit), *more], template)
         for name, values in found.groups.items():
             rounded = {k: float(f"{v:.4g}") for k, v in values.items()}
             groups[bench.chip][f"collective/{library}/{path}/{bench.op}/{name}"] = rounded
@@ -228,12 +232,11 @@ def _exchange_rows(rows: Sequence[Row], groups: dict[str, Groups], ascend: Group
         def of(system: str, op: str = op, tokens: str = "") -> Any:
             return lambda r: r["op"] == op and r["system"] == system and tokens in ("", r["tokens_per_rank"])
 
-        known = {"efficiency": 0.84, "sharpness": 1.0}
+        known = {"efficiency": 0.84, "sharpness": 1.0, "fused": 1.0}
         names = ["fixed_s", "message_s"]
         cann = fit_exchange_rows(rows, of("CloudMatrix384 CANN EP"), names, known)
         ascend[f"exchange/cann/fused/{op}"] = {**cann, **_rdma(outer)}
         superpod = "Atlas A3 384 SuperPOD"
-        known = {**known, "fused": 1.0}
         few = fit_exchange_rows(rows, of(superpod, tokens="128"), names, known)
         ascend[f"exchange/deepep-ascend/low-latency/{op}"] = {**few, **_rdma(outer)}
         names = ["fixed_s", "message_s", "rank_s"]

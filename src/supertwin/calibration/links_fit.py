@@ -22,7 +22,7 @@ from supertwin.network.span import group_levels
 Array = npt.NDArray[np.float64]
 Groups = Mapping[str, Mapping[str, float]]
 ROBUST_SCALE = 0.08  # ln units: beyond it a row counts linearly
-STARTS = 4
+STARTS = 6
 PRIOR_WEIGHT = 0.01  # pull of every constant to its starting value, in units of one e-fold against one row's residual
 
 
@@ -41,14 +41,17 @@ class Template:
     """Which numbers to look for: "algorithm/protocol" names of one operation on the outermost link class.
 
     inner: numbers of the inner link classes, already known. limits: candidate sizes (bytes) up to which a protocol may
-    be used, by name. hop_most_s: upper bound of a hop.
+    be used, by name. hop_least_s, hop_most_s: bounds of a hop;
+    simple_least: lower bound of the efficiency of the protocols named simple.
     """
 
     op: str
     protocols: tuple[str, ...]
     inner: Mapping[str, Groups]
     limits: Mapping[str, Sequence[float]]
+    hop_least_s: float = 1e-9
     hop_most_s: float = 3e-6
+    simple_least: float = 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,11 @@ def _unpack(x: Array, template: Template, limits: Mapping[str, float]) -> Fitted
 
 def _bounds(template: Template) -> tuple[Array, Array]:
     count = len(template.protocols)
-    low = [*([np.log(2e-7), np.log(1e-9), np.log(5e-3)] * count), 0.0]
+    low = [np.log(2e-7), np.log(template.hop_least_s), np.log(5e-3)] * count
+    for index, name in enumerate(template.protocols):
+        if name.endswith("simple"):
+            low[3 * index + 2] = np.log(template.simple_least)
+    low = [*low, 0.0]
     high = [*([np.log(2e-3), np.log(template.hop_most_s), 0.0] * count), 0.6]
     return np.array(low), np.array(high)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,7 +28,9 @@ from supertwin.network.span import group_levels
 SMALL_PER_RANK_BYTES = 61440.0  # protocol switch of HCCL near 60 KB per die
 # Either side of the switch at 8 dies an all-reduce takes 30 and 155 us (msModeling communication alignment report)
 SWITCH_DIES, BELOW_S, ABOVE_S = 8, 30e-6, 155e-6
-PRIOR_SHARE = {"dispatch": 0.84, "combine": 0.84}  # UB read of one pair: 164 of 196 GB/s
+PAIR_WRITE_SHARE = 137.0 / 196.0  # UB write of one pair inside a node (CloudMatrix384 paper, Table 1)
+LARGEST_MEASURED, LOGARITHMIC_SHARE = 16, 0.85
+PLATEAU_BYTES, PLATEAU_WEIGHT = 2.0**28, 8
 
 
 def seconds(row: Row) -> float:
@@ -79,6 +83,38 @@ def fit_hccl(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     out["all_reduce"]["direct/small"]["up_to_bytes_per_rank"] = SMALL_PER_RANK_BYTES
     for op, algorithm in (("all_to_all", "pairwise"), ("broadcast", "tree"), ("p2p", "direct")):
         out[op] = {f"{algorithm}/{k.split('/')[1]}": dict(v) for k, v in out["all_gather"].items()}
+    out["p2p"]["direct/large"]["efficiency"] = PAIR_WRITE_SHARE
+    for op, name in (("all_reduce", "halving-doubling/large"), ("all_gather", "recursive/large"),
+                     ("reduce_scatter", "recursive/large")):  # fmt: skip
+        out[op][name] = _logarithmic(out[op]["direct/large"])
+    return out
+
+
+def _logarithmic(direct: Mapping[str, float]) -> dict[str, float]:
+    """What the library does among many ranks (assumption): logarithmic rounds that cost as much as the direct
+    exchange at LARGEST_MEASURED ranks, at LOGARITHMIC_SHARE of its bandwidth."""
+    rounds = math.log2(LARGEST_MEASURED)
+    hop = direct["hop_s"] * (LARGEST_MEASURED - 1) / rounds
+    return {**direct, "hop_s": hop, "efficiency": direct["efficiency"] * LOGARITHMIC_SHARE}
+
+
+def fit_plateaus(rows: Iterable[Row], host_s: float) -> dict[tuple[str, str], list[Sample]]:
+    """Large NCCL messages inside a node, less the host's share, by chip and operation; each counts PLATEAU_WEIGHT
+    times, since they alone show the bandwidth that training sees."""
+    out: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for row in rows:
+        known = row["chip"] in ("a100-sxm-80gb", "h200-sxm", "b200-sxm") and row["nodes"] == "1"
+        if "stas00" not in row["source"] or not known or row["op"] not in ("all_reduce", "all_gather", "reduce_scatter"):
+            continue
+        size = float(row["message_bytes"] or 0)
+        if size < PLATEAU_BYTES:
+            continue
+        tiers = tiers_of(row["chip"])
+        if "NVLS disabled" in row["notes"] or row["id"].endswith("-ring"):
+            tiers = tuple(replace(t, reduction=False) for t in tiers)
+        times = np.full(PLATEAU_WEIGHT, seconds(row) - host_s)
+        sample = Sample(tiers, Group(int(row["n_devices"])), np.full(PLATEAU_WEIGHT, size), times)
+        out[row["chip"], row["op"]].append(sample)
     return out
 
 
@@ -103,8 +139,9 @@ def fit_scale_out(rows: Sequence[Row], inner: Groups, host_s: float) -> dict[str
     size = np.array([float(r["message_bytes"]) for r in chosen])
     time = np.array([max(1e-5, seconds(r) - host_s) for r in chosen])
     template = Template(
-        "all_reduce", ("tree/ll", "tree/simple", "ring/simple"), {"nvlink": inner}, {}, hop_most_s=5e-6
-    )
+        "all_reduce", ("tree/ll", "tree/simple", "ring/simple"), {"nvlink": inner}, {},
+        hop_least_s=2.5e-6, hop_most_s=5e-6, simple_least=0.7,
+    )  # fmt: skip
     found = fit_protocols([Sample((node, outer), Group(32), size, time)], template)
     return {name: {k: float(f"{v:.4g}") for k, v in values.items()} for name, values in found.groups.items()}
 

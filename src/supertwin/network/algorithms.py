@@ -5,7 +5,8 @@ and reduce_scatter: the whole gathered buffer). An algorithm is (rounds, wire): 
 and each device sends wire x S bytes.
 
 Sources: ring and pairwise, Thakur, Rabenseifner, Gropp 2005 (IJHPCA 19(1), sections 3-4); double binary tree, Sanders,
-Speck, Träff 2009 (Parallel Computing 35(12)) as NCCL 2.4 uses it; one-shot and two-shot, the custom all-reduce kernels
+Speck, Träff 2009 (Parallel Computing 35(12)) as NCCL 2.4 uses it; halving-doubling and recursive (Thakur et al.): every
+step exchanges with one partner, so that nearly all bytes take the device's own links; one-shot and two-shot, the custom all-reduce kernels
 of TensorRT-LLM, vLLM and SGLang (every rank reads its peers' buffers); nvls, reduction in the NVSwitch (NCCL 2.17):
 each device sends its S once to be reduced and S/n once to be multicast.
 """
@@ -45,7 +46,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Algorithm]] = {
     "all_reduce": {
         "ring": Algorithm(lambda n: 2 * (n - 1), lambda n: 2 * _share(n)),
         "tree": Algorithm(lambda n: 2 * tree_depth(n), lambda n: 2 * _share(n)),
-        "halving-doubling": Algorithm(lambda n: 2 * tree_depth(n), lambda n: 2 * _share(n)),
+        "halving-doubling": Algorithm(lambda n: 2 * tree_depth(n), lambda n: 2 * _share(n), "direct"),
         "one-shot": Algorithm(lambda n: n - 1, lambda n: n - 1, "direct"),
         "two-shot": Algorithm(lambda n: n - 1, lambda n: 2 * _share(n), "direct"),
         "direct": Algorithm(lambda n: n - 1, lambda n: 2 * _share(n), "direct"),
@@ -54,11 +55,13 @@ ALGORITHMS: Mapping[str, Mapping[str, Algorithm]] = {
     "all_gather": {
         "ring": Algorithm(lambda n: n - 1, _share),
         "tree": Algorithm(tree_depth, _share),
+        "recursive": Algorithm(tree_depth, _share, "direct"),
         "direct": Algorithm(lambda n: n - 1, _share, "direct"),
     },
     "reduce_scatter": {
         "ring": Algorithm(lambda n: n - 1, _share),
         "tree": Algorithm(tree_depth, _share),
+        "recursive": Algorithm(tree_depth, _share, "direct"),
         "direct": Algorithm(lambda n: n - 1, _share, "direct"),
     },
     "all_to_all": {"pairwise": Algorithm(lambda n: n - 1, _share, "direct")},

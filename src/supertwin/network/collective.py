@@ -29,6 +29,7 @@ from supertwin.network.span import Level, group_levels
 Real = float | npt.NDArray[np.float64]
 CONTEXTS = ("benchmark", "production")
 VENDOR_LIBRARY = {"nvidia": "nccl", "huawei": "hccl", "amd": "rccl", "google": "xla"}
+LOGARITHMIC = ("tree", "halving-doubling", "recursive")  # rounds grow with log2 of the ranks, tier by tier
 ANY = "any"  # library of the generic priors
 
 
@@ -180,7 +181,8 @@ def lines_of(levels: Sequence[Level], op: str, groups: Mapping[str, Mapping[str,
             continue
         per_level = [_numbers(groups.get(level.path, {}), name, numbers) for level in levels]
         latency = numbers["fixed_s"] + _hops_s(levels, per_level, algorithm, name)
-        slope = _seconds_per_byte(levels, per_level, algorithm, numbers.get("own_share", 0.0))
+        own_share = 0.0 if name.startswith("nvls") else numbers.get("own_share", 0.0)
+        slope = _seconds_per_byte(levels, per_level, algorithm, own_share)
         limit = numbers.get("up_to_bytes", inf)
         limit = numbers.get("up_to_bytes_per_rank", inf) * levels[-1].outer if limit == inf else limit
         lines.append(Line(name, latency, slope, limit))
@@ -199,7 +201,7 @@ def _hops_s(levels: Sequence[Level], numbers: Sequence[Parameters], algorithm: A
     passes = total / (n - 1) if algorithm.flow != "once" else 1.0
     seconds = 0.0
     for index, (level, found) in enumerate(zip(levels, numbers, strict=True)):
-        if name.startswith(("tree", "halving")):
+        if name.startswith(LOGARITHMIC):
             twice = total / tree_depth(n)
             seconds += found["hop_s"] * twice * tree_depth(-(-level.outer // level.inner))
         elif algorithm.flow == "direct":

@@ -143,7 +143,7 @@ def _constants(chip: str, relative: str, libraries: tuple[str, str], mode: str, 
         for kind in (mode, "fused"):
             found = links.group(f"exchange/{library}/{kind}/{op}")
             if found is not None:
-                return {**found, "fused": 1.0} if kind == "fused" else found
+                return found
     raise InputError(f"no {op} kernel is known for {chip!r} in mode {mode!r}")
 
 
