@@ -140,6 +140,15 @@ DATASET_INPUT_LEN = {
 }
 """Mean prompt length of data sets that rows name without a length: tokens and source."""
 
+MLPERF_TPOT_S = {
+    "llama-2-70b": (0.200, 0.040),
+    "mixtral-8x7b": (0.200, 0.0),
+    "llama-3.1-405b": (0.175, 0.080),
+    "llama-3.1-8b": (0.100, 0.030),
+    "deepseek-r1": (0.080, 0.015),
+}
+"""p99 limits on TPOT, (server, interactive), of the MLPerf inference rules (MLCommons inference_policies)."""
+
 MAX_QUEUE_REQUESTS = 1000
 """Size of a closed benchmark set when a source does not state it (vllm bench and trtllm-bench use 1,000 or more)."""
 

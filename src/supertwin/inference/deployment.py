@@ -24,6 +24,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+P99_OVER_MEAN = 1.5
+"""TPOT of the slowest hundredth over the mean in continuous batching under Poisson load (assumption: the number of
+residents and the prefill that falls into a request both vary by about half)."""
+
 LONGEST_OVER_MEAN = 4.0
 """Output lengths of conversation data spread about exponentially, cut at roughly four times the mean (ShareGPT)."""
 
@@ -65,6 +69,8 @@ class Load:
     arrivals: set (all requests at once), loop (closed loop of `concurrency`), poisson (`rate_per_s`) or saturated.
     input_len, new_tokens: prompt tokens and those of them that the prefix cache does not hold; output_len tokens;
     accepted: tokens per request and decode step; requests: size of the run; varied: output lengths are not all equal.
+    tpot_limit_s: p99 limit up to which the load was raised (0: none). Near its limit an engine's rate hardly depends on
+    the residents, so the mean TPOT follows from the limit rather than from the rate.
     """
 
     arrivals: str
@@ -78,6 +84,7 @@ class Load:
     varied: bool = False
     request_gap_s: float = 0.0
     mixes_prefill: bool = True
+    tpot_limit_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +186,6 @@ def _loop(curves: Curves, load: Load, instances: float) -> Serving:
     return Serving(rate * active, tpot, ttft, n, busy, "concurrency" if n == offered else "engine")
 
 
-def _first_step(curves: Curves, load: Load, n: float) -> float:
-    """Mean wait for the step in progress when a request arrives."""
-    return 0.5 * float(curves.step(n)) if decode_steps(load) > 0 else 0.0
-
-
 def _closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     """All requests at once: waves of at most `capacity`, the last one smaller; varied lengths drain slowly."""
     total = max(load.requests / instances, 1.0)
@@ -209,26 +211,37 @@ def _drain(curves: Curves, load: Load, n: float) -> float:
 
 
 def _poisson(curves: Curves, load: Load, instances: float) -> Serving:
+    """Poisson arrivals: the residents at which equation (1) gives the offered rate; above the engine's rate a queue."""
     rate = load.rate_per_s / instances
     n = np.geomspace(1e-3, max(curves.capacity, 2e-3), 96)
     reach = n / cycle_s(curves, load, n)
-    if rate >= reach[-1]:
-        full = _saturated(curves, load, instances)
-        wait = 0.5 * load.requests * max(1.0 / full.requests_per_s - 1.0 / load.rate_per_s, 0.0)
-        return Serving(
-            full.requests_per_s, full.tpot_s, full.ttft_s + wait + load.request_gap_s, full.resident, 1.0, "engine"
-        )
-    resident = float(np.interp(rate, reach, n))
+    over = rate >= reach[-1]
+    served = min(rate, float(reach[-1]))
+    resident = float(np.interp(served, reach, n))
+    alone = decode_steps(load) * float(curves.step(max(resident, 1.0)))
+    tpot = _tpot(load, max(resident / served, alone), 0.0, alone)
+    if load.tpot_limit_s:
+        tpot = min(max(tpot, load.tpot_limit_s / P99_OVER_MEAN), load.tpot_limit_s)
+    ttft = load.request_gap_s + _poisson_ttft(curves, load, served, tpot)
+    if over and not load.tpot_limit_s:
+        wait = 0.5 * load.requests * (1.0 / (served * instances) - 1.0 / load.rate_per_s)
+        return Serving(served * instances, tpot, ttft + wait, resident, 1.0, "engine")
+    tail = ttft + (0.0 if math.isnan(tpot) else tpot * max(load.output_len - 1.0, 0.0))
+    total = load.requests / (load.requests / (served * instances) + tail)
+    return Serving(total, tpot, ttft, resident, served / float(reach[-1]), "engine" if over else "arrivals")
+
+
+def _poisson_ttft(curves: Curves, load: Load, rate: float, tpot: float) -> float:
+    """Half of the step in progress, the own prefill, and the queue before it (M/D/1).
+
+    A prefill that rides in a decode step lasts as long as that step."""
     busy = min(rate * curves.prefill_each_s, 0.99)
-    queue = 0.5 * curves.prefill_one_s * busy / (1.0 - busy)  # M/D/1 in front of the prefill
-    n1 = max(resident, 1.0)
-    own = max(curves.prefill_one_s, (curves.issue_s if load.mixes_prefill else 0.0))
-    ttft = load.request_gap_s + _first_step(curves, load, n1) + own + queue
-    alone = decode_steps(load) * float(curves.step(n1))
-    tpot = _tpot(load, max(resident / rate, alone), 0.0, alone)
-    run_s = load.requests / load.rate_per_s
-    tail = ttft + tpot * max(load.output_len - 1.0, 0.0) if not math.isnan(tpot) else ttft
-    return Serving(load.requests / (run_s + tail), tpot, ttft, resident, rate / float(reach[-1]), "arrivals")
+    queue = 0.5 * curves.prefill_one_s * busy / (1.0 - busy)
+    if math.isnan(tpot):
+        return curves.prefill_one_s + queue
+    step = tpot * load.accepted
+    own = max(curves.prefill_one_s, step, curves.issue_s) if load.mixes_prefill else curves.prefill_one_s
+    return 0.5 * step + own + queue
 
 
 def _split(curves: Curves, load: Load, prefills: float, decodes: float) -> Serving:

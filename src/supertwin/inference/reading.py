@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from supertwin.inference.assumptions import DATASET_INPUT_LEN, MAX_QUEUE_REQUESTS, draft_acceptance
+from supertwin.inference.assumptions import DATASET_INPUT_LEN, MAX_QUEUE_REQUESTS, MLPERF_TPOT_S, draft_acceptance
 from supertwin.inference.case import Deployment
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
@@ -45,6 +45,7 @@ class Reading:
     prefill_devices: int
     decode_devices: int
     flags: frozenset[str]
+    tpot_limit_s: float = 0.0
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -85,7 +86,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         None if batch is None else _float(batch),
         _number(row, "concurrency", 0.0), _number(row, "request_rate_per_s", 0.0),
         _requests(row), int(_number(row, "prefill_devices", 0.0)), int(_number(row, "decode_devices", 0.0)),
-        flags, defaults,
+        flags, _limit(row), defaults,
     )  # fmt: skip
 
 
@@ -110,6 +111,14 @@ def _requests(row: Mapping[str, object]) -> float:
     if row.get("source_group") == "mlperf":
         return max(float(MAX_QUEUE_REQUESTS), 600.0 * _number(row, "request_rate_per_s", 0.0))
     return float(MAX_QUEUE_REQUESTS)
+
+
+def _limit(row: Mapping[str, object]) -> float:
+    """The p99 limit on TPOT that an MLPerf server or interactive run was loaded up to."""
+    if row.get("kind") != "slo-constrained" or row.get("source_group") != "mlperf":
+        return 0.0
+    server, interactive = MLPERF_TPOT_S.get(str(row.get("model")), (0.0, 0.0))
+    return interactive if "Interactive" in str(row.get("notes") or "") else server
 
 
 def _ratio(weight: str) -> float:

@@ -173,6 +173,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         concurrency=r.concurrency, rate_per_s=r.rate_per_s, requests=r.requests,
         varied="lengths-are-means" in r.flags and r.output_len > 64, request_gap_s=about.request_gap_s,
         mixes_prefill=about.mixes_prefill,
+        tpot_limit_s=r.tpot_limit_s,
     )  # fmt: skip
     return _rates(serve(curve, load, r.instances, split), r)
 
