@@ -13,6 +13,7 @@ from supertwin.machine import (
     chip_names,
     load_chip,
     load_system,
+    schema,
     sources,
     system_for_chip,
     system_names,
@@ -151,7 +152,7 @@ def test_system_is_consistent(name: str) -> None:
 
 def test_every_value_names_a_source_that_resolves() -> None:
     """Also: no source is listed that nothing uses, and assumptions carry their reason."""
-    used = {"user"}
+    used = {"user", "measured-here"}
     owners = [load_chip(name) for name in chip_names()] + [load_system(name) for name in system_names()]
     for owner in owners:
         for field, cited in owner.cited.items():
@@ -245,3 +246,10 @@ def test_loading_is_fast() -> None:
         _build(path)
         best = min(best, time.perf_counter() - start)
     assert best < 0.015
+
+
+def test_docs_list_every_attribute() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "machines.md").read_text(encoding="utf-8")
+    for attribute in (*schema.CHIP, *schema.SYSTEM, *schema.TIER, *schema.PART, *schema.PLANE):
+        row = f"| `{attribute.name}` | {attribute.dimension} | {'yes' if attribute.required else ''} |"
+        assert f"{row} {attribute.description} |" in page, attribute.name

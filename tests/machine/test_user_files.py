@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supertwin.core.errors import CatalogueError, InputError
-from supertwin.machine import load_chip, load_system
+from supertwin.machine import chip_toml, load_chip, load_system
 from supertwin.machine.source import DATA
 
 LIKE = """
@@ -38,6 +38,20 @@ def test_like_inherits_scales_and_overrides(tmp_path: Path) -> None:
     assert chip.l2_bytes == base.l2_bytes
     assert chip.cited["memory.bandwidth"].source == "user"
     assert "ascend-910c-die" in chip.cited["memory.bandwidth"].note
+
+
+def test_measured_form_loads(tmp_path: Path) -> None:
+    values = {"peak.fp32": "412.5 GFLOP/s", "memory.bandwidth": "31 GB/s", "cores.matrix": "8 cores"}
+    text = chip_toml('A "quoted" CPU \\ 8 cores', "local-cpu", values, "best of 5")
+    chip = load_chip(write(tmp_path, "mine.toml", text))
+    assert (chip.peak("fp32"), chip.memory_bytes_per_s, chip.matrix_cores) == (412.5e9, 31e9, 8)
+    assert chip.title == 'A "quoted" CPU \\ 8 cores'
+    assert chip.cited["peak.fp32"].source == "measured-here"
+    assert chip.relative == "local-cpu"
+    with pytest.raises(InputError, match=r"peak\.fp32"):
+        chip_toml("x", "local-cpu", {"peak.fp23": "1 GFLOP/s"}, "note")
+    with pytest.raises(InputError, match="expected flop_per_s"):
+        chip_toml("x", "local-cpu", {"peak.fp32": "1 GB/s"}, "note")
 
 
 def test_910d_what_if_is_four_dies() -> None:

@@ -2,6 +2,7 @@
 
 from supertwin.machine.chip import Chip, Cited
 from supertwin.machine.chips import chip_names, load_chip
+from supertwin.machine.form import chip_toml
 from supertwin.machine.inventory import Comparison, Figure, Ratio, compare, inventory, per_device
 from supertwin.machine.source import Source, sources
 from supertwin.machine.system import Part, Plane, System, Tier
@@ -19,6 +20,7 @@ __all__ = [
     "System",
     "Tier",
     "chip_names",
+    "chip_toml",
     "compare",
     "inventory",
     "load_chip",

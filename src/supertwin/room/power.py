@@ -2,7 +2,7 @@
 
 A component draws P = idle + load x (max - idle). The load of a chip is min(1, a u_c + b u_m) with u_c the share of time
 that its matrix engines are busy, u_m that of its memory, and a, b from data/room.toml. Hosts, fans and losses follow
-the chips, switches follow the network, optics are always on. Cooling adds (PUE - 1) times the sum.
+the chips, switches follow the network, optics always draw their maximum. Cooling adds (PUE - 1) times the sum.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def component_power_w(
     power: dict[str, Load] = {"chip": count * (chip.idle_w + busy * (chip.tdp_w - chip.idle_w))}
     share = count / system.full_devices
     for part in present_parts(system, count):
-        load = {"compute": busy, "network": network_utilisation, "none": 0.0 * busy}[part.follows]
+        load = {"compute": busy, "network": network_utilisation, "none": 1.0 + 0.0 * busy}[part.follows]
         power[part.name] = share * part.count * (part.idle_w + load * (part.max_w - part.idle_w))
     power["cooling"] = (system.pue - 1.0) * _total(power)
     return power
