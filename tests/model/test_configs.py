@@ -50,6 +50,33 @@ NATIVE: list[tuple[str, dict[str, Any], float]] = [
         559_214_592,
     ),
     (
+        "bloom",
+        {
+            "architectures": ["BloomForCausalLM"],
+            "model_type": "bloom",
+            "n_embed": 14336,
+            "num_attention_heads": 112,
+            "n_layer": 70,
+            "vocab_size": 250880,
+        },
+        176_247_271_424,
+    ),
+    (
+        "starcoder2-7b",
+        {
+            "architectures": ["Starcoder2ForCausalLM"],
+            "model_type": "starcoder2",
+            "hidden_size": 4608,
+            "intermediate_size": 18432,
+            "num_attention_heads": 36,
+            "num_key_value_heads": 4,
+            "num_hidden_layers": 32,
+            "use_bias": True,
+            "vocab_size": 49152,
+        },
+        7_173_923_840,
+    ),
+    (
         "opt-1.3b",
         {
             "architectures": ["OPTForCausalLM"],
@@ -175,6 +202,28 @@ def test_nested_text_model() -> None:
     text.pop("architectures")
     outer = {"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "text_config": text}
     assert spec_from_config(outer).layers[0].attention.kv_heads == 8  # type: ignore[union-attr]
+
+
+def test_gemma3_file_with_class_defaults_left_out() -> None:
+    """google/gemma-3-12b-it as published: head_dim and vocab_size are those of the class."""
+    text = {
+        "hidden_size": 3840,
+        "intermediate_size": 15360,
+        "model_type": "gemma3_text",
+        "num_attention_heads": 16,
+        "num_hidden_layers": 48,
+        "num_key_value_heads": 8,
+        "sliding_window": 1024,
+    }
+    outer = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text}
+    assert parameter_count(spec_from_config(outer)).total == pytest.approx(11.766e9, rel=0.001)
+
+
+def test_vision_language_file() -> None:
+    text = {**LLAMA, "model_type": "qwen3_vl_text", "num_key_value_heads": 8, "head_dim": 128}
+    text.pop("architectures")
+    outer = {"architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "text_config": text}
+    assert spec_from_config(outer).layers[0].attention.qk_norm  # type: ignore[union-attr]
 
 
 def same(a: ModelSpec, b: ModelSpec) -> bool:

@@ -9,8 +9,9 @@ from supertwin.model.config import Config
 from supertwin.model.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec
 
 LAYER_FIELDS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HIDDEN_FIELDS = ("hidden_size", "n_embd", "d_model")
+HIDDEN_FIELDS = ("hidden_size", "n_embd", "n_embed", "d_model")
 HEAD_FIELDS = ("num_attention_heads", "n_head", "n_heads")
+HEAD_DIM_FIELDS = ("head_dim", "kv_channels", "attention_head_dim")
 VOCAB_FIELDS = ("vocab_size", "padded_vocab_size")
 POSITION_FIELDS = (
     "max_position_embeddings",
@@ -56,8 +57,8 @@ def grouped_attention(config: Config, *, bias: bool = False, qk_norm: bool = Fal
     default_kv = 1 if config.flag("multi_query", default=False) else heads
     kv_heads = config.integer("num_key_value_heads", "num_kv_heads", default=default_kv, most=1 << 14)
     config.divides(kv_heads, heads, "num_attention_heads / num_key_value_heads")
-    if config.has("head_dim", "kv_channels"):
-        head_dim = config.integer("head_dim", "kv_channels", most=1 << 14)
+    if config.has(*HEAD_DIM_FIELDS):
+        head_dim = config.integer(*HEAD_DIM_FIELDS, most=1 << 14)
     else:
         head_dim = config.divides(heads, hidden, "hidden_size / num_attention_heads")
     biased = config.flag("attention_bias", default=bias)

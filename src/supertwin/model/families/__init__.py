@@ -10,10 +10,9 @@ from supertwin.model.spec import ModelSpec
 
 Builder = Callable[[Config, str], ModelSpec]
 
-_LLAMA = (
-    "llama mistral qwen2 qwen3 yi baichuan internlm internlm2 internlm3 aquila glm glm4 seed_oss olmo2 minicpm exaone4"
-)
-_MOE = "mixtral grok-1 phimoe qwen2_moe qwen3_moe glm4_moe hy_v3 pangu_pro_moe"
+_LLAMA = "llama mistral qwen2 qwen3 yi baichuan internlm internlm2 internlm3 aquila glm glm4 seed_oss olmo2 minicpm"
+_VISION_LANGUAGE = "qwen2_vl_text qwen2_5_vl_text qwen3_vl_text"
+_MOE = "mixtral grok-1 phimoe qwen2_moe qwen3_moe glm4_moe hy_v3 pangu_pro_moe qwen3_vl_moe_text"
 _MLA = "deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 kimi_k25 glm_moe_dsa pangu_ultra_moe"
 _QWEN_HYBRID = "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text"
 _GEMMA = "gemma gemma2 gemma3 gemma3_text gemma4 gemma4_text"
@@ -21,6 +20,7 @@ _GPT = "gpt gpt2 opt gpt_bigcode"
 
 BUILDERS: dict[str, Builder] = {
     **dict.fromkeys(_LLAMA.split(), llama.build_llama),
+    **dict.fromkeys(_VISION_LANGUAGE.split(), llama.build_llama),
     **dict.fromkeys(_MOE.split(), moe.build_moe),
     **dict.fromkeys(_MLA.split(), deepseek.build_deepseek),
     **dict.fromkeys(_QWEN_HYBRID.split(), hybrid.build_qwen_hybrid),
@@ -38,6 +38,7 @@ BUILDERS: dict[str, Builder] = {
     "phi": gpt.build_gptj,
     "falcon": gpt.build_falcon,
     "nemotron": gpt.build_nemotron,
+    "starcoder2": gpt.build_starcoder2,
     "moe": moe.build_generic_moe,
     "minimax_m2": moe.build_minimax,
     "minimax_m3": moe.build_minimax,
@@ -56,6 +57,7 @@ ARCHITECTURES: dict[str, str] = {
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
     "QWenLMHeadModel": "qwen",
+    "Qwen2_5_VLForConditionalGeneration": "qwen2",
     "YiForCausalLM": "yi",
     "BaichuanForCausalLM": "baichuan",
     "BaiChuanForCausalLM": "baichuan",
@@ -69,7 +71,6 @@ ARCHITECTURES: dict[str, str] = {
     "ChatGLMForConditionalGeneration": "chatglm",
     "SeedOssForCausalLM": "seed_oss",
     "Olmo2ForCausalLM": "olmo2",
-    "Exaone4ForCausalLM": "exaone4",
     "MiniCPMForCausalLM": "minicpm",
     "Phi3ForCausalLM": "phi3",
     "PhiForCausalLM": "phi",
@@ -88,6 +89,8 @@ ARCHITECTURES: dict[str, str] = {
     "GPTNeoXForCausalLM": "gpt_neox",
     "GPTJForCausalLM": "gptj",
     "FalconForCausalLM": "falcon",
+    "RWForCausalLM": "falcon",
+    "Starcoder2ForCausalLM": "starcoder2",
     "NemotronForCausalLM": "nemotron",
     "MixtralForCausalLM": "mixtral",
     "Grok1ForCausalLM": "grok-1",

@@ -17,6 +17,7 @@ PATTERN = {"gemma2": 2, "gemma2_text": 2, "gemma3": 6, "gemma3_text": 6, "gemma4
 def build_gemma(config: Config, family: str) -> ModelSpec:
     """Every `sliding_window_pattern`-th layer is global, the others see a window."""
     generation = PATTERN.get(family, 0)
+    config = Config({**class_defaults(family), **given_fields(config)}, config.name)
     local = grouped_attention(config, qk_norm=generation == 6)
     everywhere = global_attention(config, local)
     if generation:
@@ -26,6 +27,19 @@ def build_gemma(config: Config, family: str) -> ModelSpec:
     norms = 4 if generation else 2
     layers = [LayerSpec(everywhere if g else local, block, 1, norms=norms) for g in global_marks(config, generation)]
     return assemble(config, family, layers, Extras(tied_embeddings=tied(config, True)))
+
+
+def given_fields(config: Config) -> dict[str, object]:
+    """Fields that are not null."""
+    return {k: v for k, v in config.values.items() if v is not None}
+
+
+def class_defaults(family: str) -> dict[str, object]:
+    """Published Gemma files leave out what equals the configuration class: head size 256, and Gemma 3's vocabulary."""
+    defaults: dict[str, object] = {"head_dim": 256}
+    if family in ("gemma3", "gemma3_text"):
+        defaults["vocab_size"] = 262_208
+    return defaults
 
 
 def global_attention(config: Config, local: AttentionSpec) -> AttentionSpec:

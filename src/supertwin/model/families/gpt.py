@@ -116,3 +116,9 @@ def build_falcon(config: Config, family: str) -> ModelSpec:
 def build_nemotron(config: Config, family: str) -> ModelSpec:
     """Nemotron 3/4 dense: squared ReLU, rotary, no biases."""
     return build(config, family, Extras(tied_embeddings=tied(config, False), norm="layer"), bias=False)
+
+
+def build_starcoder2(config: Config, family: str) -> ModelSpec:
+    """StarCoder2: grouped queries, rotary, biases, tied embeddings."""
+    extras = Extras(tied_embeddings=tied(config, True), norm="layer")
+    return build(config, family, extras, bias=config.flag("use_bias", default=True))

@@ -12,7 +12,7 @@ from supertwin.model.spec import LayerSpec, ModelSpec
 # biased query, key and value matrices without a field that says so
 QKV_BIAS = {"qwen2", "glm", "glm4", "qwen2_vl_text", "qwen2_5_vl_text"}
 QK_NORM = {"qwen3", "qwen3_vl_text", "olmo2"}
-TIED = {"gemma", "cohere"}
+TIED = {"minicpm"}  # default of the configuration class
 
 
 def build_llama(config: Config, family: str) -> ModelSpec:
