@@ -38,7 +38,7 @@ class Part:
     """A component of the bill of materials: how many in the full system, power and price of one.
 
     group: chip | cpu | switch | optics | cable | memory | other | structure. follows: the load its power follows
-    (none: always max_w | network | compute). scale_out_only: present only when several systems are joined; count is then per system.
+    (none: always max_w | network | compute). scale_out_only: present only when several systems are joined.
     idle_w and max_w are 0 and price_usd is None where the catalogue has no value of its own for the part.
     """
 
