@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -27,9 +28,14 @@ def write_text(*parts: RenderableType) -> None:
     """Print rendered parts: as wide as the terminal, else 100 columns; colour on a terminal without NO_COLOR only."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
-    for part in parts:
-        console.print(part)
+    if sys.stdout.isatty():
+        console = Console(highlight=False, markup=False, emoji=False)
+        console.print(*parts, sep="\n")
+        return
+    page = io.StringIO()
+    console = Console(file=page, width=_PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(*parts, sep="\n")
+    sys.stdout.write("\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n")
     sys.stdout.flush()
 
 

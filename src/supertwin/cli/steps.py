@@ -31,7 +31,7 @@ def present(command: str, values: Values, predict: Callable[[], Prediction]) -> 
     """Predict and write the result. Returns 3, with the result still written, when the case does not fit."""
     from supertwin.cli.output import write_json, write_text
     from supertwin.report.steps import step_fields, step_view
-    from supertwin.report.text import si
+    from supertwin.report.text import gib
 
     model, system = str(values["model"]), str(values["on"] or "cm384")
     try:
@@ -47,7 +47,7 @@ def present(command: str, values: Values, predict: Callable[[], Prediction]) -> 
     if prediction.memory.fits:
         return 0
     memory = prediction.memory
-    need, have = si(memory.peak_bytes, "B"), si(memory.capacity_bytes, "B")
+    need, have = gib(memory.peak_bytes), gib(memory.capacity_bytes)
     advice = "raise tp, pp or ep, or recompute" if command == "train" else "use more devices, a smaller batch or format"
     print(f"supertwin: does not fit: {need} needed per device, {have} there; {advice}", file=sys.stderr)
     return INFEASIBLE

@@ -21,6 +21,7 @@ end-to-end tables (training, inference) are for checking only: nothing is fitted
 
 `median`, `p90`: of |predicted / measured - 1|. `bias`: median of predicted / measured - 1. `covered`: share of rows
 inside the predicted 90 % interval. `rank`: mean Spearman correlation over groups that share chip, model and devices.
+Errors and shares are in per cent.
 """
 
 

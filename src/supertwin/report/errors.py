@@ -23,7 +23,12 @@ GROUPS: dict[str, Callable[[Score], str]] = {
     "phase": lambda score: score.phase,
     "model": lambda score: score.model,
 }
-SUMMARY_HEADER = ("", "n", "median", "p90", "bias", "in 10 %", "in 25 %", "covered", "rank")
+SUMMARY_HEADER = ("", "n", "median", "p90", "bias", "<10", "<25", "covered", "rank")
+_SHORT = {
+    "tokens_per_s_per_device": "tokens/s/device",
+    "output_tokens_per_s_per_device": "output tokens/s",
+    "input_tokens_per_s_per_device": "input tokens/s",
+}
 _WORST = 20
 _REASONS = 12
 _REASON_WIDTH = 80
@@ -75,7 +80,12 @@ def report_view(report: Report, explain: bool) -> list[RenderableType]:
     """Coverage, errors by metric, chip, source group, phase and model, worst rows, reasons for skipping."""
     scored, floors = report.of_kind(floor=False), report.of_kind(floor=True)
     view: list[RenderableType] = [heading("Rows", f"{report.elapsed_s:.1f} s"), _coverage(report), Text()]
-    view += [heading("Error by metric", "|predicted / measured - 1|; bias and the interval are signed and 90 %")]
+    view += [
+        heading(
+            "Error by metric",
+            "per cent: |predicted / measured - 1|, signed bias, rows within 10 and 25, in the interval",
+        )
+    ]
     view.append(grid(SUMMARY_HEADER, summary_rows(by_metric(scored))))
     if floors:
         held = sum(score.predicted >= score.measured for score in floors if not score.metric.endswith("_s"))
@@ -92,17 +102,17 @@ def report_view(report: Report, explain: bool) -> list[RenderableType]:
 
 
 def summary_rows(summaries: Mapping[str, Summary]) -> list[tuple[str, ...]]:
-    """Cells of SUMMARY_HEADER."""
+    """Cells of SUMMARY_HEADER, errors and shares in per cent."""
     return [
         (
             name,
             str(s.n),
-            percent(s.median_ape),
-            percent(s.p90_ape),
-            f"{100.0 * s.bias:+.1f} %",
-            percent(s.within_10, 0),
-            percent(s.within_25, 0),
-            percent(s.interval_coverage, 0),
+            f"{100.0 * s.median_ape:.1f}",
+            f"{100.0 * s.p90_ape:.1f}",
+            f"{100.0 * s.bias:+.1f}",
+            f"{100.0 * s.within_10:.0f}",
+            f"{100.0 * s.within_25:.0f}",
+            f"{100.0 * s.interval_coverage:.0f}",
             UNKNOWN if s.rank_correlation is None else f"{s.rank_correlation:.2f}",
         )
         for name, s in summaries.items()
@@ -119,7 +129,7 @@ def worst_table(scores: Sequence[Score], most: int) -> RenderableType:
     rows = [
         (
             score.id,
-            score.metric,
+            _SHORT.get(score.metric, score.metric),
             number(score.measured),
             number(score.predicted),
             f"{score.ratio:.2f}",
@@ -153,7 +163,7 @@ def _grouped(scores: Sequence[Score], key: Callable[[Score], str], every: bool) 
     rows = []
     for name, summaries in by_key(scores, key).items():
         large = {metric: s for metric, s in summaries.items() if every or s.n >= _SMALL_GROUP}
-        rows += [(name[:24], *cells) for cells in summary_rows(large)]
+        rows += [(name[:24], _SHORT.get(cells[0], cells[0]), *cells[1:]) for cells in summary_rows(large)]
     return grid(("", "metric", *SUMMARY_HEADER[1:]), rows, left=2)
 
 

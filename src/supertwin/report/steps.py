@@ -9,7 +9,7 @@ from rich.text import Text
 
 from supertwin.core.prediction import Memory, Part, Prediction
 from supertwin.report.tables import grid, heading, pairs, sources_table
-from supertwin.report.text import UNKNOWN, bar, number, percent, seconds, si, usd
+from supertwin.report.text import UNKNOWN, bar, gib, number, percent, seconds, si, usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -129,10 +129,26 @@ def _headline(prediction: Prediction) -> list[tuple[str, str]]:
     if abs(prediction.tokens_per_s_per_chip / max(prediction.tokens_per_s_per_device, 1e-30) - 1.0) > 1e-9:
         rows.append(("tokens/s per chip", number(prediction.tokens_per_s_per_chip)))
     for name, value in prediction.figures.items():
-        title, form = _FIGURES.get(name, (name.replace("_", " "), number))
+        title, form = _FIGURES.get(name) or (_title(name), _form(name))
         if value is not None:
             rows.append((title, form(value)))
     return rows
+
+
+def _title(name: str) -> str:
+    return name.removesuffix("_s").replace("_per_s", "/s").replace("_", " ")
+
+
+def _form(name: str) -> Callable[[float | None], str]:
+    """How to print a figure, by the words of its name."""
+    words = set(name.split("_"))
+    if words & {"mfu", "hfu", "use", "share", "rate"}:
+        return percent
+    if "flop_per_s" in name:
+        return lambda value: si(value, "FLOP/s")
+    if name.endswith("_bytes"):
+        return gib
+    return seconds if name.endswith("_s") and "_per_s" not in name else number
 
 
 def _memory(memory: Memory) -> RenderableType:
@@ -140,7 +156,7 @@ def _memory(memory: Memory) -> RenderableType:
     rows = [
         (
             name.replace("_", " "),
-            si(used, "B"),
+            gib(used),
             percent(used / capacity),
             Text(bar(used / capacity, _BAR_WIDTH), style="cyan"),
         )
@@ -151,9 +167,9 @@ def _memory(memory: Memory) -> RenderableType:
     rows.append(
         (
             "peak",
-            si(memory.peak_bytes, "B"),
+            gib(memory.peak_bytes),
             percent(memory.peak_bytes / capacity),
-            Text(f"of {si(capacity, 'B')}: {verdict}"),
+            Text(f"of {gib(capacity)}: {verdict}"),
         )
     )
     return grid(("", "", "", ""), rows, wrap=3)
@@ -175,4 +191,4 @@ def _words(values: Any) -> str:
 
 
 def _value(value: object) -> str:
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value) or UNKNOWN

@@ -24,7 +24,7 @@ def grid(
         table.add_column(
             name,
             justify="left" if index < left or free else "right",
-            no_wrap=not free and (index != 0 or wrap is not None),
+            no_wrap=not free and (index >= left or wrap is not None or left > 1),
             overflow="fold",
             ratio=1 if free else None,
         )

@@ -47,7 +47,7 @@ def choose(case: TrainingCase, choice: Choice) -> TrainingCase:
             try:
                 fits = memory(candidate).fits
             except SupertwinError as error:
-                problem = error
+                problem = problem or error
                 continue
             last = candidate
             if fits:

@@ -71,6 +71,8 @@ def _compare(row: Row) -> Compared:
 
     if not any(row.number(f"measured_{name}") for name in _TARGETS):
         raise NoPrediction("prints neither tokens/s, step time nor memory")
+    if row.number("measured_step_time_s") and not _comparable(row):
+        raise NoPrediction("prints a step time without the batch or sequence length that it is for")
     case, assumed = case_of(row)
     prediction = predict(case)
     return Compared(tuple(_figures(row, prediction)), tuple(assumed), prediction.breakdown)
@@ -82,12 +84,21 @@ def _figures(row: Row, prediction: Prediction) -> list[Figure]:
     if tokens:
         factors = rate_factors(prediction.interval)
         figures.append(figure("tokens_per_s_per_device", tokens, prediction.tokens_per_s_per_device, factors))
-    elif step_s:
+    elif step_s and _sized(row):
         figures.append(figure("step_time_s", step_s, prediction.step_time_s, prediction.interval))
     memory_gib = row.number("measured_peak_memory_gib")
     if memory_gib:
         figures.append(figure("peak_memory_bytes", memory_gib * _GIB, prediction.memory.peak_bytes, _MEMORY_FACTORS))
     return figures
+
+
+def _comparable(row: Row) -> bool:
+    """Whether anything but an unsized step time is printed."""
+    return bool(row.number("measured_tokens_per_s_per_device") or row.number("measured_peak_memory_gib")) or _sized(row)
+
+
+def _sized(row: Row) -> bool:
+    return bool(row.integer("global_batch") and row.integer("seq_len"))
 
 
 def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
