@@ -48,7 +48,6 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "rows": (0.1, 10.0),
     "tokens": (0.05, 10.0),
     "token_s": (1e-11, 1e-7),
-    "ungated": (0.5, 2.0),
     "scale": (0.3, 3.0),
 }
 _ALL = tuple(n for n in EXPERT_PRIOR if n != "scale")

@@ -16,6 +16,7 @@ from supertwin.calibration.gemm_fit import held_out_rows
 from supertwin.calibration.tables import GemmRows, gemm_rows, kernel_gemm_rows
 from supertwin.core.errors import UnknownName
 from supertwin.cost.calibration import Calibration, complete, load_calibration, shipped_folder
+from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
 
@@ -40,6 +41,11 @@ def shipped_kernels() -> Path:
     return shipped_folder().parent / "measurements" / "kernels.csv"
 
 
+def _judged(row: dict[str, Any], predicted: Array, measured: Array) -> dict[str, Any]:
+    """A report row; `ratios` (predicted / measured) is for pooling by `summary`."""
+    return row | errors(predicted, measured) | {"ratios": predicted / measured}
+
+
 def _gemm_errors(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows]) -> Report:
     report: Report = []
     for part in rows:
@@ -48,7 +54,7 @@ def _gemm_errors(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows])
             held = part.take(mask)
             kind = "grouped_gemm" if part.grouped else "gemm"
             row = {"chip": chip.name, "kind": kind, "context": part.context, "format": _format(part.gemm)}
-            report.append(row | errors(gemm_files.predicted(chip, calibration, held), held.time_s))
+            report.append(_judged(row, gemm_files.predicted(chip, calibration, held), held.time_s))
     return report
 
 
@@ -59,7 +65,7 @@ def _expert_errors(chip: Chip, calibration: Calibration, rows: Sequence[ExpertRo
             held = part.take(part.held)
             row = {"chip": chip.name, "kind": "moe", "context": part.context, "format": _format(part.moe)}
             predicted = experts_files.predicted_experts(chip, calibration, held)
-            report.append(row | {"distribution": part.moe.distribution} | errors(predicted, held.time_s))
+            report.append(_judged(row | {"distribution": part.moe.distribution}, predicted, held.time_s))
     return report
 
 
@@ -140,16 +146,12 @@ def evaluate_held_out(folder: Path) -> Report:
 
 
 def summary(report: Report, by: Sequence[str] = ("chip", "kind")) -> Report:
-    """Means of a report's medians by some of its columns, weighted by rows."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    """Errors of all rows that share some columns of a report, pooled."""
+    groups: dict[tuple[Any, ...], list[Array]] = {}
     for row in report:
-        groups.setdefault(tuple(row[c] for c in by), []).append(row)
-    out = []
-    for key, rows in sorted(groups.items()):
-        n = np.array([r["n"] for r in rows], dtype=np.float64)
-        weighted = {c: float(np.average([r[c] for r in rows], weights=n)) for c in ("median_ape", "p90_ape", "bias")}
-        out.append(dict(zip(by, key, strict=True)) | {"n": int(n.sum())} | weighted)
-    return out
+        groups.setdefault(tuple(row[c] for c in by), []).append(row["ratios"])
+    pooled = {key: np.concatenate(ratios) for key, ratios in sorted(groups.items())}
+    return [dict(zip(by, key, strict=True)) | errors(r, np.ones_like(r)) for key, r in pooled.items()]
 
 
 def _format(operator: Any) -> str:

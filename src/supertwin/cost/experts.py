@@ -35,7 +35,6 @@ EXPERT_PRIOR: Mapping[str, float] = {
     "rows": 1.0,  # factor on the traffic of rows (permute, activation, combine)
     "tokens": 1.0,  # factor on the traffic of tokens (read once, written once), with routing
     "token_s": 1.0e-9,  # routing of one token
-    "ungated": 1.0,  # factor on the work of experts without a gate
     "scale": 1.0,
 }
 _WITHOUT_ROUTING = 0.5  # assumption: router, sort and combination are half of the kernels of a fused call
@@ -79,10 +78,12 @@ def expert_cost(
 
 
 def expert_key(moe: ExpertMlp) -> str:
-    """Calibration group: the formats; local: without routing, after a dispatch."""
+    """Calibration group: the formats; local: without routing, after a dispatch; ungated: one up matrix, with routing."""
     mixed = moe.weight_dtype and moe.weight_dtype != moe.dtype
     name = f"{moe.dtype}/{moe.weight_dtype}" if mixed else moe.dtype
-    return name if moe.routing else f"local:{name}"
+    if not moe.routing:
+        return f"local:{name}"
+    return name if moe.gated else f"ungated:{name}"
 
 
 def expert_parameters(calibration: Calibration, names: list[str]) -> dict[str, float]:
@@ -135,7 +136,7 @@ def expert_terms(chip: Chip, parameters: Mapping[str, float], moe: ExpertMlp, fl
     if moe.routing:
         rows_s = rows_s + flat.tokens * flat.hidden * 4.0 / bandwidth * parameters["tokens"]
         fixed = fixed + flat.tokens * parameters["token_s"]
-    scale = parameters["scale"] * (1.0 if moe.gated else parameters["ungated"])
+    scale = parameters["scale"]
     return GemmCost(
         time_s=fixed + (work + rows_s) * scale,
         compute_s=(cores[0] + cores[1]) * scale,
