@@ -65,6 +65,11 @@ def predict(rows: Sequence[Row]) -> Piece:
     return scores, skipped
 
 
+def _origin(source: str) -> str:
+    """First word of a citation, a repository without its host: what groups rows of tables without source_group."""
+    return source.split(" ")[0].split("@")[0].removeprefix("github:")
+
+
 def _scores(row: Row, compared: Compared) -> list[Score]:
     return [
         Score(
@@ -79,7 +84,7 @@ def _scores(row: Row, compared: Compared) -> list[Score]:
             model=row.text("model") or row.text("kernel") or row.text("op"),
             n_devices=row.integer("n_devices"),
             phase=row.text("phase") or _PHASES.get(row.table, ""),
-            source_group=row.text("source_group") or row.text("source").split(" ")[0],
+            source_group=row.text("source_group") or _origin(row.text("source")),
             kind=row.text("kind", "measured"),
             flags=row.flags,
             assumed=compared.assumed,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from supertwin.calibration.attention_rows import attention_row
+from supertwin.calibration.experts_fit import kernel_expert
 from supertwin.calibration.tables import kernel_gemm, kernel_time_s
 from supertwin.validation.outcome import Compared, Skip
 from supertwin.validation.predictors.common import NoPrediction, figure, one_by_one
 from supertwin.validation.tables import Row
-from supertwin.workload.operators import ExpertMlp, Operator, Vector
+from supertwin.workload.operators import Operator, Vector
 
 if TYPE_CHECKING:
     from supertwin.cost.calibration import Calibration
@@ -58,20 +58,10 @@ def _attention(row: Row) -> Timing:
 
 
 def _experts(row: Row) -> Timing:
-    """A fused expert call; the notes name the routing: m tokens x top-k rows over EP ranks."""
-    m, inter, hidden, experts = (row.integer(name) for name in ("m", "n", "k", "groups"))
-    topk, ranks = (re.search(pattern, row.text("notes")) for pattern in (r"top-(\d+)", r"EP(\d+)"))
-    if not (m and inter and hidden and experts and topk and ranks):
-        raise NoPrediction("does not state tokens, sizes, local experts, top-k and EP")
-    call = ExpertMlp(
-        part="experts",
-        rows=m * int(topk.group(1)) / int(ranks.group(1)),
-        experts=experts,
-        hidden=hidden,
-        inter=inter,
-        dtype=row.text("dtype", "bf16"),
-        distribution="uniform",
-    )
+    """A fused expert call after the routing."""
+    call = kernel_expert(row)
+    if call is None:
+        raise NoPrediction("does not state m, n, k and the local experts")
     return _measured(row), *_priced(_engine(row.text("chip"), ""), [call])
 
 
