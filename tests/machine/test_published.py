@@ -18,6 +18,14 @@ def test_cm384_inventory() -> None:
     assert (counts["compute_rack"], counts["bus_rack"], counts["fibre"]) == (12, 4, 3168)
 
 
+def test_totals_by_kind_of_part() -> None:
+    counts = load_system("cm384").counts
+    assert (counts["npu_packages"], counts["cpus"], counts["racks"]) == (384, 192, 16)
+    assert counts["switches"] == 336 + 56
+    assert (counts["transceivers"], counts["scale_up_transceivers"]) == (6912, 5376)
+    assert load_system("gb200-nvl72").counts["transceivers"] == 0
+
+
 def test_cm384_optics() -> None:
     """SemiAnalysis: 6,912 modules, 18 per package = 14 scale-up + 4 scale-out; here both ends are counted."""
     figure = figures("cm384")

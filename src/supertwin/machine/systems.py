@@ -108,7 +108,7 @@ def _build(path: Path) -> System:
         full_devices=devices,
         devices_per_node=per_node,
         tiers=tiers,
-        counts={**units, **{part.name: part.count for part in parts}},
+        counts={**units, **{part.name: part.count for part in parts}, **_totals(parts, units)},
         power_w=value.get("power.system"),
         price_usd=value.get("price.system"),
         host_memory_bytes_per_node=value["host.memory_per_node"],
@@ -130,6 +130,23 @@ def _units(document: Document, chip: Chip, devices: int, per_node: int) -> dict[
         "devices": float(devices),
         "packages": devices / chip.devices_per_package,
         "nodes": devices / per_node,
+    }
+
+
+def _totals(parts: tuple[Part, ...], units: Mapping[str, float]) -> dict[str, float]:
+    """Counts by kind of part, whatever the file calls its parts; parts of a scale-out network are not in them."""
+    inside = [part for part in parts if not part.scale_out_only]
+
+    def total(group: str, name: str = "") -> float:
+        return sum(part.count for part in inside if part.group == group and part.name.startswith(name))
+
+    return {
+        "npu_packages": units["packages"],
+        "cpus": total("cpu"),
+        "racks": sum(part.count for part in inside if part.name == "rack" or part.name.endswith("_rack")),
+        "switches": total("switch"),
+        "transceivers": total("optics"),
+        "scale_up_transceivers": total("optics", "transceiver_scale_up"),
     }
 
 
