@@ -27,12 +27,14 @@ GATHER_MOST_RANKS = 8
 @dataclass(frozen=True, slots=True)
 class Block:
     """Operators that run `count` times per step. layer: one of the model's layers; microbatches: 2 where the operators
-    are those of one of two overlapped micro-batches."""
+    are those of one of two overlapped micro-batches; shortcut: its experts run beside the dense path (LongCat-Flash,
+    arXiv 2509.01322), which hides their exchange."""
 
     operators: tuple[Operator, ...]
     count: float
     layer: bool = False
     microbatches: int = 1
+    shortcut: bool = False
 
 
 def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
@@ -99,7 +101,7 @@ def blocks(
     for layer in model.layers:
         split = overlapped and _has_experts(layer)
         ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
-        out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1))
+        out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
         out += _drafts(model, deployment.mtp_tokens, step, cut, fill)
@@ -130,7 +132,7 @@ def _sized(
 
 
 def _has_experts(layer: LayerSpec) -> bool:
-    return layer.feed_forward is not None and layer.feed_forward.experts > 0
+    return any(block is not None and block.experts > 0 for block in (layer.feed_forward, layer.shortcut))
 
 
 def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:

@@ -55,9 +55,8 @@ def _weights_bytes(
         a, f = p.attention, p.feed_forward
         kv_heads = layer.attention.kv_heads if layer.attention is not None else 1
         attention = a.sharded / tp + a.kv / min(tp, max(kv_heads, 1)) + a.replicated
-        copies = 1.0
-        if layer.feed_forward is not None and layer.feed_forward.experts:
-            copies = (layer.feed_forward.experts + (redundant if ep > 1 else 0)) / layer.feed_forward.experts
+        mixture = next((b for b in (layer.feed_forward, layer.shortcut) if b is not None and b.experts), None)
+        copies = 1.0 if mixture is None or ep == 1 else (mixture.experts + redundant) / mixture.experts
         shared = f.shared if carrier == "dispatch" else f.shared / tp
         narrow = attention + f.dense / tp + shared
         return narrow * dense_bytes + f.experts * copies / (ep * etp) * expert_bytes + (f.replicated + p.norms) * wide

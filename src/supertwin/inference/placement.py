@@ -66,10 +66,11 @@ def place(deployment: Deployment) -> Placement:
 
 
 def moe(model: ModelSpec) -> FeedForwardSpec | None:
-    """The first mixture-of-experts block of the model."""
+    """The first mixture-of-experts block of the model (LongCat has it on a shortcut)."""
     for layer in model.layers:
-        if layer.feed_forward is not None and layer.feed_forward.experts > 0:
-            return layer.feed_forward
+        for block in (layer.feed_forward, layer.shortcut):
+            if block is not None and block.experts > 0:
+                return block
     return None
 
 

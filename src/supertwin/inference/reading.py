@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from supertwin.inference.assumptions import DATASET_INPUT_LEN, MAX_QUEUE_REQUESTS, MLPERF_TPOT_S, draft_acceptance
 from supertwin.inference.case import Deployment
+from supertwin.inference.placement import moe
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
@@ -183,7 +184,8 @@ def _balance(row: Mapping[str, object], chip: Chip, defaults: dict[str, object])
 
 def _redundant(row: Mapping[str, object], model: ModelSpec, ep: int, defaults: dict[str, object]) -> int:
     """Wide expert parallelism runs with at least one replica per rank pair: 32 in general."""
-    experts = max((x.feed_forward.experts for x in model.layers if x.feed_forward is not None), default=0)
+    mixture = moe(model)
+    experts = 0 if mixture is None else mixture.experts
     if experts and ep >= 32 and (ep > experts or str(row.get("expert_balance") or "") != "perfect"):
         defaults["redundant_experts"] = 32
         return 32
@@ -194,7 +196,7 @@ def _layout(
     row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes: float, defaults: dict[str, object]
 ) -> dict[str, int]:
     n = int(_number(row, "n_devices", 1.0))
-    has_moe = any(x.feed_forward is not None and x.feed_forward.experts for x in model.layers)
+    has_moe = moe(model) is not None
     mla = any(x.attention is not None and x.attention.kind == "mla" for x in model.layers)
     given = {k: row.get(k) for k in ("tp", "pp", "dp", "ep", "dp_attention")}
     out = {k: int(_float(v)) for k, v in given.items() if v is not None}
@@ -214,8 +216,12 @@ def _layout(
 
 
 def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_bytes: float, chip: Chip) -> dict[str, int]:
-    """Latent-attention MoE: attention DP over all devices. Else the least power of two that leaves 40 % free."""
+    """Fewer requests than devices: TP over all. Latent-attention MoE: attention DP over all. Else the least power of two
+    that leaves 40 % of the memory free."""
     ep = int(_number(row, "ep", 0.0))
+    single = 0.0 < max(_number(row, "batch_global", 0.0), _number(row, "concurrency", 0.0)) < n
+    if single and not ep:
+        return {"tp": n, "dp": 1, "dp_attention": 0}
     if wide or ep > 1 or (chip.vendor == "huawei" and row.get("source_group") == "sglang-ascend-ci"):
         size = ep if ep > 1 else min(n, 8 if chip.vendor == "nvidia" else n)
         return {"tp": 1, "dp": size, "ep": size, "dp_attention": 1}

@@ -148,10 +148,12 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
             out.bytes = out.bytes + p.cost.bytes * p.count * executions
             out.kernels += executions
     if block.microbatches == 1:
+        shown = _exposed_share(pieces) if block.shortcut else 1.0
         total: Real = 0.0
         for p in pieces:
-            out.add(p.part, p.bound, p.time_s * block.count)
-            total = total + p.time_s
+            time = p.time_s * shown if p.stage == "exchange" else p.time_s
+            out.add(p.part, p.bound, time * block.count)
+            total = total + time
         if block.layer:
             out.last_layer_s = total
         return
@@ -160,6 +162,13 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
     out.streams_s = _streams(pieces)
     for (part, bound), share in shares.items():
         out.add(part, bound, layer * share * block.count)
+
+
+def _exposed_share(pieces: list[Piece]) -> Real:
+    """Share of the exchanges that outlasts the dense path beside them."""
+    exchange: Real = sum((p.time_s for p in pieces if p.stage == "exchange"), start=0.0)
+    dense: Real = sum((p.time_s for p in pieces if p.part.startswith(("mlp", "attention"))), start=0.0)
+    return np.maximum(np.asarray(exchange) - dense, 0.0) / np.maximum(exchange, 1e-15)
 
 
 def _streams(split: list[Piece]) -> tuple[Real, Real]:
