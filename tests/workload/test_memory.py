@@ -160,3 +160,14 @@ def test_optimizer_updates_its_share(sharding: str, share: float) -> None:
         exchanges
         == {"none": ["all_reduce"], "zero1": ["reduce_scatter", "all_gather"], "zero3": ["reduce_scatter"]}[sharding]
     )
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in csv.DictReader(TABLE.read_text().splitlines()) if r["scheme"] == "param_optim"]
+)
+def test_parameters_and_optimizer_of_the_first_stage(row: dict[str, str]) -> None:
+    """18 bytes per weight: BF16 parameter, FP32 gradient, 12 bytes of Adam (arXiv 2205.05198, figure 1)."""
+    model = load_model(row["model"])
+    stage = Stage((model.n_layers / int(row["pp"]),), embedding=False, head=False)
+    weights = device_parameters(model, Shard(tp=int(row["tp"])), stage).total
+    assert 18 * weights / 2**30 == pytest.approx(float(row["value"]), rel=0.002)
