@@ -8,8 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from supertwin.calibration.attention_rows import attention_row
-from supertwin.calibration.experts_fit import kernel_expert
-from supertwin.calibration.tables import kernel_gemm, kernel_time_s
+from supertwin.calibration.kernels import kernel_expert, kernel_gemm, kernel_time_s
 from supertwin.validation.outcome import Compared, Skip
 from supertwin.validation.predictors.common import NoPrediction, figure, one_by_one
 from supertwin.validation.tables import Row
