@@ -1,5 +1,6 @@
 """Chips and systems of the user's own, and files that break the rules."""
 
+import contextlib
 import tomllib
 from pathlib import Path
 
@@ -130,8 +131,26 @@ def test_no_such_file(tmp_path: Path) -> None:
         load_chip(tmp_path / "none.toml")
     with pytest.raises(InputError, match="no file"):
         load_system(f"{tmp_path / 'none.toml'}:8")
-    with pytest.raises(InputError):
-        load_chip(tmp_path)
+    for odd in (tmp_path, "/dev/zero", "./", "/", "", ":", ":8", "a/b:c", "cm384:8:8", "\0", "\ud800", "../cm384"):
+        with pytest.raises(InputError):
+            load_system(odd)
+        with pytest.raises(InputError):
+            load_chip(odd)
+
+
+def test_path_with_a_colon(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    write(folder, "mine.toml", (DATA / "systems" / "cm384.toml").read_text(encoding="utf-8"))
+    assert load_system(folder / "mine.toml").devices == 768
+    assert load_system(f"{folder}/mine.toml:64").devices == 64
+
+
+@given(st.text(max_size=30))
+def test_any_name_is_known_or_an_input_error(name: str) -> None:
+    for load in (load_chip, load_system):
+        with contextlib.suppress(InputError):
+            assert load(name).name
 
 
 LINES = (DATA / "systems" / "cm384.toml").read_text(encoding="utf-8").splitlines()

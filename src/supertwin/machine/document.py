@@ -138,11 +138,11 @@ def lookup(table: Mapping[str, Any], dotted: str) -> object:
 def read_document(path: Path) -> Document:
     """Read a TOML file, which may bring [sources.<id>] tables of its own. Raises CatalogueError, InputError."""
     try:
+        if not path.is_file():
+            raise InputError(f"no file {str(path)!r}; expected a chip or system TOML file")
         if path.stat().st_size > _MAX_BYTES:
             raise CatalogueError(f"{path.name}: larger than {_MAX_BYTES} bytes; expected a chip or system file")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"no file {str(path)!r}; expected a chip or system TOML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:

@@ -33,8 +33,8 @@ def load_system(name: str | Path) -> System:
     """
     text = str(name)
     base, colon, count = text.rpartition(":")
-    if not colon:
-        base, count = text, ""
+    if not colon or count.endswith(".toml"):  # a path may itself contain a colon
+        base, colon, count = text, "", ""
     path = catalogue_path("system", base, _FOLDER)
     system = _load(path) if path.parent == _FOLDER else _build(path)
     return system if not colon else with_devices(system, _device_count(text, count))
