@@ -10,6 +10,7 @@ import pytest
 
 from supertwin.core.errors import ModelError, UnknownName
 from supertwin.model import ModelSpec, load_model, parameter_count, spec_from_config
+from tests.model.native_configs import NATIVE
 
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -20,171 +21,6 @@ LLAMA: dict[str, Any] = {
     "num_hidden_layers": 32,
     "vocab_size": 32000,
 }
-
-# as published on the hub, with the number of weights of the checkpoint
-NATIVE: list[tuple[str, dict[str, Any], float]] = [
-    (
-        "gpt2",
-        {
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
-            "n_ctx": 1024,
-            "n_embd": 768,
-            "n_head": 12,
-            "n_layer": 12,
-            "n_positions": 1024,
-            "vocab_size": 50257,
-        },
-        124_439_808,
-    ),
-    (
-        "bloom-560m",
-        {
-            "architectures": ["BloomForCausalLM"],
-            "model_type": "bloom",
-            "hidden_size": 1024,
-            "n_head": 16,
-            "n_layer": 24,
-            "vocab_size": 250880,
-        },
-        559_214_592,
-    ),
-    (
-        "bloom",
-        {
-            "architectures": ["BloomForCausalLM"],
-            "model_type": "bloom",
-            "n_embed": 14336,
-            "num_attention_heads": 112,
-            "n_layer": 70,
-            "vocab_size": 250880,
-        },
-        176_247_271_424,
-    ),
-    (
-        "starcoder2-7b",
-        {
-            "architectures": ["Starcoder2ForCausalLM"],
-            "model_type": "starcoder2",
-            "hidden_size": 4608,
-            "intermediate_size": 18432,
-            "num_attention_heads": 36,
-            "num_key_value_heads": 4,
-            "num_hidden_layers": 32,
-            "use_bias": True,
-            "vocab_size": 49152,
-        },
-        7_173_923_840,
-    ),
-    (
-        "opt-1.3b",
-        {
-            "architectures": ["OPTForCausalLM"],
-            "model_type": "opt",
-            "hidden_size": 2048,
-            "ffn_dim": 8192,
-            "num_attention_heads": 32,
-            "num_hidden_layers": 24,
-            "max_position_embeddings": 2048,
-            "vocab_size": 50272,
-        },
-        1_315_758_080,
-    ),
-    (
-        "pythia-6.9b",
-        {
-            "architectures": ["GPTNeoXForCausalLM"],
-            "model_type": "gpt_neox",
-            "hidden_size": 4096,
-            "intermediate_size": 16384,
-            "num_attention_heads": 32,
-            "num_hidden_layers": 32,
-            "vocab_size": 50432,
-            "tie_word_embeddings": False,
-        },
-        6_857_302_016,
-    ),
-    (
-        "falcon-7b",
-        {
-            "architectures": ["FalconForCausalLM"],
-            "model_type": "falcon",
-            "hidden_size": 4544,
-            "num_attention_heads": 71,
-            "num_hidden_layers": 32,
-            "multi_query": True,
-            "parallel_attn": True,
-            "new_decoder_architecture": False,
-            "bias": False,
-            "alibi": False,
-            "vocab_size": 65024,
-        },
-        6_921_720_704,
-    ),
-    (
-        "starcoder",
-        {
-            "architectures": ["GPTBigCodeForCausalLM"],
-            "model_type": "gpt_bigcode",
-            "n_embd": 6144,
-            "n_head": 48,
-            "n_inner": 24576,
-            "n_layer": 40,
-            "n_positions": 8192,
-            "multi_query": True,
-            "vocab_size": 49152,
-        },
-        15_517_456_384,
-    ),
-    (
-        "mpt-7b-hub",
-        {
-            "architectures": ["MPTForCausalLM"],
-            "model_type": "mpt",
-            "d_model": 4096,
-            "n_heads": 32,
-            "n_layers": 32,
-            "expansion_ratio": 4,
-            "max_seq_len": 2048,
-            "no_bias": True,
-            "attn_config": {"alibi": True, "attn_type": "multihead_attention"},
-            "vocab_size": 50432,
-        },
-        6_649_286_656,
-    ),
-    (
-        "chatglm3-6b-hub",
-        {
-            "architectures": ["ChatGLMModel"],
-            "model_type": "chatglm",
-            "hidden_size": 4096,
-            "ffn_hidden_size": 13696,
-            "kv_channels": 128,
-            "num_attention_heads": 32,
-            "num_layers": 28,
-            "multi_query_attention": True,
-            "multi_query_group_num": 2,
-            "add_qkv_bias": True,
-            "padded_vocab_size": 65024,
-            "seq_length": 8192,
-        },
-        6_243_584_000,
-    ),
-    (
-        "qwen-7b-hub",
-        {
-            "architectures": ["QWenLMHeadModel"],
-            "model_type": "qwen",
-            "hidden_size": 4096,
-            "intermediate_size": 22016,
-            "num_attention_heads": 32,
-            "num_hidden_layers": 32,
-            "vocab_size": 151936,
-            "tie_word_embeddings": False,
-        },
-        7_721_324_544,
-    ),
-]
 
 
 @pytest.mark.parametrize(("name", "config", "weights"), NATIVE, ids=[n[0] for n in NATIVE])
@@ -224,6 +60,46 @@ def test_vision_language_file() -> None:
     text.pop("architectures")
     outer = {"architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "text_config": text}
     assert spec_from_config(outer).layers[0].attention.qk_norm  # type: ignore[union-attr]
+
+
+MOE = {
+    **LLAMA,
+    "model_type": "mixtral",
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 1024,
+}
+
+
+@pytest.mark.parametrize(
+    ("marks", "dense"),
+    [
+        ({"first_k_dense_replace": 3}, {0, 1, 2}),
+        ({"decoder_sparse_step": 2}, set(range(0, 32, 2))),
+        ({"mlp_only_layers": [5]}, {5}),
+        ({"moe_layer_freq": [0] + [1] * 31}, {0}),
+        ({"mlp_layer_types": ["dense"] * 2 + ["sparse"] * 30}, {0, 1}),
+    ],
+)
+def test_which_layers_are_dense(marks: dict[str, object], dense: set[int]) -> None:
+    spec = spec_from_config({**MOE, **marks})
+    found = {i for i, kind in enumerate(spec.order) if not spec.layers[kind].feed_forward.experts}  # type: ignore[union-attr]
+    assert found == dense
+
+
+def test_gemma_layer_types_win_over_the_pattern() -> None:
+    types = ["full_attention" if i in (1, 3) else "sliding_attention" for i in range(32)]
+    config = {**LLAMA, "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "sliding_window": 512}
+    spec = spec_from_config({**config, "layer_types": types})
+    assert [i for i, kind in enumerate(spec.order) if not spec.layers[kind].attention.window] == [1, 3]  # type: ignore[union-attr]
+
+
+def test_mpt_with_grouped_queries() -> None:
+    config = {"architectures": ["MPTForCausalLM"], "d_model": 1024, "n_heads": 16, "n_layers": 2, "vocab_size": 1000}
+    attention = {"attn_type": "grouped_query_attention", "kv_n_heads": 4}
+    assert spec_from_config({**config, "attn_config": attention}).layers[0].attention.kv_heads == 4  # type: ignore[union-attr]
+    with pytest.raises(ModelError, match="attn_type"):
+        spec_from_config({**config, "attn_config": {"attn_type": "ring"}})
 
 
 def same(a: ModelSpec, b: ModelSpec) -> bool:

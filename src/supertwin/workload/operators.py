@@ -100,7 +100,7 @@ class Attention(Operator):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vector(Operator):
     """Work of the vector units: norm, rope, activation, add, embedding, softmax, quantize, permute, loss, optimizer,
-    copy, scan (linear-attention recurrence), conv, router, sampling.
+    copy, scan (linear-attention recurrence), conv, router, topk (choice of keys), sampling.
 
     bytes_read, bytes_written: memory traffic when not fused; flop: arithmetic (vector rate);
     fused: runs in the epilogue or prologue of its neighbour: no launch of its own.
@@ -117,7 +117,7 @@ class Vector(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Communication(Operator):
-    """Bytes between devices along a parallel axis (tp, cp, ep, pp, dp, edp = replicas of experts, world).
+    """Bytes between devices along a parallel axis (tp, cp, ep, etp, pp, dp, edp = replicas of experts, world).
 
     op: all_reduce, all_gather, reduce_scatter, all_to_all, p2p, broadcast, dispatch, combine.
     message_bytes follows collectives.csv: all_reduce and all_to_all: bytes per rank; all_gather and reduce_scatter:
