@@ -16,7 +16,7 @@ import numpy as np
 from supertwin.cost.attention import AttentionModel, variant_of
 from supertwin.cost.calibration import Calibration, load_calibration
 from supertwin.cost.experts import expert_cost
-from supertwin.cost.gemm import gemm_cost
+from supertwin.cost.gemm import DEFAULT_CONDITIONS, GemmConditions, gemm_cost
 from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.vector import VectorModel, VectorWork
@@ -42,6 +42,8 @@ _GET_SIZES = {kind: attrgetter(*names) for kind, names in _SIZES.items()}
 _GET_OPTIONS: dict[type[Operator], Any] = {
     kind: attrgetter(*names) if names else lambda _: () for kind, names in _OPTIONS.items()
 }
+# a training step runs the products of the framework's cuBLAS calls, back to back for seconds
+_TRAINING_GEMM = GemmConditions(context="cublas-training", sustained=True)
 
 
 class Cost(Protocol):
@@ -120,7 +122,8 @@ class CostEngine:
         first = members[0]
         fields = _stacked(members, shape)
         if isinstance(first, Gemm):
-            return gemm_cost(self.chip, self._gemm, _with(first, fields))
+            conditions = _TRAINING_GEMM if library == "training" else DEFAULT_CONDITIONS
+            return gemm_cost(self.chip, self._gemm, _with(first, fields), conditions)
         if isinstance(first, Attention):
             return self.attention(library).cost(_with(first, fields))
         if isinstance(first, ExpertMlp):

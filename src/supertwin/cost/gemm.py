@@ -81,13 +81,15 @@ class GemmConditions:
     torch-eager, best-shape; for experts also cutlass, deepep-context, deepep-generation);
     "" is what the twin uses. weights_cold: weights come from memory, as in a model of many layers; False: a loop over
     `loop_weights` copies, as kernel timings do. grouped: price as a grouped product also where groups is 1
-    (a table of batched products); by default groups decides.
+    (a table of batched products); by default groups decides. sustained: products follow each other for seconds, as in
+    a training step, so the clock has fallen to the power limit whatever the length of one product.
     """
 
     context: str = ""
     weights_cold: bool = True
     loop_weights: float = 1.0
     grouped: bool = False
+    sustained: bool = False
 
 
 DEFAULT_CONDITIONS = GemmConditions()
@@ -112,6 +114,10 @@ def gemm_cost(
 def _priced(chip: Chip, calibration: Calibration, gemm: Gemm, extent: Extent, conditions: GemmConditions) -> GemmCost:
     key = format_key(gemm, conditions.grouped or bool(len(extent.m) and extent.groups[0] > 1.0))
     parameters = gemm_parameters(calibration, key, conditions.context)
+    if conditions.sustained:
+        wide = gemm_parameters(calibration, "bf16", "")  # the power limit belongs to the chip, not to the format
+        parameters["throttle"] = max(parameters["throttle"], wide["throttle"])
+        parameters["throttle_s"] = 0.0
     raw = gemm_terms(chip, parameters, gemm, extent, conditions)
     surface = calibration.surface(*candidate_names(key, conditions.context))
     factor = np.ones_like(raw.time_s) if surface is None else surface.factor(coordinates(surface.axes, extent))
