@@ -31,7 +31,7 @@ FLAGS = {
     "--activation-dtype --kv-dtype --mtp-tokens --mtp-acceptance --microbatch-overlap --expert-balance "
     "--redundant-experts --framework",
     "validate": "--training --inference --kernels --collectives --write --processes",
-    "calibrate": "--device --from --out",
+    "calibrate": "--device --quick --from --family --out",
 }
 
 

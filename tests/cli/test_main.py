@@ -75,6 +75,8 @@ def test_help_imports_no_heavy_library() -> None:
         (("claims", "--only", "C99"), "unknown claim 'C99'"),
         (("calibrate", "--device", "gpu"), "unknown value of --device 'gpu'"),
         (("calibrate", "--device", "cpu", "--from", "x"), "expected one of them"),
+        (("calibrate", "--device", "npu"), "cannot be measured yet"),
+        (("calibrate", "--family", "links"), "expected it together with --from"),
     ],
 )
 @pytest.mark.parametrize("output", [(), ("--json",)], ids=["text", "json"])

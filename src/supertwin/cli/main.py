@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from supertwin.core.errors import SupertwinError, nearest_sentence
 
 _INTERRUPTED = 130
+_LONGEST_WORD, _LONGEST_MESSAGE = 160, 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,9 +85,9 @@ def _internal(error: Exception) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    text = " ".join(message.split())
+    text = " ".join(word if len(word) <= _LONGEST_WORD else word[:_LONGEST_WORD] + "..." for word in message.split())
     with contextlib.suppress(BrokenPipeError, UnicodeError):
-        print(f"supertwin: {text}".encode("utf-8", "replace").decode(), file=sys.stderr)
+        print(f"supertwin: {text[:_LONGEST_MESSAGE]}".encode("utf-8", "replace").decode(), file=sys.stderr)
     return code
 
 
