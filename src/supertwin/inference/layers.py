@@ -16,7 +16,7 @@ from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
-from supertwin.workload.operators import ExpertMlp, Operator, Real
+from supertwin.workload.operators import ExpertMlp, Gemm, Operator, Real, Vector
 from supertwin.workload.shard import Shard, Step
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
@@ -136,10 +136,28 @@ def _has_experts(layer: LayerSpec) -> bool:
 
 
 def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
-    """With fewer sequences than attention ranks, experts see only the busy ranks' tokens."""
+    """With fewer sequences than attention ranks, experts see only the busy ranks' tokens. A rank with one expert runs
+    plain products."""
     if np.all(np.asarray(fill) == 1.0):
-        return ops
-    return [replace(o, rows=o.rows * fill) if isinstance(o, ExpertMlp) else o for o in ops]
+        filled = ops
+    else:
+        filled = [replace(o, rows=o.rows * fill) if isinstance(o, ExpertMlp) else o for o in ops]
+    return [x for o in filled for x in (one_expert(o) if isinstance(o, ExpertMlp) else [o])]
+
+
+def one_expert(operator: ExpertMlp) -> list[Operator]:
+    """An expert alone on its rank needs no grouping and no permutation after a dispatch: up, activation, down."""
+    if operator.routing or np.any(np.asarray(operator.experts) > 1.0):
+        return [operator]
+    o, rows = operator, operator.rows * operator.skew
+    wide = o.inter * (2.0 if o.gated else 1.0)
+    narrow = o.dtype not in WIDE
+    up = Gemm(part=o.part, m=rows, n=wide, k=o.hidden, dtype=o.dtype, weight_dtype=o.weight_dtype)
+    act = Vector(part=o.part, op="activation", bytes_read=rows * wide * 2.0, bytes_written=rows * o.inter * 2.0)
+    down = Gemm(
+        part=o.part, m=rows, n=o.hidden, k=o.inter, dtype=o.dtype, weight_dtype=o.weight_dtype, quantize_input=narrow
+    )
+    return [up, act, down]
 
 
 def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> Real:

@@ -13,17 +13,22 @@ from supertwin.cost.result import OperatorCost
 Real = float | npt.NDArray[np.float64]
 
 
-def on_cores(cost: OperatorCost, share: float) -> Real:
-    """Time of an operator on a share of the cores: compute slows by 1/share, memory traffic keeps the device's rate.
+KERNEL_START_S = 5.0e-6
+"""Part of a kernel that does not depend on its cores: what a captured graph needs to start it (reference/cm384.md 1.2:
+5.1 us floor of a product in graph replay). The rest of an operator's fixed time is work of its cores."""
 
-    One core of a da-vinci die can draw more than 1/24 of the HBM bandwidth, so 8 of 24 cores still saturate it to about
-    share x 2 (assumption: a core sustains twice its fair share).
+
+def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0) -> Real:
+    """Time of an operator on a share of the cores while others draw `drawn` (0..1) of the memory bandwidth.
+
+    Compute slows by 1/share, memory traffic by 1/(1 - drawn). One core of a da-vinci die can draw more than its fair
+    share of the bandwidth, so 8 of 24 cores still reach 2 x share of it (assumption: twice the fair share).
     """
-    memory = cost.memory_s / min(1.0, 2.0 * share)
-    compute = cost.compute_s / share
-    before = np.maximum(np.maximum(cost.compute_s, cost.memory_s), 1e-15)
-    variable = np.maximum(cost.time_s - cost.overhead_s, 0.0)
-    return variable * np.maximum(compute, memory) / before + cost.overhead_s
+    memory = cost.memory_s / (min(1.0, 2.0 * share) * (1.0 - drawn))
+    start = np.minimum(cost.overhead_s, KERNEL_START_S)
+    own = (cost.compute_s + cost.overhead_s - start) / share
+    before = np.maximum(np.maximum(cost.compute_s + cost.overhead_s - start, cost.memory_s), 1e-15)
+    return np.maximum(cost.time_s - start, 0.0) * np.maximum(own, memory) / before + start
 
 
 def two_streams(attention_s: Real, experts_s: Real, memory_s: Real) -> Real:

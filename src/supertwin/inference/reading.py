@@ -216,8 +216,8 @@ def _layout(
 
 
 def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_bytes: float, chip: Chip) -> dict[str, int]:
-    """Fewer requests than devices: TP over all. Latent-attention MoE: attention DP over all. Else the least power of two
-    that leaves 40 % of the memory free."""
+    """Fewer requests than devices: TP over all. Latent-attention MoE: attention DP over all. Else the least power of
+    two that leaves 40 % of the memory free."""
     ep = int(_number(row, "ep", 0.0))
     single = 0.0 < max(_number(row, "batch_global", 0.0), _number(row, "concurrency", 0.0)) < n
     if single and not ep:

@@ -172,26 +172,37 @@ def _exposed_share(pieces: list[Piece]) -> Real:
 
 
 def _streams(split: list[Piece]) -> tuple[Real, Real]:
-    a: Real = 0.0
-    e: Real = 0.0
+    """(attention, experts) of one micro-batch, each on its cores, sharing the memory bandwidth: first alone, then with
+    the other's mean draw."""
+    attention, experts = _stream(split, True, 0.0), _stream(split, False, 0.0)
+    longest = np.maximum(np.maximum(attention, experts), 1e-12)
+    draws = [np.minimum(_memory_s(split, side) / longest, 0.5) for side in (False, True)]
+    return _stream(split, True, draws[0]), _stream(split, False, draws[1])
+
+
+def _stream(split: list[Piece], attention: bool, drawn: Real) -> Real:
+    share = assumptions.ATTENTION_STREAM if attention else assumptions.MOE_STREAM
+    total: Real = 0.0
     for p in split:
-        if p.stage == "attention" and p.cost is not None:
-            a = a + overlap.on_cores(p.cost, assumptions.ATTENTION_STREAM) * p.count
-        elif p.cost is not None:
-            e = e + overlap.on_cores(p.cost, assumptions.MOE_STREAM) * p.count
-        else:
-            e = e + p.time_s
-    return a, e
+        if (p.stage == "attention") == attention:
+            time = p.time_s if p.cost is None else overlap.on_cores(p.cost, share, drawn) * p.count
+            total = total + time
+    return total
+
+
+def _memory_s(split: list[Piece], attention: bool) -> Real:
+    total: Real = 0.0
+    for p in split:
+        if p.cost is not None and (p.stage == "attention") == attention:
+            total = total + p.cost.memory_s * p.count
+    return total
 
 
 def _overlapped(split: list[Piece], chip: Chip, phase: str) -> tuple[Real, Mapping[tuple[str, str], Real]]:
     """Layer time of two micro-batches and the share of each part in it (the hidden stream has none)."""
     if chip.vendor == "huawei" and phase == "decode":
         attention, experts = _streams(split)
-        memory: Real = 0.0
-        for p in split:
-            if p.cost is not None:
-                memory = memory + p.cost.memory_s * p.count
+        memory = np.asarray(_memory_s(split, True)) + _memory_s(split, False)
         layer = overlap.two_streams(attention, experts, memory)
         first = np.asarray(attention) >= np.asarray(experts)
         sides = [p.stage == "attention" for p in split]
