@@ -1,8 +1,12 @@
 """Numbers printed in the literature, rebuilt from the catalogue."""
 
+import csv
+from collections.abc import Mapping
+
 import pytest
 
-from supertwin.machine import Figure, compare, inventory, load_chip, load_system
+from supertwin.machine import Cited, Figure, compare, inventory, load_chip, load_system
+from supertwin.machine.source import DATA
 
 
 def figures(name: str) -> dict[str, Figure]:
@@ -123,3 +127,28 @@ def test_every_system_has_an_inventory() -> None:
         for figure in inventory(load_system(name)):
             assert figure.value > 0, (name, figure.name)
             assert figure.sources, (name, figure.name)
+
+
+def test_no_measured_kernel_beats_the_catalogue() -> None:
+    """GEMM rates of kernels.csv stay below our peaks, memory rates below our bandwidths; wrong peaks would show."""
+    path = next(DATA.rglob("kernels.csv"), None)
+    if path is None:
+        pytest.skip("kernels.csv is not shipped")
+    best: dict[str, float] = {}
+    with path.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            chip, rate = load_chip(row["chip"]), row["dtype"].partition("-")[0]
+            if row["kernel"] == "gemm" and row["measured_tflops"]:
+                peak = max(value.value for value in readings(chip.cited, rate))
+                share = float(row["measured_tflops"]) * 1e12 / peak
+                assert share < 1.0, row["id"]
+                best[chip.name] = max(best.get(chip.name, 0.0), share)
+            if row["measured_gbps"]:
+                assert float(row["measured_gbps"]) * 1e9 < chip.memory_bytes_per_s, row["id"]
+    assert min(best[name] for name in ("h100-sxm", "a100-sxm-80gb", "b200-sxm", "ascend-910b2")) > 0.6
+
+
+def readings(cited: Mapping[str, Cited], rate: str) -> list[Cited]:
+    """The chosen peak and its open alternatives; formats without hardware run at BF16."""
+    chosen = cited.get(f"peak.{rate}") or cited["peak.bf16"]
+    return [chosen, *(other for other in chosen.alternatives if other.kind != "refuted")]
