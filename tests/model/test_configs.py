@@ -124,6 +124,11 @@ def test_folder_and_file(tmp_path: Path) -> None:
     assert by_folder.layers == by_file.layers
 
 
+def test_no_name_is_no_model() -> None:
+    with pytest.raises(UnknownName):
+        load_model("")
+
+
 def test_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"deepseek-r1"):
         load_model("deepsek-r1")

@@ -85,6 +85,8 @@ def test_latent_experts_travel_narrow() -> None:
     [
         lambda: Shard(moe_transport="pigeon"),
         lambda: Shard(context="rings"),
+        lambda: Shard(tp=0),
+        lambda: Shard(ep=np.array([1.0, np.nan])),
         lambda: Step(phase="training", sequences=1, q_len=1, kv_len=1),
         lambda: model_flops_per_token(QWEN, 4096, "backward"),
     ],

@@ -33,7 +33,7 @@ def load_model(given: str | Path) -> ModelSpec:
     name = _shipped_name(str(given))
     if name is not None:
         return _load_shipped(name)
-    if _is_path(given):
+    if given and _is_path(given):
         return spec_from_file(path)
     raise UnknownName("model", short(str(given), 80).strip("'"), model_names())
 
@@ -76,8 +76,10 @@ def spec_from_file(path: Path, name: str = "") -> ModelSpec:
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise ModelError(f"{path} is larger than a config.json can be")
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"cannot read {path} as a JSON configuration: {error}") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not a JSON configuration: {error}") from None
     return spec_from_config(values, name)
 
 

@@ -97,8 +97,7 @@ class ModelSpec:
     """Everything that the workload needs. Layers are grouped by kind; `order` lists the kind index layer by layer.
 
     positions: rope | learned | alibi | none; norm: rms | layer; mtp: the layer kind of one MTP module (None = no MTP)
-    and mtp_count modules. parameters: all stored weights, MTP included where the published total includes it;
-    active_parameters: weights used per token (LM head yes, input embedding no).
+    and mtp_count modules. Weights are counted by model.parameters.
     """
 
     name: str
