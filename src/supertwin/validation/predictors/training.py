@@ -141,6 +141,7 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         offload="offload" in flags,
         packed="packed" in flags,
         force_balanced="real-routing" not in flags,
+        overlap_tp=True if "async-tp" in flags else None,
     )
 
 
@@ -163,7 +164,8 @@ def _chosen(draft: TrainingCase, sizes: tuple[tuple[str, int], ...], batch: int 
     """A plausible layout around the stated sizes, remembered for rows that share them."""
     key = (
         draft.model.name, draft.system.chip.name, draft.system.devices, draft.micro_batch, draft.seq_len,
-        draft.precision, draft.sharding, draft.task, draft.framework, sizes, batch, recompute,
+        draft.precision, draft.sharding, draft.task, draft.framework, draft.offload, draft.packed, draft.overlap_tp,
+        sizes, batch, recompute,
     )  # fmt: skip
     if key not in _CHOSEN:
         _CHOSEN[key] = choose(draft, Choice(dict(sizes), batch, recompute))
