@@ -42,7 +42,7 @@ class Template:
 
     inner: numbers of the inner link classes, already known. limits: candidate sizes (bytes) up to which a protocol may
     be used, by name. hop_least_s, hop_most_s: bounds of a hop;
-    simple_least: lower bound of the efficiency of the protocols named simple.
+    simple_least: lower bound of the efficiency of the protocols named simple; fixed_most_s: upper bound of fixed_s.
     """
 
     op: str
@@ -52,6 +52,7 @@ class Template:
     hop_least_s: float = 1e-9
     hop_most_s: float = 3e-6
     simple_least: float = 5e-3
+    fixed_most_s: float = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _bounds(template: Template) -> tuple[Array, Array]:
         if name.endswith("simple"):
             low[3 * index + 2] = np.log(template.simple_least)
     low = [*low, 0.0]
-    high = [*([np.log(2e-3), np.log(template.hop_most_s), 0.0] * count), 0.6]
+    high = [*([np.log(template.fixed_most_s), np.log(template.hop_most_s), 0.0] * count), 0.6]
     return np.array(low), np.array(high)
 
 

@@ -31,6 +31,9 @@ VERBS_TABLE = {
 }  # fmt: skip
 VERBS_SHARE = 0.9  # assumption: share of the line rate of one large RDMA write or copy
 
+# assumption: one step of a ring between nodes, a small RDMA write and its flag (64 B latency 2.8 us, table above)
+RING_HOP_S = 3e-6
+
 # Copy engines between two devices of a node, and to the host (nvbandwidth, p2pBandwidthLatencyTest): share of line rate
 COPY_SHARE = {"a100-sxm-80gb": 274.5 / 300, "h100-sxm": 376.0 / 450, "h200-sxm": 396.4 / 450}
 HOST_SHARE = 55.43 / 63.0
@@ -49,15 +52,15 @@ def scale_out_priors(fitted: Mapping[str, Mapping[str, float]]) -> Groups:
     every pair of devices talks (assumption: three quarters).
     """
     out: Groups = {}
-    simple = dict(fitted["ring/simple"])
-    small = dict(fitted.get("tree/ll", simple))
+    simple = {**fitted["tree/simple"], "hop_s": RING_HOP_S}
+    small = dict(fitted["tree/ll128"])
     latency = numbers(small["fixed_s"], small["hop_s"], small["efficiency"])
     for path in ("ib", "roce", "efa", "tcp"):
         share = {"tcp": 0.5}.get(path, 1.0)
         for op in ("all_gather", "reduce_scatter"):
-            out[f"collective/any/{path}/{op}/tree/ll"] = latency
+            out[f"collective/any/{path}/{op}/tree/ll128"] = latency
             out[f"collective/any/{path}/{op}/ring/simple"] = {**simple, "efficiency": simple["efficiency"] * share}
-        for name, values in fitted.items():
+        for name, values in {**fitted, "ring/simple": simple}.items():
             kept = {**values, "efficiency": values["efficiency"] * share}
             out[f"collective/any/{path}/all_reduce/{name}"] = kept
         out[f"collective/any/{path}/all_to_all/pairwise/simple"] = numbers(2e-5, 1e-6, 0.75 * share)

@@ -15,6 +15,7 @@ from supertwin.calibration.links_priors import HCCL_PRODUCTION, HCCL_PRODUCTION_
 from supertwin.calibration.links_tables import tiers_of
 from supertwin.calibration.links_transfer import Block, fit_engine
 from supertwin.machine.system import Tier
+from supertwin.network.collective import lines_of
 from supertwin.network.group import Group
 from supertwin.network.rows import (
     UNSPECIFIED_NIC_BYTES_PER_S,
@@ -31,6 +32,8 @@ SWITCH_DIES, BELOW_S, ABOVE_S = 8, 30e-6, 155e-6
 PAIR_WRITE_SHARE = 137.0 / 196.0  # UB write of one pair inside a node (CloudMatrix384 paper, Table 1)
 LARGEST_MEASURED, LOGARITHMIC_SHARE = 16, 0.85
 PLATEAU_BYTES, PLATEAU_WEIGHT = 2.0**28, 8
+PLATEAU_CHIPS = ("a100-sxm-80gb", "h200-sxm", "b200-sxm")
+PLATEAU_OPS = ("all_reduce", "all_gather", "reduce_scatter")
 
 
 def seconds(row: Row) -> float:
@@ -77,7 +80,7 @@ def fit_hccl(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     large = {k: gather[k] + scatter[k] for k in ("fixed_s", "hop_s")}
     large["efficiency"] = 2 / (1 / gather["efficiency"] + 1 / scatter["efficiency"])
     out["all_reduce"] = {
-        "direct/small": _one_protocol(tiers, "all_reduce", "direct/small", small),
+        "direct/small": _share_only(tiers, out["all_gather"]["direct/small"], small),
         "direct/large": {**large, "own_share": 0.0},
     }
     out["all_reduce"]["direct/small"]["up_to_bytes_per_rank"] = SMALL_PER_RANK_BYTES
@@ -88,6 +91,18 @@ def fit_hccl(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
                      ("reduce_scatter", "recursive/large")):  # fmt: skip
         out[op][name] = _logarithmic(out[op]["direct/large"])
     return out
+
+
+def _share_only(
+    tiers: tuple[Tier, ...], like: Mapping[str, float], points: Sequence[tuple[int, float, float]]
+) -> dict[str, float]:
+    """The small all-reduce with the fixed and hop costs of another operation: its efficiency from a few points."""
+    found = []
+    for n, size, time in points:
+        levels = group_levels(tiers, Group(n))
+        (line,) = lines_of(levels, "all_reduce", {levels[-1].path: {"direct/small": {**like, "efficiency": 1.0}}})
+        found.append(line.s_per_byte * size / (time - line.latency_s))
+    return {**like, "efficiency": float(f"{np.exp(np.mean(np.log(found))):.4g}")}
 
 
 def _logarithmic(direct: Mapping[str, float]) -> dict[str, float]:
@@ -103,11 +118,9 @@ def fit_plateaus(rows: Iterable[Row], host_s: float) -> dict[tuple[str, str], li
     times, since they alone show the bandwidth that training sees."""
     out: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for row in rows:
-        known = row["chip"] in ("a100-sxm-80gb", "h200-sxm", "b200-sxm") and row["nodes"] == "1"
-        if "stas00" not in row["source"] or not known or row["op"] not in ("all_reduce", "all_gather", "reduce_scatter"):
-            continue
         size = float(row["message_bytes"] or 0)
-        if size < PLATEAU_BYTES:
+        known = row["chip"] in PLATEAU_CHIPS and row["op"] in PLATEAU_OPS and row["nodes"] == "1"
+        if "stas00" not in row["source"] or not known or size < PLATEAU_BYTES:
             continue
         tiers = tiers_of(row["chip"])
         if "NVLS disabled" in row["notes"] or row["id"].endswith("-ring"):
@@ -139,8 +152,8 @@ def fit_scale_out(rows: Sequence[Row], inner: Groups, host_s: float) -> dict[str
     size = np.array([float(r["message_bytes"]) for r in chosen])
     time = np.array([max(1e-5, seconds(r) - host_s) for r in chosen])
     template = Template(
-        "all_reduce", ("tree/ll", "tree/simple", "ring/simple"), {"nvlink": inner}, {},
-        hop_least_s=2.5e-6, hop_most_s=5e-6, simple_least=0.7,
+        "all_reduce", ("tree/ll128", "tree/simple"), {"nvlink": inner}, {},
+        hop_least_s=2.5e-6, hop_most_s=5e-6, simple_least=0.7, fixed_most_s=6e-5,
     )  # fmt: skip
     found = fit_protocols([Sample((node, outer), Group(32), size, time)], template)
     return {name: {k: float(f"{v:.4g}") for k, v in values.items()} for name, values in found.groups.items()}

@@ -5,10 +5,10 @@ and reduce_scatter: the whole gathered buffer). An algorithm is (rounds, wire): 
 and each device sends wire x S bytes.
 
 Sources: ring and pairwise, Thakur, Rabenseifner, Gropp 2005 (IJHPCA 19(1), sections 3-4); double binary tree, Sanders,
-Speck, Träff 2009 (Parallel Computing 35(12)) as NCCL 2.4 uses it; halving-doubling and recursive (Thakur et al.): every
-step exchanges with one partner, so that nearly all bytes take the device's own links; one-shot and two-shot, the custom all-reduce kernels
-of TensorRT-LLM, vLLM and SGLang (every rank reads its peers' buffers); nvls, reduction in the NVSwitch (NCCL 2.17):
-each device sends its S once to be reduced and S/n once to be multicast.
+Speck, Träff 2009 (Parallel Computing 35(12)) as NCCL 2.4 uses it; halving-doubling and recursive (Thakur et al.):
+every step exchanges with one partner, so that nearly all bytes take the device's own links; one-shot and two-shot, the
+custom all-reduce kernels of TensorRT-LLM, vLLM and SGLang (every rank reads its peers' buffers); nvls, reduction in the
+NVSwitch (NCCL 2.17): each device sends its S once to be reduced and S/n once to be multicast.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ ALGORITHMS: Mapping[str, Mapping[str, Algorithm]] = {
     },
     "all_to_all": {"pairwise": Algorithm(lambda n: n - 1, _share, "direct")},
     "broadcast": {
-        "ring": Algorithm(lambda n: n - 1, lambda _n: 1.0, "once"),
-        "tree": Algorithm(tree_depth, lambda _n: 1.0, "once"),
+        "ring": Algorithm(lambda n: n - 1, lambda _n: 1.0),
+        "tree": Algorithm(tree_depth, lambda _n: 1.0),
     },
     "p2p": {"direct": Algorithm(lambda _n: 1.0, lambda _n: 1.0, "once")},
 }

@@ -24,7 +24,7 @@ from supertwin.machine.system import System, Tier
 from supertwin.network.algorithms import ALGORITHMS, OPERATIONS, Algorithm, tree_depth
 from supertwin.network.group import Group
 from supertwin.network.links import LinkTable, Parameters, load_links_by_name
-from supertwin.network.span import Level, group_levels
+from supertwin.network.span import Level, group_levels, pair_levels
 
 Real = float | npt.NDArray[np.float64]
 CONTEXTS = ("benchmark", "production")
@@ -140,7 +140,7 @@ def _plan(
         if library not in legal:
             raise UnknownName("communication library", library, legal)
     wanted = (own, ANY) if library == "default" else (library, own, ANY)
-    levels = group_levels(tiers, group)
+    levels = pair_levels(tiers, group) if op == "p2p" else group_levels(tiers, group)
     if not levels:
         return Plan((), "none")
     groups = {level.path: _groups(links, wanted, level.path, op) for level in levels}
@@ -171,7 +171,7 @@ def lines_of(levels: Sequence[Level], op: str, groups: Mapping[str, Mapping[str,
     """One line per algorithm and protocol of the outermost tier.
 
     groups: link class -> "algorithm/protocol" -> fitted numbers. Inner tiers use their own numbers for the same
-    protocol, else those of their most efficient one, else those of the outermost tier.
+    protocol (ll, ll128, simple ...), else those of their most efficient one, else those of the outermost tier.
     """
     outermost = groups[levels[-1].path]
     lines = []
@@ -190,9 +190,10 @@ def lines_of(levels: Sequence[Level], op: str, groups: Mapping[str, Mapping[str,
 
 
 def _numbers(groups: Mapping[str, Parameters], name: str, outermost: Parameters) -> Parameters:
-    if name in groups:
-        return groups[name]
-    return max(groups.values(), key=lambda g: g["efficiency"]) if groups else outermost
+    if not groups or name in groups:
+        return groups.get(name, outermost)
+    same = [g for n, g in groups.items() if n.split("/")[1] == name.split("/")[1] and not n.startswith("nvls")]
+    return max(same or list(groups.values()), key=lambda g: g["efficiency"])
 
 
 def _hops_s(levels: Sequence[Level], numbers: Sequence[Parameters], algorithm: Algorithm, name: str) -> float:
@@ -228,3 +229,28 @@ def _seconds_per_byte(
             streams = level.inner if algorithm.flow == "ring" else 1
             by_path[level.path] = max(by_path.get(level.path, 0.0), wire / streams / rate)
     return max(by_path.values())
+
+
+def collective_seconds(
+    system: System,
+    op: str,
+    message_bytes: Real,
+    sizes: npt.ArrayLike,
+    strides: npt.ArrayLike = 1,
+    library: str = "default",
+) -> npt.NDArray[np.float64]:
+    """Seconds of many groups at once: message_bytes, sizes and strides broadcast (a sweep over layouts).
+
+    Equal groups are planned once. A production context is taken: sweeps are about layouts of a job.
+    """
+    size, ranks, apart = np.broadcast_arrays(np.asarray(message_bytes, dtype=np.float64), sizes, strides)
+    out = np.zeros(size.shape)
+    pairs, inverse = np.unique(np.stack([ranks.ravel(), apart.ravel()]), axis=1, return_inverse=True)
+    flat, given = out.reshape(-1), size.ravel()
+    for index, (n, stride) in enumerate(pairs.T):
+        mine = inverse.ravel() == index
+        found = collective_time(
+            system, op, given[mine], Group(int(n), int(stride)), library=library, context="production"
+        )
+        flat[mine] = found.time_s
+    return out

@@ -21,7 +21,6 @@ from functools import lru_cache
 from math import log2
 
 import numpy as np
-import numpy.typing as npt
 
 from supertwin.core.errors import InputError, UnknownName
 from supertwin.core.formats import number_format
@@ -87,12 +86,13 @@ def exchange_time(  # noqa: PLR0913 - the fixed signature of the network layer
     mode: str = "auto",
     experts: Real = 0.0,
     library: str = "default",
-    context: str = "benchmark",  # noqa: ARG001 - no production offset has been measured for these kernels
+    context: str = "benchmark",
     sms: float = 0.0,
     block_limit: float = 0.0,
 ) -> CollectiveTime:
     """Time of one dispatch or combine over an expert-parallel group.
 
+    context is checked and has no effect: no production offset has been measured for these kernels.
     dtype: payload format ("" = fp8 on NVIDIA and AMD, int8 on Ascend for dispatch; bf16 for combine).
     mode: normal, low-latency or auto (by tokens per rank). Raises UnknownName, InputError.
     """
@@ -160,7 +160,7 @@ def evaluate_exchange(
     experts = np.maximum(call.experts, n)
     by_copy = mode == "low-latency" and not found.get("fused")
     inner_rate = max((level.bytes_per_s for level in inside), default=levels[0].bytes_per_s)
-    s_per_byte = 1.0 / (found["efficiency"] * inner_rate)
+    s_per_byte: Real = 1.0 / (found["efficiency"] * inner_rate)
     if "sm_bytes_per_s" in found:
         s_per_byte = max(s_per_byte, 1.0 / (found["sm_bytes_per_s"] * (call.sms or found["sms"])))
     if found.get("rdma_only"):
@@ -187,5 +187,3 @@ def evaluate_exchange(
         time, data = float(time), float(data)
     kind = "fused" if found.get("fused") else mode
     return CollectiveTime(time, time - data, data, kind, levels[-1].tier)
-
-

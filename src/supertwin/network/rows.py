@@ -133,7 +133,9 @@ def transfer_row(row: Row) -> Path:
         ends, mode = notes.split(";")[0], notes.rsplit("; ", 1)[1]
         local, remote = (re.search(f"{word} (device|host)", ends) for word in ("local", "remote"))
         engine = HIXL_ENGINES.get(mode.split(" ", 1)[1], "default")
-        return Path(engine, inter, local.group(1) if local else "device", remote.group(1) if remote else "device", write)
+        return Path(
+            engine, inter, local.group(1) if local else "device", remote.group(1) if remote else "device", write
+        )
     if op == "h2d_copy":
         return Path("copy", False, "device", "host")
     if op == "p2p_copy":

@@ -8,6 +8,8 @@ from supertwin.core.errors import InputError
 from supertwin.machine.system import Tier
 from supertwin.network.group import Group
 
+SQUARE_MESH = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -30,6 +32,17 @@ class Level:
     round_factor: float = 1.0
 
 
+def pair_levels(tiers: tuple[Tier, ...], group: Group) -> tuple[Level, ...]:
+    """The one level that the farthest neighbours of a group (`stride` apart) talk through, as a pair of ranks."""
+    levels = group_levels(tiers, group)
+    if not levels:
+        return ()
+    last = levels[-1]
+    position = next(i for i, tier in enumerate(tiers) if tier.name == last.tier)
+    below = tiers[position - 1].devices if position else 1
+    return (_level(tiers[position], 1, 2, below),)
+
+
 def group_levels(tiers: tuple[Tier, ...], group: Group) -> tuple[Level, ...]:
     """Tiers that the group spans, innermost first; empty for a group of one.
 
@@ -42,7 +55,8 @@ def group_levels(tiers: tuple[Tier, ...], group: Group) -> tuple[Level, ...]:
     if size < 1 or stride < 1:
         raise InputError(f"group of size {group.size}, stride {group.stride}: expected whole numbers of at least 1")
     if size > 1 and tiers and (size - 1) * stride + 1 > tiers[-1].devices:
-        raise InputError(f"a group of {size} ranks, {stride} apart, spans more than the {tiers[-1].devices} devices joined")
+        reach = tiers[-1].devices
+        raise InputError(f"a group of {size} ranks, {stride} apart, spans more than the {reach} devices joined")
     levels, inner, below = [], 1, 1
     for tier in tiers:
         outer = min(size, max(1, -(-tier.devices // stride)))
@@ -57,8 +71,7 @@ def _level(tier: Tier, inner: int, outer: int, below: int) -> Level:
     rate = tier.bandwidth_bytes_per_s / tier.oversubscription
     detour = round_factor = 1.0
     if tier.topology == "mesh":
-        # direct links: only those to other ranks of the group carry its bytes
-        rate *= min(1.0, (outer - inner) / max(1.0, tier.devices / below - 1))
+        rate *= _mesh_share(outer / inner, tier.devices / below)
     elif tier.topology == "ring":
         detour = max(1.0, outer / inner / 4)
     elif tier.topology == "torus":
@@ -70,6 +83,17 @@ def _level(tier: Tier, inner: int, outer: int, below: int) -> Level:
         rate *= axes / every
         detour = max(1.0, axes * along / 4)
         round_factor = axes * (along - 1) / max(1.0, blocks - 1)
-    return Level(
-        tier.name, tier.path, inner, outer, rate, tier.latency_s, tier.reduction, detour=detour, round_factor=round_factor
-    )
+    return Level(tier.name, tier.path, inner, outer, rate, tier.latency_s, tier.reduction, detour, round_factor)
+
+
+def _mesh_share(ranks: float, places: float) -> float:
+    """Share of a device's direct links that lead to other ranks of its group.
+
+    Up to SQUARE_MESH places every pair has a link; larger meshes are full along the rows and columns of a square
+    (UB-Mesh, arXiv 2503.20377), and a group fills rows first.
+    """
+    if places <= SQUARE_MESH:
+        return min(1.0, (ranks - 1) / max(1.0, places - 1))
+    side = float(places**0.5)
+    along, across = min(ranks, side), max(1.0, ranks / side)
+    return min(1.0, (along - 1 + across - 1) / (2 * (side - 1)))

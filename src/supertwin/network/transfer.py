@@ -62,13 +62,13 @@ def transfer_time(system: System, message_bytes: Real, path: Path) -> Collective
 def evaluate_transfer(found: Mapping[str, float], message_bytes: Real) -> Real:
     """The formula of the module."""
     p = found.get("sharpness", 1.0)
-    time = (found["fixed_s"] ** p + (message_bytes / found["bytes_per_s"]) ** p) ** (1.0 / p)
+    time: Real = (found["fixed_s"] ** p + (message_bytes / found["bytes_per_s"]) ** p) ** (1.0 / p)
     first = found.get("first_factor", 1.0)
     if first == 1.0:
         return time
-    if isinstance(message_bytes, (int, float)):
-        return time * first if message_bytes <= FIRST_BLOCK_BYTES else time
-    return np.where(message_bytes <= FIRST_BLOCK_BYTES, time * first, time)
+    factor: Real = np.where(np.asarray(message_bytes) <= FIRST_BLOCK_BYTES, first, 1.0)
+    scaled: Real = time * factor
+    return scaled if np.ndim(message_bytes) else float(scaled)
 
 
 def transfer_constants(chip: Chip, path: Path) -> Parameters | None:
