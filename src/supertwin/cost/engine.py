@@ -60,7 +60,7 @@ class Cost(Protocol):
 class CostEngine:
     """Prices operators on one device.
 
-    library: attention kernels to assume: "" (serving, except that a list with backward attention is a training step),
+    library: attention kernels to assume: "" (serving, except that a list with backward operators is a training step),
     serving, training, or a library by name (trtllm, sglang, flashinfer, fa2, fa3, cudnn).
     """
 
@@ -110,7 +110,7 @@ class CostEngine:
     def _library_for(self, operators: Iterable[Operator]) -> str:
         if self.library:
             return self.library
-        backward = any(type(o) is Attention and o.direction == "bwd" for o in operators)
+        backward = any(getattr(o, "direction", "fwd") != "fwd" for o in operators)
         return "training" if backward else "serving"
 
     def _calibration(self, operator: Operator) -> Calibration:
