@@ -9,7 +9,7 @@ import numpy as np
 
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.attention import attention_operators
-from supertwin.workload.block import exchange, gather_in, norm, stream_rows, vector
+from supertwin.workload.block import exchange, gather_in, norm, plain, stream_rows, vector
 from supertwin.workload.feed_forward import feed_forward_operators
 from supertwin.workload.operators import Communication, Gemm, Operator, Real, Vector
 from supertwin.workload.shard import Shard, Step
@@ -61,13 +61,17 @@ def sandwich(part: str, layer: LayerSpec, rows: Real, width: int) -> list[Operat
 
 
 def hyper_operators(model: ModelSpec, rows: Real) -> list[Operator]:
-    """Hyper-connections: mix the residual streams into one input and back (reads and writes all streams)."""
+    """Hyper-connections: a narrow product gives the mixing weights of each token, then the residual streams are mixed
+    into one input and the block's output back into the streams (arXiv 2409.19606)."""
     streams = model.hyper_connections
     if streams == 1:
         return []
     values = rows * model.hidden * streams
-    mixes = (2 + streams) * streams
-    return [vector("norm/hyper", "norm", (2 * values, values), flop=values * (2 * mixes + 4))]
+    mixes = float((2 + streams) * streams)
+    return [
+        plain("norm/hyper", rows, (float(streams * model.hidden), mixes)),
+        vector("norm/hyper", "norm", (2 * values, values), flop=values * 2 * (streams + 2)),
+    ]
 
 
 def audible(ops: Iterable[Operator]) -> list[Operator]:

@@ -57,7 +57,8 @@ class Shard:
     def __post_init__(self) -> None:
         for name in ("tp", "ep", "etp", "cp"):
             size = getattr(self, name)
-            if not np.all(np.asarray(size) >= 1):
+            legal = size >= 1 if isinstance(size, (int, float)) else np.all(np.asarray(size) >= 1)
+            if not legal:
                 raise InputError(f"{name} is {size}, expected at least 1")
         if self.moe_transport not in TRANSPORTS:
             raise InputError(f"moe_transport is {self.moe_transport!r}, expected one of {', '.join(TRANSPORTS)}")
