@@ -82,11 +82,13 @@ def chip_ratio() -> Verdict:
 def memory_ratio() -> Verdict:
     """C05: 3.6x the memory."""
     a, b = load_system("cm384"), load_system("gb200-nvl72")
-    ratio = a.full_devices * a.chip.memory_bytes / (b.full_devices * b.chip.memory_bytes)
-    ours, theirs = (s.full_devices * s.chip.memory_bytes / TERA for s in (a, b))
+    ours, theirs = (s.full_devices * s.chip.printed_memory_bytes / TERA for s in (a, b))
     text = f"{ours:.1f} TB against {theirs:.1f} TB"
     return Verdict(
-        f"{ratio:.2f}x", ratio_verdict(ratio, 3.6), text, _cited(a.chip, "memory") + _cited(b.chip, "memory")
+        f"{ours / theirs:.2f}x",
+        ratio_verdict(ours / theirs, 3.6),
+        text,
+        _cited(a.chip, "memory.printed") + _cited(b.chip, "memory.printed"),
     )
 
 
@@ -98,14 +100,14 @@ def bandwidth_ratio() -> Verdict:
         f"{ours / theirs:.2f}x",
         ratio_verdict(ours / theirs, 2.1),
         f"{ours:.0f} TB/s against {theirs:.0f} TB/s",
-        _cited(a.chip, "memory_bandwidth") + _cited(b.chip, "memory_bandwidth"),
+        _cited(a.chip, "memory.bandwidth") + _cited(b.chip, "memory.bandwidth"),
     )
 
 
 def power_ratio() -> Verdict:
     """C07: many times the energy of NVL72 (3.9x)."""
     a, b = load_system("cm384"), load_system("gb200-nvl72")
-    ours, theirs = _readings(a.cited.get("power")), _readings(b.cited.get("power"))
+    ours, theirs = _readings(a.cited.get("power.system")), _readings(b.cited.get("power.system"))
     ratios = [x / y for x in ours for y in theirs]
     chosen = (a.power_w or 0.0) / (b.power_w or 1.0)
     return Verdict(
@@ -113,7 +115,7 @@ def power_ratio() -> Verdict:
         HOLDS if min(ratios) >= 3.0 else DEPENDS,
         f"{(a.power_w or 0) / 1e3:.0f} kW against {(b.power_w or 0) / 1e3:.0f} kW at full load;"
         f" published readings of CM384 span {min(ours) / 1e3:.0f} to {max(ours) / 1e3:.0f} kW",
-        _cited(a, "power") + _cited(b, "power"),
+        _cited(a, "power.system") + _cited(b, "power.system"),
     )
 
 
@@ -125,7 +127,7 @@ def inventory() -> Verdict:
         f"{npus:.0f} / {cpus:.0f}",
         HOLDS if (npus, cpus) == (384, 192) else FAILS,
         "48 nodes of 8 packages and 4 Kunpeng CPUs each",
-        _cited(load_system("cm384"), "nodes", "devices_per_node", "cpus_per_node"),
+        _cited(load_system("cm384"), "size.devices", "parts.cpu.count"),
     )
 
 
@@ -139,7 +141,7 @@ def optics() -> Verdict:
         "between nodes every link is optical, inside a node and inside a package it is not; a die has"
         " 196 GB/s against 900 GB/s of NVLink copper and measured 1.9 us between nodes;"
         " `supertwin fabric` will give the latency per hop",
-        _cited(system, "transceivers", "scale_up_transceivers"),
+        _cited(system, "parts.transceiver_scale_up_node.count", "parts.transceiver_scale_up_l2.count"),
     )
 
 
@@ -153,7 +155,7 @@ def successor() -> Verdict:
         DEPENDS,
         "never officially announced: the what-if chip takes four 910C dies as the press has it;"
         " change the file and rerun `supertwin compare`",
-        _cited(new, "like", "peak.bf16", "tdp"),
+        _cited(new, "peak.bf16", "power.tdp"),
     )
 
 

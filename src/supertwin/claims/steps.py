@@ -140,21 +140,33 @@ def where_it_leads() -> Verdict:
         ("718B training", "pangu-ultra-moe-cm384", ("pangu-ultra-moe-nvl72", "pangu-ultra-moe-h800")),
     ):
         for other in others:
-            lead = _system_rate(ours) / _system_rate(other)
+            lead = _supernode_rate(ours) / _rival_rate(other)
             wins += lead > 1
-            rows.append(f"{label} {lead:.1f}x of {load_scenario(other).system.split(':')[0]}")
+            rows.append(f"{label} {lead:.1f}x of {_rival(other)}")
     return Verdict(
         "; ".join(rows),
         HOLDS if wins else FAILS,
-        "throughput of one whole system: 384 packages against 72 GPUs of NVL72 and 8 GPUs of one H800 server;"
-        " per package it trails",
+        "throughput of one CloudMatrix 384 against one NVL72 rack and against as many H800 (384)",
         _sources("cm384-prefill", "cm384-decode-4k"),
     )
 
 
-def _system_rate(name: str) -> float:
+def _supernode_rate(name: str) -> float:
+    return _run(name).tokens_per_s_per_device * load_system("cm384").full_devices
+
+
+def _rival_devices(name: str) -> int:
+    """One full rack of a supernode; of servers, as many devices as CloudMatrix 384 has packages."""
     system = load_system(load_scenario(name).system)
-    return _run(name).tokens_per_s_per_device * system.full_devices
+    return system.full_devices if system.full_devices > system.devices_per_node else 384
+
+
+def _rival(name: str) -> str:
+    return f"{load_scenario(name).system.split(':')[0]}:{_rival_devices(name)}"
+
+
+def _rival_rate(name: str) -> float:
+    return _run(name).tokens_per_s_per_device * _rival_devices(name)
 
 
 def _guarded(answer: Callable[[], Verdict]) -> Callable[[], Verdict]:
