@@ -79,10 +79,10 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
             output_tokens_per_s_per_user=accepted / seconds,
             output_tokens_per_s_per_chip=tokens * chip.devices_per_package,
         )
-        attention, experts = times.streams_s
-        if np.any(attention):
-            figures["attention_stream_s"] = float(np.ravel(attention)[0])
-            figures["expert_stream_s"] = float(np.ravel(experts)[0])
+        first, second = times.streams_s
+        if np.any(first):
+            figures["first_stream_s"] = float(np.ravel(first)[0])
+            figures["second_stream_s"] = float(np.ravel(second)[0])
         return figures, tokens
     tokens = case.batch * case.input_len / seconds * (d.pp if case.batch * d.tp >= 1.0 and d.pp > 1 else 1.0)
     engine = assumptions.engine(d.framework, chip.architecture)

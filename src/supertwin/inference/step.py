@@ -16,7 +16,7 @@ from supertwin.cost.engine import CostEngine
 from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions, overlap
 from supertwin.inference.case import Deployment
-from supertwin.inference.exchange import communication_s
+from supertwin.inference.exchange import communication_s, issue_s
 from supertwin.inference.layers import Block, blocks, shard_of
 from supertwin.inference.placement import Placement, moe, place
 from supertwin.inference.shape import Shape
@@ -35,7 +35,8 @@ class StepTimes:
     """A step. parts: exposed time by (part, bound); busy_s: time of each part if nothing overlapped.
 
     last_layer_s: exposed time of one layer of the last kind (the MoE layer of a mixed model);
-    streams_s: (attention, experts) of one micro-batch in that layer, when two are overlapped;
+    streams_s: the two sides of one micro-batch in that layer, when two are overlapped: (attention, experts) on core
+    groups, (compute, exchange) otherwise;
     matrix_flop: arithmetic on the matrix units of one device; hbm_bytes: its memory traffic.
     """
 
@@ -56,7 +57,9 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with)."""
+    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with).
+
+    issue_s: part of an exchange that takes longer on fewer cores (its message rate, measured on all of them)."""
 
     part: str
     stage: str
@@ -64,6 +67,7 @@ class Piece:
     bound: str
     cost: OperatorCost | None = None
     count: Real = 1.0
+    issue_s: Real = 0.0
 
 
 _ENGINES: dict[int, tuple[Chip, CostEngine]] = {}
@@ -102,7 +106,8 @@ def _price(system: System, placement: Placement, experts: float, listed: Sequenc
         for operator in block.operators:
             if isinstance(operator, Communication):
                 time = communication_s(system, placement, operator, experts)
-                pieces.append(Piece(_part(operator), "exchange", time * operator.count, "network"))
+                issue = issue_s(system, placement, operator, experts) if block.microbatches > 1 else 0.0
+                pieces.append(Piece(_part(operator), "exchange", time * operator.count, "network", issue_s=issue))
             else:
                 cost = next(costs)
                 pieces.append(
@@ -120,7 +125,15 @@ def _price(system: System, placement: Placement, experts: float, listed: Sequenc
 
 
 def _bound(cost: OperatorCost) -> str:
-    return str(np.ravel(cost.bound)[-1])
+    """What bounds the operator at the largest batch of a sweep."""
+    compute, memory, start = (_last(x) for x in (cost.compute_s, cost.memory_s, cost.overhead_s))
+    if compute >= memory and compute >= start:
+        return "compute"
+    return "memory" if memory >= start else "latency"
+
+
+def _last(value: Real) -> float:
+    return float(value.flat[-1]) if isinstance(value, np.ndarray) else float(value)
 
 
 def _part(operator: Operator) -> str:
@@ -157,9 +170,10 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
         if block.layer:
             out.last_layer_s = total
         return
-    layer, shares = _overlapped(pieces, chip, phase)
-    out.last_layer_s = layer
-    out.streams_s = _streams(pieces)
+    two_groups = chip.vendor == "huawei" and phase == "decode"
+    streams = _streams(pieces) if two_groups else _compute_and_exchange(pieces)
+    layer, shares = _overlapped(pieces, streams, chip, phase)
+    out.last_layer_s, out.streams_s = layer, streams
     for (part, bound), share in shares.items():
         out.add(part, bound, layer * share * block.count)
 
@@ -185,8 +199,10 @@ def _stream(split: list[Piece], attention: bool, drawn: Real) -> Real:
     total: Real = 0.0
     for p in split:
         if (p.stage == "attention") == attention:
-            time = p.time_s if p.cost is None else overlap.on_cores(p.cost, share, drawn) * p.count
-            total = total + time
+            if p.cost is None:
+                total = total + p.time_s + p.issue_s * (1.0 / share - 1.0)
+            else:
+                total = total + overlap.on_cores(p.cost, share, drawn) * p.count
     return total
 
 
@@ -198,27 +214,31 @@ def _memory_s(split: list[Piece], attention: bool) -> Real:
     return total
 
 
-def _overlapped(split: list[Piece], chip: Chip, phase: str) -> tuple[Real, Mapping[tuple[str, str], Real]]:
+def _compute_and_exchange(split: list[Piece]) -> tuple[Real, Real]:
+    """(compute, exchange) of one micro-batch on a device that runs both side by side."""
+    compute: Real = 0.0
+    exchange: Real = 0.0
+    for p in split:
+        if p.stage == "exchange":
+            exchange = exchange + p.time_s
+        else:
+            compute = compute + p.time_s
+    return compute, exchange
+
+
+def _overlapped(
+    split: list[Piece], streams: tuple[Real, Real], chip: Chip, phase: str
+) -> tuple[Real, Mapping[tuple[str, str], Real]]:
     """Layer time of two micro-batches and the share of each part in it (the hidden stream has none)."""
     if chip.vendor == "huawei" and phase == "decode":
-        attention, experts = _streams(split)
         memory = np.asarray(_memory_s(split, True)) + _memory_s(split, False)
-        layer = overlap.two_streams(attention, experts, memory)
-        first = np.asarray(attention) >= np.asarray(experts)
+        layer = overlap.two_streams(*streams, memory)
         sides = [p.stage == "attention" for p in split]
     else:
         taken = assumptions.SM_COMMUNICATION_SHARE if chip.vendor == "nvidia" and phase == "prefill" else 0.0
-        compute: Real = 0.0
-        exchange: Real = 0.0
-        for p in split:
-            if p.stage == "exchange":
-                exchange = exchange + p.time_s
-            else:
-                compute = compute + p.time_s
-        layer = overlap.compute_and_exchange(compute, exchange, taken)
-        first = np.asarray(compute) >= np.asarray(exchange)
+        layer = overlap.compute_and_exchange(*streams, taken)
         sides = [p.stage != "exchange" for p in split]
-    return layer, _shares(split, sides, first)
+    return layer, _shares(split, sides, np.asarray(streams[0]) >= np.asarray(streams[1]))
 
 
 def _shares(split: list[Piece], in_first: list[bool], first: npt.NDArray[np.bool_]) -> Mapping[tuple[str, str], Real]:
