@@ -158,7 +158,9 @@ def _prefill(r: Reading, model: ModelSpec, system: System, about: Engine) -> dic
 def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) -> dict[str, float]:
     d = r.deployment
     new = max(r.input_len * (1.0 - r.hit_rate), 1.0)
-    most = max(r.requests, r.concurrency) / r.instances if not r.rate_per_s else math.inf
+    arrivals = _arrivals(r)
+    bounded = {"set": max(r.requests, r.concurrency), "loop": r.concurrency}.get(arrivals, math.inf)
+    most = bounded / r.instances
     split = _split(r)
     if split:
         most = r.concurrency / split[1] if r.concurrency else math.inf
@@ -169,7 +171,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         r.defaults["capacity"] = "less than one request fits; one is assumed"
         curve = replace(curve, capacity=1.0)
     load = Load(
-        arrivals=_arrivals(r), input_len=r.input_len, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
+        arrivals=arrivals, input_len=r.input_len, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
         concurrency=r.concurrency, rate_per_s=r.rate_per_s, requests=r.requests,
         varied="lengths-are-means" in r.flags and r.output_len > 64, request_gap_s=about.request_gap_s,
         mixes_prefill=about.mixes_prefill,
