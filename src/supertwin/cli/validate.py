@@ -43,7 +43,7 @@ COMMAND = Command(
     run=_run,
     options=(
         *(Option(f"--{table}", "path", f"CSV file with the columns of {table}.csv.") for table in _TABLES),
-        Option("--write", "path", "Folder for accuracy.md and accuracy.svg.", "nothing is written"),
+        Option("--write", "path", "Folder for accuracy.md and accuracy.png.", "nothing is written"),
         Option("--processes", "int", "Worker processes.", "2 when it pays", minimum=1, maximum=64),
     ),
 )  # fmt: skip

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from supertwin.core.errors import InputError, MissingExtra
-from supertwin.report.errors import GROUPS, SUMMARY_HEADER, coverage, largest_parts, summary_rows, worst
+from supertwin.report.errors import GROUPS, SUMMARY_HEADER, coverage, largest_parts, summary_rows
 from supertwin.report.text import number, percent
 from supertwin.validation.outcome import Report, Score
-from supertwin.validation.statistics import Summary, by_key, by_metric, grouped
+from supertwin.validation.statistics import Summary, by_key, by_metric, grouped, worst
 
 _WORST = 20
 _INTRODUCTION = """# Accuracy
@@ -26,8 +26,8 @@ Errors and shares are in per cent.
 
 
 def write_accuracy(report: Report, folder: Path) -> list[Path]:
-    """Write accuracy.md and accuracy.svg. Raises InputError (not writable), MissingExtra (matplotlib)."""
-    page, picture = folder / "accuracy.md", folder / "accuracy.svg"
+    """Write accuracy.md and accuracy.png. Raises InputError (not writable), MissingExtra (matplotlib)."""
+    page, picture = folder / "accuracy.md", folder / "accuracy.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         page.write_text(accuracy_page(report), encoding="utf-8")
@@ -40,7 +40,7 @@ def write_accuracy(report: Report, folder: Path) -> list[Path]:
 def accuracy_page(report: Report) -> str:
     """The page as Markdown."""
     scored, floors = report.of_kind(floor=False), report.of_kind(floor=True)
-    parts = [_INTRODUCTION, "![predicted against measured](accuracy.svg)\n", "## Rows\n", _coverage(report)]
+    parts = [_INTRODUCTION, "![predicted against measured](accuracy.png)\n", "## Rows\n", _coverage(report)]
     parts += ["## By metric\n", _table(summary_rows(by_metric(scored)), SUMMARY_HEADER)]
     if floors:
         parts.append("Lower bounds of CI jobs (kind `ci-floor`), not counted above:\n")
@@ -63,21 +63,21 @@ def draw(report: Report, path: Path) -> None:
     panels = grouped(report.of_kind(floor=False), lambda score: score.metric)
     columns = 3
     lines = max(1, -(-len(panels) // columns))
-    with mpl.rc_context({"svg.hashsalt": "supertwin", "svg.fonttype": "none", "font.size": 8}):
+    with mpl.rc_context({"font.size": 8}):
         figure, axes = plt.subplots(lines, columns, figsize=(12, 3.8 * lines), squeeze=False)
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         for axis, (metric, scores) in zip(axes.flat, panels.items(), strict=False):
             _panel(axis, metric, scores)
         figure.tight_layout()
-        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(path, dpi=100, metadata={"Software": None})
         plt.close(figure)
 
 
 def _panel(axis: Any, metric: str, scores: Sequence[Score]) -> None:
     for chip, group in grouped(scores, lambda score: score.chip).items():
         x, y = [score.measured for score in group], [score.predicted for score in group]
-        axis.plot(x, y, ".", markersize=3, alpha=0.6, label=f"{chip} ({len(group)})", rasterized=True)
+        axis.plot(x, y, ".", markersize=3, alpha=0.6, label=f"{chip} ({len(group)})")
     low = min(min(score.measured, score.predicted) for score in scores)
     high = max(max(score.measured, score.predicted) for score in scores)
     for factor, style in ((1.0, "-"), (0.75, ":"), (1.25, ":")):

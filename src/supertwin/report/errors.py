@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from supertwin.core.prediction import Part
 from supertwin.report.steps import part_fields
 from supertwin.report.tables import grid, heading
 from supertwin.report.text import UNKNOWN, number, percent
 from supertwin.validation.outcome import Report, Score
-from supertwin.validation.statistics import Summary, by_key, by_metric
+from supertwin.validation.statistics import Summary, by_key, by_metric, worst
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +31,7 @@ _SHORT = {
     "input_tokens_per_s_per_device": "input tokens/s",
 }
 _WORST = 20
+_ID_WIDTH = 26
 _REASONS = 12
 _REASON_WIDTH = 80
 _SMALL_GROUP = 3
@@ -119,31 +121,33 @@ def summary_rows(summaries: Mapping[str, Summary]) -> list[tuple[str, ...]]:
     ]
 
 
-def worst(scores: Sequence[Score], most: int) -> list[Score]:
-    """Rows by falling distance |log(predicted / measured)|, so that half and double count alike."""
-    return sorted(scores, key=lambda score: max(score.ratio, 1.0 / score.ratio), reverse=True)[:most]
-
-
 def worst_table(scores: Sequence[Score], most: int) -> RenderableType:
     """The rows furthest off with the three largest parts of their breakdown."""
     rows = [
         (
-            score.id,
+            _cut(score.id, _ID_WIDTH),
             _SHORT.get(score.metric, score.metric),
             number(score.measured),
             number(score.predicted),
             f"{score.ratio:.2f}",
-            largest_parts(score),
+            ", ".join(f"{part.part} {percent(part.share, 0)}" for part in _largest(score, 2)),
         )
         for score in worst(scores, most)
     ]
     return grid(("row", "metric", "measured", "predicted", "ratio", "breakdown"), rows, left=2, wrap=5)
 
 
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
 def largest_parts(score: Score, most: int = 3) -> str:
     """The largest parts of a row's breakdown in words."""
-    ordered = sorted(score.parts, key=lambda part: -part.share)[:most]
-    return ", ".join(f"{part.part} {percent(part.share, 0)} ({part.bound})" for part in ordered)
+    return ", ".join(f"{part.part} {percent(part.share, 0)} ({part.bound})" for part in _largest(score, most))
+
+
+def _largest(score: Score, most: int) -> list[Part]:
+    return sorted(score.parts, key=lambda part: -part.share)[:most]
 
 
 def parts_of(score: Score) -> list[dict[str, float | str]]:

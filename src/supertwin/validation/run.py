@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from supertwin.validation import tables
+from supertwin.validation.breakdown import explain_worst
 from supertwin.validation.outcome import Compared, Report, Score, Skip
 from supertwin.validation.predictors import PREDICTORS
 from supertwin.validation.tables import Row, Table
@@ -33,8 +34,9 @@ def validate(given: Mapping[str, str | Path] | None = None, processes: int = 0) 
     read = [tables.load(name, path) for name, path in wanted.items()]
     pieces = _predict_all(read, processes)
     skipped = [replace(skip, table=table.name) for table in read for skip in table.skipped]
+    scores = explain_worst(list(chain.from_iterable(scores for scores, _ in pieces)), read)
     return Report(
-        scores=tuple(chain.from_iterable(scores for scores, _ in pieces)),
+        scores=tuple(scores),
         skipped=(*skipped, *chain.from_iterable(skips for _, skips in pieces)),
         counts={table.name: len(table.rows) + len(table.skipped) for table in read},
         elapsed_s=time.perf_counter() - start,

@@ -79,6 +79,11 @@ def grouped(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, l
     return dict(sorted(groups.items()))
 
 
+def worst(scores: Iterable[Score], most: int) -> list[Score]:
+    """Rows by falling distance |log(predicted / measured)|, so that half and double count alike."""
+    return sorted(scores, key=lambda score: max(score.ratio, 1.0 / score.ratio), reverse=True)[:most]
+
+
 def rank_correlation(scores: Iterable[Score]) -> float | None:
     """Mean Spearman coefficient over groups that share chip, model and device count.
 

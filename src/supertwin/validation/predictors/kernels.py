@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supertwin.calibration.attention_rows import attention_row
 from supertwin.calibration.kernels import kernel_expert, kernel_gemm, kernel_time_s
+from supertwin.core.prediction import Part
 from supertwin.validation.outcome import Compared, Skip
 from supertwin.validation.predictors.common import NoPrediction, figure, one_by_one
 from supertwin.validation.tables import Row
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
     from supertwin.cost.engine import CostEngine
     from supertwin.machine.chip import Chip
 
-Timing = tuple[float, float, float]  # measured_s, predicted_s, 90 % half-width of ln(measured / predicted)
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One row: seconds, the 90 % half-width of ln(measured / predicted), and what bounds it."""
+
+    measured_s: float
+    predicted_s: float
+    spread: float
+    bound: str
 
 
 def compare(rows: Sequence[Row]) -> list[Compared | Skip]:
@@ -31,8 +41,10 @@ def _compare(row: Row) -> Compared:
     kernel = row.text("kernel")
     if kernel not in _READERS:
         raise NoPrediction(f"kernel {kernel} has no shape to price")
-    measured_s, predicted_s, spread = _READERS[kernel](row)
-    return Compared((figure("kernel_time_s", measured_s, predicted_s, (math.exp(-spread), math.exp(spread))),))
+    timing = _READERS[kernel](row)
+    factors = math.exp(-timing.spread), math.exp(timing.spread)
+    found = figure("kernel_time_s", timing.measured_s, timing.predicted_s, factors)
+    return Compared((found,), parts=(Part(kernel, timing.predicted_s, 1.0, timing.bound),))
 
 
 def _product(row: Row) -> Timing:
@@ -44,7 +56,8 @@ def _product(row: Row) -> Timing:
         raise NoPrediction("does not state m, n and k")
     gemm, conditions = found
     chip, calibration = _gemm_calibration(row.text("chip"))
-    return _measured(row), float(gemm_cost(chip, calibration, gemm, conditions).time_s), calibration.spread
+    cost = gemm_cost(chip, calibration, gemm, conditions)
+    return Timing(_measured(row), float(cost.time_s), calibration.spread, _bound([cost]))
 
 
 def _attention(row: Row) -> Timing:
@@ -53,7 +66,7 @@ def _attention(row: Row) -> Timing:
         found = attention_row(row)
     except ValueError as error:
         raise NoPrediction(str(error)) from None
-    return found.measured_s, *_priced(_engine(row.text("chip"), found.library), found.operators)
+    return _priced(found.measured_s, _engine(row.text("chip"), found.library), found.operators)
 
 
 def _experts(row: Row) -> Timing:
@@ -61,7 +74,7 @@ def _experts(row: Row) -> Timing:
     call = kernel_expert(row)
     if call is None:
         raise NoPrediction("does not state m, n, k and the local experts")
-    return _measured(row), *_priced(_engine(row.text("chip"), ""), [call])
+    return _priced(_measured(row), _engine(row.text("chip"), ""), [call])
 
 
 def _vector(row: Row) -> Timing:
@@ -71,7 +84,7 @@ def _vector(row: Row) -> Timing:
     size = 2.0 * m * n
     op = "norm" if row.text("kernel") == "rmsnorm" else "permute"
     call = Vector(part=op, op=op, bytes_read=size, bytes_written=size, rows=m)
-    return _measured(row), *_priced(_engine(row.text("chip"), ""), [call])
+    return _priced(_measured(row), _engine(row.text("chip"), ""), [call])
 
 
 _READERS: dict[str, Callable[[Row], Timing]] = {
@@ -95,10 +108,18 @@ def _measured(row: Row) -> float:
     return measured_s
 
 
-def _priced(engine: CostEngine, operators: Sequence[Operator]) -> tuple[float, float]:
-    """Seconds of all operators together and the widest half-width among them."""
+def _priced(measured_s: float, engine: CostEngine, operators: Sequence[Operator]) -> Timing:
+    """All operators together, with the widest half-width among them."""
     costs = engine.price(operators)
-    return sum(float(cost.time_s) for cost in costs), max(engine.spread(cost) for cost in costs)
+    spread = max(engine.spread(cost) for cost in costs)
+    return Timing(measured_s, sum(float(cost.time_s) for cost in costs), spread, _bound(costs))
+
+
+def _bound(costs: Sequence[Any]) -> str:
+    """compute, memory or latency: the largest of the three parts."""
+    names = {"compute": "compute_s", "memory": "memory_s", "latency": "overhead_s"}
+    parts = {bound: sum(float(getattr(cost, name)) for cost in costs) for bound, name in names.items()}
+    return max(parts, key=lambda bound: parts[bound])
 
 
 @cache
