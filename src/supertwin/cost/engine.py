@@ -7,16 +7,19 @@ products of one format, attention of one kernel variant.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from dataclasses import fields as dataclass_fields
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
 
+from supertwin.core.formats import number_format
 from supertwin.cost.attention import AttentionModel, variant_of
 from supertwin.cost.calibration import Calibration, load_calibration
 from supertwin.cost.experts import expert_cost
-from supertwin.cost.gemm import DEFAULT_CONDITIONS, GemmConditions, gemm_cost
+from supertwin.cost.gemm import DEFAULT_CONDITIONS, GemmConditions, GemmCost, gemm_cost, gemm_parameters
 from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.vector import VectorModel, VectorWork
@@ -42,19 +45,28 @@ _GET_SIZES = {kind: attrgetter(*names) for kind, names in _SIZES.items()}
 _GET_OPTIONS: dict[type[Operator], Any] = {
     kind: attrgetter(*names) if names else lambda _: () for kind, names in _OPTIONS.items()
 }
-# a training step runs the products of the framework's cuBLAS calls, back to back for seconds
-_TRAINING_GEMM = GemmConditions(context="cublas-training", sustained=True)
+# A training step runs the products of the framework's cuBLAS calls; more groups than any device has experts are one
+# strided batch (scores, scans), not a loop over experts.
+_TRAINING_GEMM = GemmConditions(context="cublas-training")
+_MOST_EXPERTS = 256.0
+_TRAINING_LIBRARIES = ("training", "fa2", "fa3", "cudnn")
 
 
 class Cost(Protocol):
     """What the model of a family returns: arrays of one shape."""
 
-    time_s: Array
-    compute_s: Array
-    memory_s: Array
-    overhead_s: Array
-    flop: Array
-    bytes: Array
+    @property
+    def time_s(self) -> Array: ...
+    @property
+    def compute_s(self) -> Array: ...
+    @property
+    def memory_s(self) -> Array: ...
+    @property
+    def overhead_s(self) -> Array: ...
+    @property
+    def flop(self) -> Array: ...
+    @property
+    def bytes(self) -> Array: ...
 
 
 class CostEngine:
@@ -122,13 +134,23 @@ class CostEngine:
         first = members[0]
         fields = _stacked(members, shape)
         if isinstance(first, Gemm):
-            conditions = _TRAINING_GEMM if library == "training" else DEFAULT_CONDITIONS
-            return gemm_cost(self.chip, self._gemm, _with(first, fields), conditions)
+            if library not in _TRAINING_LIBRARIES:
+                return gemm_cost(self.chip, self._gemm, _with(first, fields))
+            loop = bool(np.all(fields["groups"] <= _MOST_EXPERTS))
+            conditions = _TRAINING_GEMM if loop else DEFAULT_CONDITIONS
+            return self._at_power_limit(gemm_cost(self.chip, self._gemm, _with(first, fields), conditions), first.dtype)
         if isinstance(first, Attention):
             return self.attention(library).cost(_with(first, fields))
         if isinstance(first, ExpertMlp):
             return expert_cost(self.chip, self._experts, _with(first, fields))
         return self._price_vectors([m for m in members if isinstance(m, Vector)], fields)
+
+    def _at_power_limit(self, cost: GemmCost, dtype: str) -> GemmCost:
+        """Products that follow each other for seconds run at no more than the share of the peak that the clock falls to
+        in long BF16 products (the power limit belongs to the chip, not to the format)."""
+        wide = gemm_parameters(self._gemm, "bf16", "")
+        rate = self.chip.peak(number_format(dtype).rate) * min(wide["multiply"], 1.0) * (1.0 - wide["throttle"])
+        return replace(cost, time_s=np.maximum(cost.time_s, cost.flop / rate))
 
     def _price_vectors(self, members: Sequence[Vector], fields: dict[str, Array]) -> Cost:
         rows = np.array([self._vector.row(m.op) for m in members])
@@ -144,6 +166,8 @@ def _key(operator: Operator) -> tuple[Any, ...]:
         raise ValueError(f"{kind.__name__} is not work of a device: communication is priced by supertwin.network")
     sizes = _GET_SIZES[kind](operator)
     shape = np.broadcast_shapes(*map(np.shape, sizes)) if np.ndarray in map(type, sizes) else ()
+    if isinstance(operator, Gemm):
+        return (kind, shape, _GET_OPTIONS[kind](operator), bool(np.all(np.asarray(sizes[3]) > _MOST_EXPERTS)))
     if isinstance(operator, Attention):
         heads = sizes[5:7] if shape == () else tuple(float(np.max(x)) for x in sizes[5:7])
         return (kind, shape, _GET_OPTIONS[kind](operator), *heads)
@@ -169,15 +193,16 @@ def _stacked(members: Sequence[Operator], shape: tuple[int, ...]) -> dict[str, A
 
 def _with(operator: Any, fields: dict[str, Array]) -> Any:
     """A copy with other sizes (dataclasses.replace costs more than the pricing of a small stack)."""
-    copy = object.__new__(type(operator))
-    for name in _all_fields(type(operator)):
+    kind: type[Operator] = type(operator)
+    copy = object.__new__(kind)
+    for name in _all_fields(kind):
         object.__setattr__(copy, name, fields[name] if name in fields else getattr(operator, name))
     return copy
 
 
 @lru_cache
-def _all_fields(kind: type) -> tuple[str, ...]:
-    return tuple(kind.__dataclass_fields__)
+def _all_fields(kind: type[Operator]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclass_fields(kind))
 
 
 def _unstack(members: Sequence[Operator], cost: Cost, shape: tuple[int, ...]) -> Iterable[OperatorCost]:
