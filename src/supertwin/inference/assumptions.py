@@ -6,7 +6,9 @@ defaults, host gaps come from statements of the engines' authors, routing statis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from supertwin.machine.chip import Chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ _VLLM_LIMITS = "vllm engine/arg_utils.py: 1024 sequences, 8192 tokens on >= 70 G
 ENGINES: tuple[Engine, ...] = (
     Engine(
         "tensorrt-llm", 300 * _US, 0.5 * _US, 5e-3, 4 * _US, 0.90, True, 2048, 8192, True, "gather",
-        "TensorRT-LLM docs: max_batch_size 2048, max_num_tokens 8192, free fraction 0.9, overlap scheduler on",
+        "TensorRT-LLM docs: max_batch_size 2048, max_num_tokens 8192, free fraction 0.90 (perf-overview: often 0.95)",
     ),
     Engine(
         "mlperf-tensorrt", 200 * _US, 0.2 * _US, 2e-3, 3 * _US, 0.95, True, 2048, 8192, True, "gather",
@@ -128,6 +130,9 @@ SM_COMMUNICATION_SHARE = 20.0 / 132.0
 RUNTIME_BYTES = 1.5e9
 """Memory of graphs, communicators and the framework itself beside weights, KV and activations."""
 
+ATTENTION_DP_MODELS = ("qwen3-235b", "qwen3-30b", "llama-4-maverick", "gpt-oss", "deepseek")
+"""Models that TensorRT-LLM's perf-overview runs with enable_attention_dp and --ep when a table states only TP."""
+
 DATASET_INPUT_LEN = {
     "OpenOrca": (
         294.0,
@@ -153,44 +158,55 @@ MAX_QUEUE_REQUESTS = 1000
 """Size of a closed benchmark set when a source does not state it (vllm bench and trtllm-bench use 1,000 or more)."""
 
 
-def engine(framework: str, architecture: str = "") -> Engine:
-    """The engine that a framework string of the tables means (version included); unknown strings give `generic`."""
+def engine(framework: str, chip: Chip | None = None) -> Engine:
+    """The engine that a framework string of the tables means (version included); unknown strings give `generic`.
+
+    vLLM takes smaller limits on A100 and on parts below 70 GiB.
+    """
     text = framework.lower()
-    ascend = architecture.startswith("da-vinci") or "ascend" in text
-    if "cloudmatrix" in text:
-        return _BY_NAME["cloudmatrix-infer"]
-    if "cann-recipes" in text:
-        return _BY_NAME["cann-recipes"]
-    if "mindie" in text:
-        return _BY_NAME["mindie"]
-    if "deepseek" in text:
-        return _BY_NAME["deepseek"]
+    npu = "ascend" in text or (chip is not None and chip.vendor == "huawei")
+    found = _BY_NAME[_engine_name(text, npu)]
+    if found.name in ("vllm", "vllm-async") and chip is not None:
+        small = chip.name.startswith("a100") or chip.memory_bytes < 70 * 2**30
+        return replace(found, max_num_seqs=256, max_batched_tokens=2048) if small else found
+    return found
+
+
+def _engine_name(text: str, npu: bool) -> str:
+    for mark, name in _NAMED:
+        if mark in text:
+            return name
     if "sglang" in text:
-        return _BY_NAME[
-            "sglang-ascend" if ascend else "sglang-deepep" if "deepep" in text or "ep" in text.split() else "sglang"
-        ]
-    if "tensorrt-llm" in text or "trtllm" in text or "trt-llm" in text:
-        return _BY_NAME["tensorrt-llm"]
+        return "sglang-ascend" if npu else "sglang-deepep" if "deepep" in text or "ep" in text.split() else "sglang"
     if "tensorrt" in text or text.startswith("cuda"):
-        return _BY_NAME["mlperf-tensorrt"]
+        return "mlperf-tensorrt"
     if "vllm" in text or "llmboost" in text:
-        return _vllm(text, ascend)
-    return _BY_NAME["generic"]
+        return "vllm-ascend" if npu else _vllm_name(text)
+    return "generic"
 
 
-def _vllm(text: str, ascend: bool) -> Engine:
-    if ascend:
-        return _BY_NAME["vllm-ascend"]
+_NAMED = (
+    ("cloudmatrix", "cloudmatrix-infer"),
+    ("cann-recipes", "cann-recipes"),
+    ("mindie", "mindie"),
+    ("deepseek", "deepseek"),
+    ("tensorrt-llm", "tensorrt-llm"),
+    ("trtllm", "tensorrt-llm"),
+    ("trt-llm", "tensorrt-llm"),
+)
+
+
+def _vllm_name(text: str) -> str:
     if "rocm" in text or "llmboost" in text or "pytorch" in text:
-        return _BY_NAME["vllm-rocm-mlperf"]
+        return "vllm-rocm-mlperf"
     digits = text.split("vllm", 1)[1].strip(" -(").split(".")
     try:
         major, minor = int(digits[0] or 0), int("".join(c for c in digits[1].split("/")[0] if c.isdigit()) or 0)
     except (IndexError, ValueError):
-        return _BY_NAME["vllm-async" if "nightly" in text or "wide" in text or "p/d" in text else "vllm"]
+        return "vllm-async" if any(mark in text for mark in ("nightly", "wide", "p/d")) else "vllm"
     if major == 0 and minor < 8:
-        return _BY_NAME["vllm-v0"]
-    return _BY_NAME["vllm-async" if minor >= 14 else "vllm"]
+        return "vllm-v0"
+    return "vllm-async" if minor >= 14 else "vllm"
 
 
 def draft_acceptance(draft_tokens: int) -> float:

@@ -125,7 +125,7 @@ def memory_of(
     step_tokens: new tokens of one step on the rank. A decode context-parallel group shares one cache.
     """
     placement = place(deployment)
-    engine = assumptions.engine(deployment.framework, system.chip.architecture)
+    engine = assumptions.engine(deployment.framework, system.chip)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     kv = sequences * sequence_bytes(model, shard, context, deployment.mtp_tokens > 0) / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)

@@ -85,7 +85,7 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
             figures["second_stream_s"] = float(np.ravel(second)[0])
         return figures, tokens
     tokens = case.batch * case.input_len / seconds * (d.pp if case.batch * d.tp >= 1.0 and d.pp > 1 else 1.0)
-    engine = assumptions.engine(d.framework, chip.architecture)
+    engine = assumptions.engine(d.framework, chip)
     figures.update(
         ttft_s=seconds + engine.request_gap_s,
         input_tokens_per_s_per_device=tokens,
@@ -138,12 +138,12 @@ def _layout(d: Deployment) -> dict[str, int | str]:
 
 
 def _defaults(case: InferenceCase) -> dict[str, object]:
-    engine = assumptions.engine(case.deployment.framework, case.system.chip.architecture)
+    engine = assumptions.engine(case.deployment.framework, case.system.chip)
     return {"engine": engine.name, **case.defaults}
 
 
 def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
-    engine = assumptions.engine(case.deployment.framework, case.system.chip.architecture)
+    engine = assumptions.engine(case.deployment.framework, case.system.chip)
     out = [
         ("host gap per step", f"{engine.step_gap_s * 1e6:.0f} us", engine.source, "assumption"),
         ("host gap per sequence", f"{engine.sequence_gap_s * 1e6:.1f} us", engine.source, "assumption"),

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from supertwin.inference.assumptions import DATASET_INPUT_LEN, MAX_QUEUE_REQUESTS, MLPERF_TPOT_S, draft_acceptance
+from supertwin.inference.assumptions import (
+    ATTENTION_DP_MODELS,
+    DATASET_INPUT_LEN,
+    MAX_QUEUE_REQUESTS,
+    MLPERF_TPOT_S,
+    draft_acceptance,
+)
 from supertwin.inference.case import Deployment
 from supertwin.inference.placement import moe
 from supertwin.machine.chip import Chip
@@ -204,6 +210,10 @@ def _layout(
     out.setdefault("pp", 1)
     if "tp" not in out:
         out.update(_unstated_layout(row, n, has_moe and mla, weights_bytes, chip))
+    framework = str(row.get("framework") or "").lower()
+    if "dp" not in out and "tensorrt-llm" in framework and model.name.startswith(ATTENTION_DP_MODELS):
+        out.update({"dp": out["tp"], "ep": out["tp"], "dp_attention": 1, "tp": 1})
+        defaults["tp"] = 1
     out.setdefault("dp", 1)
     out.setdefault("dp_attention", int(out["dp"] > 1 and has_moe and out.get("ep", 1) > out["tp"]))
     if "ep" not in out:

@@ -97,7 +97,7 @@ def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip
     key = _key(row, frozenset(str(row.get("flags") or "").split(";")))
     system = _system(*key)
     reading = read(row, model, system.chip, total_weights_bytes(model))
-    about = engine(reading.deployment.framework, system.chip.architecture)
+    about = engine(reading.deployment.framework, system.chip)
     if reading.phase == "kernel-step":
         return _layer(reading, model, system), reading, system.chip
     if reading.phase == "decode":

@@ -83,7 +83,7 @@ def _engine_of(chip: Chip) -> CostEngine:
 def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> StepTimes:
     """Time of one step of one instance at `shape` (arrays give arrays)."""
     placement = place(deployment)
-    engine = assumptions.engine(deployment.framework, system.chip.architecture)
+    engine = assumptions.engine(deployment.framework, system.chip)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     listed = blocks(model, deployment, placement, shape, shard)
     mixture = moe(model)
