@@ -123,9 +123,7 @@ def fit_training_attention(out: Path, date: str) -> list[Path]:
     return written
 
 
-def _write_training(
-    chip_name: str, source: str, groups: Iterable[TrainingRows], out: Path, date: str
-) -> list[Path]:
+def _write_training(chip_name: str, source: str, groups: Iterable[TrainingRows], out: Path, date: str) -> list[Path]:
     measured_on = load_chip(source)
     files: dict[str, Content] = {}
     for group in groups:

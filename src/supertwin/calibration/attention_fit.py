@@ -16,13 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.calibration.common import (
-    errors,
     fit_surface,
     held_out,
     require_polars,
     require_scipy,
-    spread_90,
-    write_calibration,
 )
 from supertwin.cost.attention_kernels import PRIORS, Variant, attention_times, coordinates
 from supertwin.cost.geometry import Array, Shape

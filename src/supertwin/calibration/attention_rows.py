@@ -7,14 +7,16 @@ best value that a README reports; they are compared at a large shape (`ASYMPTOTI
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supertwin.core.formats import number_format
+from supertwin.cost.attention import AttentionModel, variant_of
 from supertwin.cost.attention_kernels import BACKWARD_FLOP
 from supertwin.workload.operators import Attention
 
 KERNELS = ("attention", "attention_decode", "mla_decode", "sparse_mla_prefill")
+_MARKS = {"cudnn": "cudnn", "fa2": "fa2", "fa3": "fa3", "flashmla": "flashmla", "simumax": "cudnn"}
 DIRECTIONS = {"fwd": ("fwd",), "bwd": ("bwd",), "fwd+bwd": ("fwd", "bwd")}
 # assumption: shapes at which kernels reach the best value that their README prints
 ASYMPTOTIC: Mapping[str, Attention] = {
@@ -45,11 +47,7 @@ ASYMPTOTIC: Mapping[str, Attention] = {
 
 @dataclass(frozen=True, slots=True)
 class AttentionRow:
-    """One row: library ("" = not stated), operators whose times add up to it, and what was measured.
-
-    measured_s is None where only a rate is printed; then rate is in FLOP/s (unit flop) or bytes/s (unit bytes), of
-    operators[0] counted by the library's convention (counted_flop).
-    """
+    """One row: library ("" = not stated), operators whose times add up to it, and the measured seconds."""
 
     library: str
     operators: tuple[Attention, ...]
@@ -59,11 +57,12 @@ class AttentionRow:
 def library_of(row: Mapping[str, Any]) -> str:
     """Library named by the row's notes or source."""
     text = f"{row.get('notes') or ''} {row.get('source') or ''}".lower()
-    for mark, library in (("cudnn", "cudnn"), ("fa2", "fa2"), ("fa3", "fa3"), ("flashmla", "flashmla"), ("simumax", "cudnn")):
+    for mark, library in _MARKS.items():
         if mark in text:
             return library
-    hopper_mla = row.get("kernel") == "mla_decode" and "2506.12708" in text and not str(row.get("chip")).startswith("ascend")
-    return "flashmla" if hopper_mla else ""  # tables 8 and 9 of that paper compare with FlashMLA
+    ascend = str(row.get("chip")).startswith("ascend")
+    # tables 8 and 9 of the CloudMatrix384 paper compare with FlashMLA on H800
+    return "flashmla" if row.get("kernel") == "mla_decode" and "2506.12708" in text and not ascend else ""
 
 
 def attention_row(row: Mapping[str, Any]) -> AttentionRow:
@@ -100,6 +99,11 @@ def streamed_bytes(op: Attention) -> float:
     return float(op.batch) * float(op.kv_len) * float(op.kv_heads) * width * size
 
 
+def host_floor_s(model: AttentionModel, row: AttentionRow) -> float:
+    """Shortest time that the row's table can show: what its host needs to issue a call; 0 where that is not known."""
+    return model.kernel(variant_of(row.operators[0])).constants.get("host_s", 0.0)
+
+
 def _operator(row: Mapping[str, Any]) -> Attention:
     decode = row["kernel"] in ("attention_decode", "mla_decode")
     dtype = row.get("dtype") or "bf16"
@@ -126,7 +130,7 @@ def _stand_in(row: Mapping[str, Any]) -> Attention:
     """Shape for a row that states none."""
     if row["kernel"] == "attention" and row.get("seq_q") and row.get("measured_tflops"):
         length = int(row["seq_q"])
-        return _replace(ASYMPTOTIC["attention/flop"], q_len=length, kv_len=length, causal=True)
+        return replace(ASYMPTOTIC["attention/flop"], q_len=length, kv_len=length, causal=True)
     if "floor" in str(row.get("notes")):
         return ASYMPTOTIC[f"{row['kernel']}/floor"]
     unit = "bytes" if row.get("measured_gbps") else "flop"
@@ -136,10 +140,4 @@ def _stand_in(row: Mapping[str, Any]) -> Attention:
 
 
 def _directed(op: Attention, direction: str) -> Attention:
-    return op if direction == "fwd" else _replace(op, direction=direction)
-
-
-def _replace(op: Attention, **changes: Any) -> Attention:
-    import dataclasses
-
-    return dataclasses.replace(op, **changes)
+    return op if direction == "fwd" else replace(op, direction=direction)

@@ -10,8 +10,8 @@ from supertwin.calibration.common import require_polars, write_calibration
 
 # Chips that share the host software of the A800 timings (PyTorch on x86).
 GPUS = ("a100-sxm-80gb", "h100-sxm", "b200-sxm")
-# arXiv 2506.12708v2 section 4.2.4: a naive launch takes 0.6 to 0.8 ms per graph; issue time per eager operator of CANN is
-# an assumption (twice that of the GPUs: Kunpeng cores clock lower and aclnn prepares a workspace per call).
+# arXiv 2506.12708v2 section 4.2.4: a naive launch takes 0.6 to 0.8 ms per graph; issue time per eager operator of CANN
+# is an assumption (twice that of the GPUs: Kunpeng cores clock lower and aclnn prepares a workspace per call).
 ASCEND: Mapping[str, Mapping[str, float]] = {
     "graph": {"start_s": 7e-4, "gap_s": 5e-7},
     "eager": {"issue_s": 1.2e-5, "gap_s": 1.5e-6, "start_s": 3e-5},

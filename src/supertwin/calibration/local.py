@@ -252,7 +252,7 @@ def _fit_vector(chip: Chip, streams: list[VectorRows], out: Path, date: str) -> 
 
 def _write_launch(chip: Chip, peaks: LocalPeaks, out: Path, date: str) -> None:
     constants = {"issue_s": 0.0, "gap_s": 0.0, "start_s": peaks.call_s}
-    parameters = {mode: constants for mode in ("eager", "graph", "compiled")}
+    parameters = dict.fromkeys(("eager", "graph", "compiled"), constants)
     write_calibration(out, _file("launch", chip.name, date, parameters, {}, 0.5))
 
 

@@ -1,8 +1,8 @@
 """Composite check: whole attention blocks (projections, absorbed products, attention, norms) against measured ones.
 
-attention_module.csv.gz times the block of DeepSeek-V3, V3.2 and GLM-5 at one device's share of the heads. The twin builds
-the same block with supertwin.workload and adds up the times of its operators: nothing is fitted to these rows except
-one gap per kernel (`gap_s`), which is reported and not used by the twin.
+attention_module.csv.gz times the block of DeepSeek-V3, V3.2 and GLM-5 at one device's share of the heads. The twin
+builds the same block with supertwin.workload and adds up the times of its operators: nothing is fitted to these rows
+except one gap per kernel (`gap_s`), which is reported and not used by the twin.
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ def module_rows(operators: Path, chip: str, framework: str = "trtllm") -> Iterat
     engine = CostEngine(load_chip(chip), "serving")
     for key, part in sorted(table.partition_by(_KEYS, as_dict=True).items(), key=lambda item: str(item[0])):
         named = dict(zip(_KEYS, key, strict=True))
-        if named["gemm_dtype"] in DTYPES and named["heads"] <= attention_block(load_model(MODELS[named["model"]])).heads:
+        heads = attention_block(load_model(MODELS[named["model"]])).heads
+        if named["gemm_dtype"] in DTYPES and named["heads"] <= heads:
             yield _compare(engine, named, part)
 
 
 def _compare(engine: CostEngine, key: Mapping[str, Any], part: Any) -> ModuleRows:
-    batch, q_len, kv_len, us = (np.asarray(part[c].to_numpy(), dtype=np.float64) for c in ("batch", "q_len", "kv_len", "us"))
+    names = ("batch", "q_len", "kv_len", "us")
+    batch, q_len, kv_len, us = (np.asarray(part[c].to_numpy(), dtype=np.float64) for c in names)
     model = load_model(MODELS[key["model"]])
     ops = block_operators(model, key, (batch, q_len, np.maximum(kv_len, q_len)))
     total = np.zeros_like(us)

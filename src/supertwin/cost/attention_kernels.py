@@ -17,7 +17,7 @@ are split and the parts reduced (FlashDecoding). With w waves of tiles and s spl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +121,7 @@ def prefill_times(chip: Chip, variant: Variant, shape: Shape, constants: Mapping
     """Formula of the module head for many queries. constants: start_s tile_s rate memory sharp rows."""
     backward = variant.direction == "bwd"
     rows = constants["rows"]
-    tiles = tile_queries(shape, variant.causal, np.float64(rows), np.float64(KEY_BLOCK))
+    tiles = tile_queries(shape, variant.causal, rows, KEY_BLOCK)
     pair_s = _pair_seconds(chip, variant, shape, constants["rate"]) * (BACKWARD_FLOP if backward else 1.0)
     count = shape.batch * shape.heads * tiles.blocks / chip.matrix_cores
     mean = count * (constants["tile_s"] + tiles.mean_keys * rows * pair_s)
@@ -162,7 +162,7 @@ def coordinates(axes: tuple[str, ...], variant: Variant, shape: Shape) -> list[A
     heads per KV head; depth: kv_len / q_len; windowed: 1 where a window cuts the context, else 0.
     """
     heads = shape.kv_heads if variant.phase == "decode" else shape.heads
-    table = {
+    table: dict[str, Callable[[], Array]] = {
         "items": lambda: shape.batch * heads,
         "q": lambda: shape.q_len,
         "keys": lambda: keys_touched(shape),
@@ -178,4 +178,4 @@ def _pair_seconds(chip: Chip, variant: Variant, shape: Shape, rate: float) -> Ar
     peak = chip.peak(number_format(variant.dtype).rate) / chip.matrix_cores
     products = 2.0 * (shape.qk_head_dim + shape.v_head_dim) / (rate * peak)
     exponentials = chip.matrix_cores / (EXP_PER_VECTOR_FLOP * chip.vector_flop_per_s)
-    return smooth_maximum(products, np.float64(exponentials), 2.0)
+    return smooth_maximum(products, np.asarray(exponentials), 2.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from dataclasses import fields as dataclass_fields
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -41,6 +40,7 @@ _OPTIONS: dict[type[Operator], tuple[str, ...]] = {
     Attention: ("phase", "dtype", "kv_dtype", "causal", "latent", "gathered", "direction"),
     Vector: (),
 }
+_FIELDS = {kind: tuple(f.name for f in dataclass_fields(kind)) for kind in _SIZES}
 _GET_SIZES = {kind: attrgetter(*names) for kind, names in _SIZES.items()}
 _GET_OPTIONS: dict[type[Operator], Any] = {
     kind: attrgetter(*names) if names else lambda _: () for kind, names in _OPTIONS.items()
@@ -195,14 +195,9 @@ def _with(operator: Any, fields: dict[str, Array]) -> Any:
     """A copy with other sizes (dataclasses.replace costs more than the pricing of a small stack)."""
     kind: type[Operator] = type(operator)
     copy = object.__new__(kind)
-    for name in _all_fields(kind):
+    for name in _FIELDS[kind]:
         object.__setattr__(copy, name, fields[name] if name in fields else getattr(operator, name))
     return copy
-
-
-@lru_cache
-def _all_fields(kind: type[Operator]) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclass_fields(kind))
 
 
 def _unstack(members: Sequence[Operator], cost: Cost, shape: tuple[int, ...]) -> Iterable[OperatorCost]:

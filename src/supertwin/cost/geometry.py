@@ -67,7 +67,7 @@ class Tiling:
     longest_keys: Array
 
 
-def tile_queries(shape: Shape, causal: bool, rows: Array, columns: Array) -> Tiling:
+def tile_queries(shape: Shape, causal: bool, rows: float, columns: float) -> Tiling:
     """Query blocks of `rows`; key ranges rounded up by half a key block of `columns` on average.
 
     Causal block i = 1..n sees min(prefix + i rows, window + rows) keys: the mean is closed form again.

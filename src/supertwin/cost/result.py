@@ -32,4 +32,4 @@ class OperatorCost:
     def bound(self) -> npt.NDArray[np.str_]:
         """compute, memory or latency: the largest of the three parts."""
         parts = np.stack(np.broadcast_arrays(self.compute_s, self.memory_s, self.overhead_s))
-        return np.array(["compute", "memory", "latency"])[np.argmax(parts, axis=0)]
+        return np.asarray(np.array(["compute", "memory", "latency"])[np.argmax(parts, axis=0)])

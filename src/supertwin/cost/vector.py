@@ -141,7 +141,7 @@ def vector_cost(model: VectorModel, op: Vector) -> Times:
         np.asarray(op.flop, dtype=np.float64),
         np.asarray(op.rows, dtype=np.float64),
     )
-    fused = np.full((1,) + moved.shape, float(op.fused))
+    fused = np.full((1, *moved.shape), float(op.fused))
     work = VectorWork(moved[None], flop[None], rows[None], fused)
     times = model.times(np.array([model.row(op.op)]), work)
     return Times(*(np.asarray(getattr(times, n))[0] for n in Times.__slots__))
