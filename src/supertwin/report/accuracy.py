@@ -63,7 +63,7 @@ def draw(report: Report, path: Path) -> None:
     panels = grouped(report.of_kind(floor=False), lambda score: score.metric)
     columns = 3
     lines = max(1, -(-len(panels) // columns))
-    with mpl.rc_context({"font.size": 8}):
+    with mpl.rc_context({"font.size": 8, "axes.prop_cycle": mpl.cycler(color=mpl.colormaps["tab20"].colors)}):
         figure, axes = plt.subplots(lines, columns, figsize=(12, 3.8 * lines), squeeze=False)
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
@@ -85,7 +85,7 @@ def _panel(axis: Any, metric: str, scores: Sequence[Score]) -> None:
     summary = by_metric(scores)[metric]
     axis.set(xscale="log", yscale="log", xlabel="measured", ylabel="predicted")
     axis.set_title(f"{metric}\nn {summary.n}, median {percent(summary.median_ape)}, p90 {percent(summary.p90_ape)}")
-    axis.legend(fontsize=4, ncols=2, loc="upper left")
+    axis.legend(fontsize=4, ncols=2, loc="lower right", framealpha=0.5)
 
 
 def _coverage(report: Report) -> str:
