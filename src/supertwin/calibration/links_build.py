@@ -90,6 +90,7 @@ def build_links(operators: Path, rows: Sequence[Row], date: str) -> tuple[dict[s
     report = Report()
     _collectives(operators, groups, report, fit_plateaus(rows, HOST_S))
     _exchanges(operators, groups, report)
+    _inherit_outside(groups)
     transfers, left_out = fit_transfers(rows)
     for chip, found in transfers.items():
         groups[chip].update(found)
@@ -171,6 +172,14 @@ def _exchanges(operators: Path, groups: dict[str, Groups], report: Report) -> No
         groups[bench.chip][f"exchange/{bench.library}/{bench.mode}/{op}"] = found
         pairs = [(predict_exchange(s, bench.mode, found), np.concatenate([x.seconds for x in s])) for s in (fit, held)]
         report.add(bench.chip, f"{bench.library} {bench.mode} {op}", *pairs)
+
+
+def _inherit_outside(groups: dict[str, Groups]) -> None:
+    """DeepEP on chips that were measured in one node only: between nodes as on H100 (same kernels, same adapters)."""
+    for chip in ("b200-sxm", "gb200", "gb300"):
+        for name, values in groups[chip].items():
+            if name.startswith("exchange/deepep/"):
+                values.update({k: v for k, v in groups["h100-sxm"][name].items() if k.startswith("outer_")})
 
 
 def _exchange_names(bench: ExchangeBench, across: bool) -> tuple[list[str], dict[str, float]]:

@@ -37,6 +37,8 @@ OUTSIDE = ("ib", "roce", "efa", "tcp")  # link classes that leave the fast domai
 # assumption: engines take the low-latency kernels up to this many tokens per rank (DeepEP's own buffer default is 128;
 # serving frameworks keep them for decode batches of a few hundred)
 LOW_LATENCY_TOKENS = 512
+# a kernel that was never measured between nodes: as the DeepEP low-latency kernels on H100 and H200, rounded
+OUTER_EFFICIENCY, OUTER_FIXED_S, OUTER_HOP_S = 0.9, 1e-5, 3e-6
 FP8_SCALE_BLOCK = 128  # one FP32 scale per 128 elements travels with an FP8 token
 INT8_TRAILER_BYTES = 512  # scale and routing word of an INT8 token (CloudMatrix384 paper: 7 KB + 512 B)
 
@@ -177,10 +179,12 @@ def evaluate_exchange(
     data = tokens * (copies_in * (unit * s_per_byte + found.get("message_s", 0.0)) + found.get("token_s", 0.0))
     fixed = found["fixed_s"] + found.get("expert_s", 0.0) * experts + found.get("rank_s", 0.0) * n
     if blocks > 1 or found.get("rdma_only"):
-        outer_rate = found.get("rdma_bytes_per_s", levels[-1].bytes_per_s) * found["outer_efficiency"]
+        outer_rate = found.get("rdma_bytes_per_s", levels[-1].bytes_per_s)
+        outer_rate = outer_rate * found.get("outer_efficiency", OUTER_EFFICIENCY)
         crowd = 1.0 + found.get("outer_crowding", 0.0) * np.maximum(copies_out - 3.0, 0.0) * (not by_copy)
         data = np.maximum(data, tokens * copies_out * unit * crowd / outer_rate)
-        fixed = fixed + found["outer_fixed_s"] + found["outer_hop_s"] * log2(max(blocks, 1))
+        fixed = fixed + found.get("outer_fixed_s", OUTER_FIXED_S)
+        fixed = fixed + found.get("outer_hop_s", OUTER_HOP_S) * log2(max(blocks, 1))
     p = found.get("sharpness", 1.0)
     time = (fixed**p + data**p) ** (1.0 / p)
     if isinstance(time, np.floating):
