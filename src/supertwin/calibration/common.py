@@ -14,6 +14,7 @@ from supertwin.core.errors import MissingExtra
 from supertwin.cost.surface import Array, Surface, corners
 
 HELD_OUT_SHARE = 0.3
+FEW_ROWS_SPREAD = 0.25  # assumption: ln half-width where fewer than 20 rows could be held out
 MIXERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 
 
@@ -48,6 +49,21 @@ def errors(predicted: Array, measured: Array) -> dict[str, float]:
 def spread_90(predicted: Array, measured: Array) -> float:
     """90th percentile of |ln(measured / predicted)|: the half-width of the 90 % interval."""
     return float(np.quantile(np.abs(np.log(measured / predicted)), 0.9))
+
+
+def residual_summary(predicted: Array, measured: Array, held: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """`residual` of a calibration file and `spread`; held marks rows that the fit did not see.
+
+    Without 20 such rows the spread is at least FEW_ROWS_SPREAD: errors of fitted rows say little about others.
+    """
+    fitted, judged = errors(predicted[~held], measured[~held]), errors(predicted[held], measured[held])
+    enough = int(held.sum()) >= 20
+    spread = spread_90(predicted[held], measured[held]) if enough else spread_90(predicted, measured)
+    found = {"fit_median_ape": fitted["median_ape"], "n": fitted["n"], "n_held_out": judged["n"]}
+    if judged["n"]:
+        found |= {"held_out_median_ape": judged["median_ape"], "p90": judged["p90_ape"]}
+    found["spread"] = max(spread, 0.05 if enough else FEW_ROWS_SPREAD)
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def require_scipy() -> Any:

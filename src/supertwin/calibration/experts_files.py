@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from supertwin.calibration.common import errors, spread_90
+from supertwin.calibration.common import residual_summary
 from supertwin.calibration.experts_fit import (
     ExpertFit,
     ExpertRows,
@@ -88,13 +88,4 @@ def expert_residuals(chip: Chip, calibration: Calibration, parts: Sequence[Exper
     times = np.concatenate([predicted_experts(chip, calibration, p) for p in parts])
     measured = np.concatenate([p.time_s for p in parts])
     out = np.concatenate([p.held for p in parts])
-    fitted, held = errors(times[~out], measured[~out]), errors(times[out], measured[out])
-    judged = out if out.sum() >= 20 else np.ones_like(out)
-    return {
-        "fit_median_ape": round(fitted["median_ape"], 5),
-        "held_out_median_ape": round(held["median_ape"], 5) if held["n"] else -1.0,
-        "p90": round((held if held["n"] else fitted)["p90_ape"], 5),
-        "n": fitted["n"],
-        "n_held_out": held["n"],
-        "spread": round(max(spread_90(times[judged], measured[judged]), 0.05), 4),
-    }
+    return residual_summary(times, measured, out)

@@ -40,7 +40,7 @@ _DTYPES: Mapping[str, tuple[str, str]] = {
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "multiply": (0.1, 1.1),
     "load": (0.1, 6.0),
-    "memory": (0.3, 1.05),
+    "memory": (0.3, 0.95),
     "prologue_s": (5e-8, 3e-5),
     "quantisation": (0.02, 1.0),
     "sharpness": (1.2, 12.0),
@@ -74,7 +74,7 @@ class ExpertRows:
 
     def take(self, index: Any) -> ExpertRows:
         """The rows picked by a mask or an index array."""
-        arrays: dict[str, Any] = {name: np.asarray(getattr(self.moe, name))[index] for name in _FIELDS}
+        arrays: dict[str, Any] = {name: np.asarray(getattr(self.moe, name))[index] for name in EXPERT_FIELDS}
         return replace(self, moe=replace(self.moe, **arrays), time_s=self.time_s[index], held=self.held[index])
 
 
@@ -111,43 +111,8 @@ def _read(path: Path) -> Iterator[ExpertRows]:
         yield ExpertRows(chip, context, moe, time_s, held, f"{path.name} {scope} {framework}")
 
 
-_FIELDS = ("rows", "experts", "hidden", "inter", "skew", "tokens")
+EXPERT_FIELDS = ("rows", "experts", "hidden", "inter", "skew", "tokens")
 _SHAPE = ("experts", "topk", "hidden", "inter", "ep", "tp", "tokens")
-
-
-def kernel_expert(row: Mapping[str, Any]) -> ExpertMlp | None:
-    """Operator of a moe_mlp row of kernels.csv (m = tokens before routing); None where the shape is not stated.
-
-    The notes state top-8 routing over the devices of EP8: each device gets as many rows as there were tokens.
-    """
-    if not (row["m"] and row["n"] and row["k"] and row["groups"]):
-        return None
-    return ExpertMlp(
-        part="moe_mlp",
-        rows=float(row["m"]),
-        experts=float(row["groups"]),
-        hidden=float(row["k"]),
-        inter=float(row["n"]),
-        dtype=str(row["dtype"]),
-        distribution="uniform",
-        routing=False,
-    )
-
-
-def kernel_expert_rows(path: Path) -> list[ExpertRows]:
-    """moe_mlp rows of kernels.csv with a shape and a time, by chip and format (all fitted: they are few)."""
-    parts: dict[tuple[str, str], list[tuple[ExpertMlp, float]]] = {}
-    for row in read_table(path).iter_rows(named=True):
-        moe = kernel_expert(row) if row["kernel"] == "moe_mlp" and row["measured_us"] else None
-        if moe is not None:
-            parts.setdefault((str(row["chip"]), moe.dtype), []).append((moe, float(row["measured_us"]) * 1e-6))
-    return [_gathered(chip, rows) for (chip, _), rows in parts.items()]
-
-
-def _gathered(chip: str, rows: list[tuple[ExpertMlp, float]]) -> ExpertRows:
-    arrays: dict[str, Any] = {n: np.array([getattr(m, n) for m, _ in rows], dtype=np.float64) for n in _FIELDS}
-    time_s = np.array([t for _, t in rows])
-    return ExpertRows(chip, "", replace(rows[0][0], **arrays), time_s, np.zeros(len(rows), dtype=bool), "kernels.csv")
 
 
 def scope_context(scope: str, framework: str) -> str:

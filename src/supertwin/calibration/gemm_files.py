@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from supertwin.calibration.common import errors, spread_90
+from supertwin.calibration.common import residual_summary
 from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_rows
 from supertwin.calibration.tables import GemmRows
 from supertwin.cost.calibration import Calibration, complete
@@ -18,6 +18,7 @@ from supertwin.machine.chip import Chip
 
 # The context that the twin uses where it was measured: the widest tables, graph replay, the same method on every chip.
 _DEFAULT_CONTEXTS = ("trtllm", "")
+_OWN_START = 30  # rows from which a fit starts from the priors, not from the nearest known group
 _BEST_SHAPE_GAIN = 1.05  # assumption: an ordinary product of a library against the best shape of a search
 
 
@@ -29,7 +30,7 @@ def fit_chip(chip: Chip, rows: Sequence[GemmRows], above: Calibration | None, sp
         known = complete(own, above) if above else own
         names = candidate_names(unit.key, unit.context)
         fixed_s = starts.get(unit.context) if unit.parts[0].gemm.quantize_input else None
-        start = known.group(*names) if unit.rows < FEW_ROWS or not unit.context else {}
+        start = known.group(*names) if unit.rows < _OWN_START or not unit.context else {}
         found = fit_gemm_unit(unit, start, fixed_s, split)
         if unit.key == "bf16":
             starts[unit.context] = found.parameters["fixed_s"]
@@ -85,16 +86,7 @@ def residuals(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows]) ->
     times = np.concatenate([predicted(chip, calibration, p) for p in parts])
     measured = np.concatenate([p.time_s for p in parts])
     out = np.concatenate([held_out_rows(p) if len(p) >= 8 else np.zeros(len(p), dtype=bool) for p in parts])
-    fitted, held = errors(times[~out], measured[~out]), errors(times[out], measured[out])
-    judged = out if out.sum() >= 20 else np.ones_like(out)
-    return {
-        "fit_median_ape": round(fitted["median_ape"], 5),
-        "held_out_median_ape": round(held["median_ape"], 5) if held["n"] else -1.0,
-        "p90": round((held if held["n"] else fitted)["p90_ape"], 5),
-        "n": fitted["n"],
-        "n_held_out": held["n"],
-        "spread": round(max(spread_90(times[judged], measured[judged]), 0.05), 4),
-    }
+    return residual_summary(times, measured, out)
 
 
 def content(calibration: Calibration, residual: Mapping[str, float], date: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from supertwin.machine.chip import Chip
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "multiply": (0.2, 1.1),
     "load": (0.1, 6.0),
-    "memory": (0.3, 1.05),
+    "memory": (0.3, 0.97),
     "prologue_s": (5e-8, 8e-6),
     "split_s": (5e-8, 2e-5),
     "quantisation": (0.02, 1.0),
@@ -41,7 +41,7 @@ _ALL = ("multiply", "load", "memory", "prologue_s", "split_s", "quantisation", "
 _SOME = ("multiply", "load", "memory", "prologue_s", "quantisation", "fixed_s")
 _FEW = ("multiply", "load", "memory", "prologue_s", "sharpness", "fixed_s")
 _HOST_BOUND = ("vllm", "vidur", "frontier", "cublas-training")  # contexts timed without a graph
-FEW_ROWS = 6  # below it only a factor on the work of the nearest known group is fitted
+FEW_ROWS = 4  # below it only a factor on the work of the nearest known group is fitted
 _SMALL_GROUPS = 17.0  # log2(n x k): groups up to this size are heads of attention, not experts
 _SUBSAMPLE = 1500  # rows per unit in the nonlinear fit: enough for ten parameters; the surface sees all rows
 _FIT_SEED = 20261121

@@ -11,9 +11,10 @@ import numpy as np
 
 from supertwin.calibration import experts_files, gemm_files
 from supertwin.calibration.common import errors, write_calibration
-from supertwin.calibration.experts_fit import ExpertRows, expert_rows, kernel_expert_rows
+from supertwin.calibration.experts_fit import ExpertRows, expert_rows
 from supertwin.calibration.gemm_fit import held_out_rows
-from supertwin.calibration.tables import GemmRows, gemm_rows, kernel_gemm_rows
+from supertwin.calibration.kernels import kernel_expert_rows, kernel_gemm_rows
+from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.core.errors import UnknownName
 from supertwin.cost.calibration import Calibration, complete, load_calibration, shipped_folder
 from supertwin.cost.surface import Array

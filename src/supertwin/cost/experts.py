@@ -20,6 +20,7 @@ from supertwin.cost.calibration import Calibration
 from supertwin.cost.gemm import GemmConditions, GemmCost, candidate_names
 from supertwin.cost.memory import smooth_maximum
 from supertwin.cost.surface import Array
+from supertwin.cost.tiles import tile_scale
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import ExpertMlp
 
@@ -65,8 +66,7 @@ def expert_cost(
     Raises UnknownName for a distribution that is not balanced, uniform or power_law_<alpha>.
     """
     shape, flat = flat_experts(moe)
-    key = expert_key(moe)
-    names = candidate_names(key, conditions.context)
+    names = expert_names(expert_key(moe), conditions.context)
     raw = expert_terms(chip, expert_parameters(calibration, names), moe, flat)
     surface = calibration.surface(*names)
     factor = np.ones_like(raw.time_s)
@@ -78,7 +78,7 @@ def expert_cost(
 
 
 def expert_key(moe: ExpertMlp) -> str:
-    """Calibration group: the formats; local: without routing, after a dispatch; ungated: one up matrix, with routing."""
+    """Calibration group: the formats; local: after a dispatch, without routing; ungated: one up matrix."""
     mixed = moe.weight_dtype and moe.weight_dtype != moe.dtype
     name = f"{moe.dtype}/{moe.weight_dtype}" if mixed else moe.dtype
     if not moe.routing:
@@ -89,13 +89,21 @@ def expert_key(moe: ExpertMlp) -> str:
 def expert_parameters(calibration: Calibration, names: list[str]) -> dict[str, float]:
     """Priors overlaid by the fitted values of the nearest measured group.
 
-    Experts after a dispatch that borrow a group measured with routing keep half of its fixed time.
+    Experts after a dispatch that borrow a group measured with routing keep half of its fixed time, and the reverse.
     """
     found = next((n for n in names if n in calibration.parameters), "")
     values = {**EXPERT_PRIOR, **calibration.group(found)}
     if "local:" in names[0] and "local:" not in found:
         values["fixed_s"] *= _WITHOUT_ROUTING
+    if "local:" in found and "local:" not in names[0]:
+        values["fixed_s"] /= _WITHOUT_ROUTING
     return values
+
+
+def expert_names(key: str, context: str) -> list[str]:
+    """Calibration groups from nearest to farthest; kernels after a dispatch stand in where nothing else is there."""
+    names = candidate_names(key, context)
+    return names if "local:" in key else names + candidate_names(f"local:{key.rpartition(':')[2]}", context)
 
 
 def flat_experts(moe: ExpertMlp) -> tuple[tuple[int, ...], _Flat]:
@@ -193,7 +201,7 @@ def _cores_s(chip: Chip, p: Mapping[str, float], moe: ExpertMlp, product: tuple[
 
 def _best(chip: Chip, p: Mapping[str, float], moe: ExpertMlp, product: tuple[Array, Array, Array, Array]) -> Array:
     loads, used, n, k = product
-    tile_m, tile_n = _TILES.T[:, :, None]
+    tile_m, tile_n = _TILES.T[:, :, None] * tile_scale(chip)
     filled = loads[:, None, :] / tile_m
     filled = np.ceil(filled) if moe.distribution == "balanced" else np.maximum(1.0, filled + 0.5)
     tiles = (filled * used[:, None, :]).sum(axis=0) * np.ceil(n / tile_n)

@@ -19,7 +19,7 @@ from supertwin.core.formats import number_format
 from supertwin.cost.calibration import Calibration
 from supertwin.cost.memory import resident_share, smooth_maximum, transfer_time_s
 from supertwin.cost.surface import Array
-from supertwin.cost.tiles import CoreRates, Extent, wave_time_s
+from supertwin.cost.tiles import CoreRates, Extent, tile_scale, wave_time_s
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Gemm
 
@@ -78,18 +78,16 @@ class GemmConditions:
     """How the product is run.
 
     context: measuring framework of the calibration (trtllm, sglang, vllm, vidur, frontier, deepgemm, cublas-training,
-    torch-eager, best-shape; for experts also cutlass, deepep-context, deepep-generation);
+    torch-eager, best-shape, deepgemm-bench; for experts also cutlass, deepep-context, deepep-generation);
     "" is what the twin uses. weights_cold: weights come from memory, as in a model of many layers; False: a loop over
     `loop_weights` copies, as kernel timings do. grouped: price as a grouped product also where groups is 1
-    (a table of batched products); by default groups decides. sustained: products follow each other for seconds, as in
-    a training step, so the clock has fallen to the power limit whatever the length of one product.
+    (a table of batched products); by default groups decides.
     """
 
     context: str = ""
     weights_cold: bool = True
     loop_weights: float = 1.0
     grouped: bool = False
-    sustained: bool = False
 
 
 DEFAULT_CONDITIONS = GemmConditions()
@@ -114,10 +112,6 @@ def gemm_cost(
 def _priced(chip: Chip, calibration: Calibration, gemm: Gemm, extent: Extent, conditions: GemmConditions) -> GemmCost:
     key = format_key(gemm, conditions.grouped or bool(len(extent.m) and extent.groups[0] > 1.0))
     parameters = gemm_parameters(calibration, key, conditions.context)
-    if conditions.sustained:
-        wide = gemm_parameters(calibration, "bf16", "")  # the power limit belongs to the chip, not to the format
-        parameters["throttle"] = max(parameters["throttle"], wide["throttle"])
-        parameters["throttle_s"] = 0.0
     raw = gemm_terms(chip, parameters, gemm, extent, conditions)
     surface = calibration.surface(*candidate_names(key, conditions.context))
     factor = np.ones_like(raw.time_s) if surface is None else surface.factor(coordinates(surface.axes, extent))
@@ -192,16 +186,8 @@ def format_key(gemm: Gemm, grouped: bool = False) -> str:
 
 
 def gemm_parameters(calibration: Calibration, key: str, context: str) -> dict[str, float]:
-    """Priors overlaid by the fitted values of the nearest measured format, those of the context first.
-
-    Without a context the pass that quantises the input starts as fast as a plain kernel: the frameworks whose
-    quantisation takes several kernels are a property of those frameworks.
-    """
-    found = dict(PRIOR)
-    found.update(calibration.group(*candidate_names(key, context)))
-    if not context:
-        found["quantize_s"] = min(found["quantize_s"], PRIOR["quantize_s"])
-    return found
+    """Priors overlaid by the fitted values of the nearest measured format, those of the context first."""
+    return {**PRIOR, **calibration.group(*candidate_names(key, context))}
 
 
 def candidate_names(key: str, context: str) -> list[str]:
@@ -226,6 +212,7 @@ def _core_rates(chip: Chip, parameters: Mapping[str, float], gemm: Gemm) -> Core
         prologue_s=parameters["prologue_s"],
         split_s=parameters["split_s"],
         quantisation=parameters["quantisation"],
+        tile_scale=tile_scale(chip),
     )
 
 

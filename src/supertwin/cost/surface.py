@@ -20,6 +20,9 @@ Array = npt.NDArray[np.float64]
 _UNIT = 0.004  # resolution of stored values in ln units: 0.4 %, below the noise of any kernel timing
 
 
+_PIECE = 1 << 15  # points at a time: corners x points stay in the cache
+
+
 @dataclass(frozen=True, slots=True)
 class Surface:
     """ln factor over axes. knots[d]: increasing coordinates of axis d; values: [len(knots[0]), len(knots[1]), ...]."""
@@ -44,12 +47,19 @@ class Surface:
             # corners so far x sides of this axis, in front of the points
             index = sides if index is None else _flatten(index[:, None] + sides)
             weight = shares if weight is None else _flatten(weight[:, None] * shares)
-        assert index is not None
+        assert index is not None and weight is not None
         return np.asarray((flat[index] * weight).sum(axis=0))
 
     def factor(self, coordinates: Sequence[npt.ArrayLike]) -> Array:
-        """exp(log_factor): the number that multiplies the formula's time."""
-        return np.asarray(np.exp(self.log_factor(coordinates)))
+        """exp(log_factor): the number that multiplies the formula's time. Long arrays are done in pieces (memory)."""
+        longest = max(np.size(c) for c in coordinates)
+        if longest <= _PIECE:
+            return np.asarray(np.exp(self.log_factor(coordinates)))
+        flat = [c.ravel() for c in np.broadcast_arrays(*coordinates)]
+        shape = np.broadcast_shapes(*(np.shape(c) for c in coordinates))
+        starts = range(0, len(flat[0]), _PIECE)
+        pieces = [self.log_factor([c[start : start + _PIECE] for c in flat]) for start in starts]
+        return np.asarray(np.exp(np.concatenate(pieces))).reshape(shape)
 
     def to_json(self) -> dict[str, Any]:
         """Compact form: values as integers in units of 0.004 (ln)."""

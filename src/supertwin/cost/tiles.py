@@ -13,10 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from supertwin.cost.surface import Array
+from supertwin.machine.chip import Chip
 
 _TILES = ((16, 64), (16, 128), (32, 128), (64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 256), (256, 128))
 _SPLITS = (1, 2, 4, 8)
 _CHOICES = np.array([(m, n, s) for m, n in _TILES for s in _SPLITS if s == 1 or m * n <= 128 * 128], dtype=np.float64)
+_REFERENCE_FLOP_PER_S = (
+    12e12  # BF16 rate of one core that the tiles above fit (H100 7.5, B200 15, Ascend 910C 15 TFLOP/s)
+)
 _CHUNK = 1 << 13  # elements per pass: choices x chunk doubles stay in the cache of the machine that runs this
 
 
@@ -26,7 +30,8 @@ class CoreRates:
 
     flop_per_s: multiply-add rate in the main loop; load_bytes_per_s: operands from L2; prologue_s: filling the pipeline
     and writing the tile, once per wave; split_s: joining the parts of a split contraction;
-    quantisation: 1 = whole waves, 0 = work spreads evenly (stream-K, uneven clocks).
+    quantisation: 1 = whole waves, 0 = work spreads evenly (stream-K, uneven clocks);
+    tile_scale: side of this core's tiles over that of a GPU multiprocessor's (see `tile_scale`).
     """
 
     cores: float
@@ -35,6 +40,7 @@ class CoreRates:
     prologue_s: float
     split_s: float
     quantisation: float
+    tile_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,14 @@ class Extent:
     b_bytes: float
 
 
+def tile_scale(chip: Chip) -> float:
+    """1 for multiprocessors and Ascend cube cores (4 to 15 TFLOP/s of BF16 each); 4 for the few large matrix engines
+    of Gaudi and TPU: tiles grow with the square root of the rate (power of two, at most 4).
+    """
+    rate = chip.peak("bf16") / chip.matrix_cores
+    return float(2.0 ** min(max(round(np.log2(np.sqrt(rate / _REFERENCE_FLOP_PER_S))), 0), 2))
+
+
 def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
     """Seconds on the cores with the best tile, memory not counted. Returns [N]."""
     total = len(extent.m)
@@ -61,6 +75,7 @@ def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
 
 def _best(extent: Extent, rates: CoreRates, part: slice) -> Array:
     tile_m, tile_n, split = _CHOICES.T[:, :, None]
+    tile_m, tile_n = tile_m * rates.tile_scale, tile_n * rates.tile_scale
     m, n, k, groups = extent.m[part], extent.n[part], extent.k[part], extent.groups[part]
     tiles = np.ceil(m / tile_m) * np.ceil(n / tile_n) * (groups * split)
     share = tiles / rates.cores
