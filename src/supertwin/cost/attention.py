@@ -88,7 +88,7 @@ class AttentionModel:
                     distance = variant_distance(variant, name)
                     total = distance + _STEP_DISTANCE * steps + 0.01 * rank
                     if total < least:
-                        constants = scaled({**prior, **fitted}, shelf.chip, self.chip)
+                        constants = scaled(variant, {**prior, **fitted}, shelf.chip, self.chip)
                         alike = shelf.chip.vendor == self.chip.vendor
                         surface = calibration.surfaces.get(name) if alike else None
                         best, least = Kernel(constants, surface, calibration, distance, steps), total
@@ -103,14 +103,22 @@ class Shelf:
     files: tuple[Calibration, ...]
 
 
-def scaled(constants: Mapping[str, float], measured: Chip, wanted: Chip) -> Mapping[str, float]:
-    """Constants of another make of chip: the fixed cost of a tile is kept per device, not per core.
+def scaled(variant: Variant, constants: Mapping[str, float], measured: Chip, wanted: Chip) -> Mapping[str, float]:
+    """Constants measured on one chip, for another.
 
-    A core of another architecture is another unit of work (2 on a TPU, 304 on an MI300X for similar rates).
+    Decode of plain attention runs on the vector units in part, so its rate follows them and not the matrix peak.
+    Another make of chip: the fixed cost of a tile is kept per device, not per core (a core is another unit of work: 2
+    on a TPU, 304 on an MI300X for similar rates), and decode is not held to the vector path of that library.
     """
-    if measured.vendor == wanted.vendor:
-        return constants
-    return {**constants, "tile_s": constants["tile_s"] * wanted.matrix_cores / measured.matrix_cores}
+    out = dict(constants)
+    if measured.name != wanted.name and variant.phase == "decode" and variant.kind == "gqa":
+        balance = [c.vector_flop_per_s / c.peak("bf16") for c in (measured, wanted)]
+        out["rate"] = min(out["rate"] * balance[1] / balance[0], 1.0)
+    if measured.vendor != wanted.vendor:
+        out["tile_s"] *= wanted.matrix_cores / measured.matrix_cores
+        if variant.phase == "decode":
+            out["rate"] = max(out["rate"], prior_of(variant)["rate"])
+    return out
 
 
 def variant_of(op: Attention) -> Variant:

@@ -35,9 +35,11 @@ class Surface:
         """ln factor at points; coordinates: one array per axis, broadcastable. Returns their broadcast shape."""
         flat, weight, index = self.values.ravel(), None, None
         stride = flat.size
-        for knot, coordinate in zip(self.knots, coordinates, strict=True):
+        points: Sequence[Array] = [np.asarray(c, dtype=np.float64) for c in coordinates]
+        if len({x.shape for x in points}) > 1:
+            points = np.broadcast_arrays(*points)
+        for knot, x in zip(self.knots, points, strict=True):
             stride //= len(knot)
-            x = np.asarray(coordinate, dtype=np.float64)
             if len(knot) == 1:
                 sides, shares = np.zeros((1, *x.shape), dtype=np.int64), np.ones((1, *x.shape))
             else:
@@ -47,7 +49,8 @@ class Surface:
             # corners so far x sides of this axis, in front of the points
             index = sides if index is None else _flatten(index[:, None] + sides)
             weight = shares if weight is None else _flatten(weight[:, None] * shares)
-        assert index is not None and weight is not None
+        assert index is not None
+        assert weight is not None
         return np.asarray((flat[index] * weight).sum(axis=0))
 
     def factor(self, coordinates: Sequence[npt.ArrayLike]) -> Array:
