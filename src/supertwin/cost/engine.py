@@ -7,8 +7,8 @@ products of one format, attention of one kernel variant.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from supertwin.core.formats import number_format
 from supertwin.cost.attention import AttentionModel, variant_of
 from supertwin.cost.calibration import Calibration, load_calibration
 from supertwin.cost.experts import expert_cost
-from supertwin.cost.gemm import DEFAULT_CONDITIONS, GemmConditions, GemmCost, gemm_cost, gemm_parameters
+from supertwin.cost.gemm import DEFAULT_CONDITIONS, GemmConditions, GemmCost, format_key, gemm_cost, gemm_parameters
 from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.vector import VectorModel, VectorWork
@@ -138,19 +138,29 @@ class CostEngine:
                 return gemm_cost(self.chip, self._gemm, _with(first, fields))
             loop = bool(np.all(fields["groups"] <= _MOST_EXPERTS))
             conditions = _TRAINING_GEMM if loop else DEFAULT_CONDITIONS
-            return self._at_power_limit(gemm_cost(self.chip, self._gemm, _with(first, fields), conditions), first.dtype)
+            cost = gemm_cost(self.chip, self._gemm, _with(first, fields), conditions)
+            key = format_key(first, bool(np.any(fields["groups"] > 1.0)))
+            return self._at_sustained_clock(cost, first.dtype, key, conditions.context)
         if isinstance(first, Attention):
             return self.attention(library).cost(_with(first, fields))
         if isinstance(first, ExpertMlp):
             return expert_cost(self.chip, self._experts, _with(first, fields))
         return self._price_vectors([m for m in members if isinstance(m, Vector)], fields)
 
-    def _at_power_limit(self, cost: GemmCost, dtype: str) -> GemmCost:
-        """Products that follow each other for seconds run at no more than the share of the peak that the clock falls to
-        in long BF16 products (the power limit belongs to the chip, not to the format)."""
-        wide = gemm_parameters(self._gemm, "bf16", "")
-        rate = self.chip.peak(number_format(dtype).rate) * min(wide["multiply"], 1.0) * (1.0 - wide["throttle"])
-        return replace(cost, time_s=np.maximum(cost.time_s, cost.flop / rate))
+    def _at_sustained_clock(self, cost: GemmCost, dtype: str, key: str, context: str) -> GemmCost:
+        """Products that follow each other for seconds run at the clock that long BF16 products fall to.
+
+        The clock is one for the whole step, so short products and other formats share it. Constants that were fitted
+        on kernels of a training step (the context) hold that clock already.
+        """
+        own = gemm_parameters(self._gemm, key, context)
+        limit = own["throttle"]
+        if not (context and self._gemm.group(f"{context}:{key}")):
+            limit = max(limit, gemm_parameters(self._gemm, "bf16", "")["throttle"])
+        at_peak = cost.flop / self.chip.peak(number_format(dtype).rate)
+        seen = own["throttle"] * at_peak / (at_peak + own["throttle_s"])
+        slower = np.maximum((1.0 - seen) / (1.0 - limit) - 1.0, 0.0)
+        return replace(cost, time_s=cost.time_s + slower * np.minimum(cost.compute_s, cost.time_s))
 
     def _price_vectors(self, members: Sequence[Vector], fields: dict[str, Array]) -> Cost:
         rows = np.array([self._vector.row(m.op) for m in members])
@@ -167,11 +177,17 @@ def _key(operator: Operator) -> tuple[Any, ...]:
     sizes = _GET_SIZES[kind](operator)
     shape = np.broadcast_shapes(*map(np.shape, sizes)) if np.ndarray in map(type, sizes) else ()
     if isinstance(operator, Gemm):
-        return (kind, shape, _GET_OPTIONS[kind](operator), bool(np.all(np.asarray(sizes[3]) > _MOST_EXPERTS)))
+        return (kind, shape, _GET_OPTIONS[kind](operator), _loop_class(sizes[3]))
     if isinstance(operator, Attention):
         heads = sizes[5:7] if shape == () else tuple(float(np.max(x)) for x in sizes[5:7])
         return (kind, shape, _GET_OPTIONS[kind](operator), *heads)
     return (kind, shape, _GET_OPTIONS[kind](operator))
+
+
+def _loop_class(groups: Any) -> int:
+    """0: one product; 1: a loop over experts; 2: one strided batch (scores, scans)."""
+    most = float(np.max(groups))
+    return 0 if most <= 1.0 else 1 if most <= _MOST_EXPERTS else 2
 
 
 def _stacked(members: Sequence[Operator], shape: tuple[int, ...]) -> dict[str, Array]:
