@@ -58,7 +58,7 @@ class Phase:
 class Overlap:
     """What this job hides inside a block: share of TP time, backward TP behind weight gradients, ring steps behind
     attention, expert traffic behind the other microbatch. skew scales expert work and traffic of the busiest device;
-    loss is the compute time that each second of hidden communication costs."""
+    loss is the compute time that each second of hidden communication costs; vector_passes see Framework."""
 
     tp_share: float
     tp_backward: bool
@@ -66,6 +66,7 @@ class Overlap:
     ep: bool
     skew: float
     loss: float
+    vector_passes: float = 1.0
 
 
 def overlap_of(
@@ -75,7 +76,15 @@ def overlap_of(
     tp = framework.tp_overlap if flags[0] is None else flags[0]
     ep = framework.ep_overlap if flags[1] is None else flags[1]
     loss = assume.OVERLAP_COMPUTE_LOSS.value if vendor in ("nvidia", "amd") else 0.0
-    return Overlap(assume.TP_OVERLAP_SHARE.value if tp else 0.0, framework.tp_backward_overlap, ring, ep, skew, loss)
+    return Overlap(
+        assume.TP_OVERLAP_SHARE.value if tp else 0.0,
+        framework.tp_backward_overlap,
+        ring,
+        ep,
+        skew,
+        loss,
+        framework.vector_passes,
+    )
 
 
 @dataclass(slots=True)
@@ -118,6 +127,8 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
     place = home(operator.part)
     count = float(operator.count)
     seconds = float(cost.time_s) * count
+    if isinstance(operator, Vector) and place != "compute/head":
+        seconds *= overlap.vector_passes
     if place == "compute/moe" and "shared" not in operator.part:
         seconds *= overlap.skew
     sums.times[_INDEX[place]] += seconds

@@ -111,7 +111,8 @@ def _check_batch(case: TrainingCase) -> None:
         nearest = " or ".join(str(size) for size in (below, below + per_round) if size)
         raise InputError(
             f"global_batch({case.global_batch}) % "
-            f"(micro_batch({case.micro_batch}) * dp({case.layout.dp}) = {per_round}) = {case.global_batch % per_round}; a global batch of {nearest} would fit"
+            f"(micro_batch({case.micro_batch}) * dp({case.layout.dp}) = {per_round}) = "
+            f"{case.global_batch % per_round}; a global batch of {nearest} would fit"
         )
 
 

@@ -61,7 +61,9 @@ class Fabric:
             return 0.0
         key = (op, axis, message_bytes)
         if key not in self._known:
-            self._known[key] = float(collective_time(self._case.system, op, message_bytes, group).time_s)
+            self._known[key] = float(
+                collective_time(self._case.system, op, message_bytes, group, context="production").time_s
+            )
         return self._known[key]
 
     def operator_time_s(self, operator: Communication) -> float:

@@ -19,6 +19,8 @@ class Framework:
     gradient_bytes: per element as accumulated; reduce_bytes: per element on the wire.
     tp_backward_overlap: reduction of the input gradient runs beside the weight gradient of the same matrix.
     loss_fused: the vocabulary loss needs no FP32 copy of the logits. transport: all_to_all or dispatch kernels.
+    attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
+    vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
     """
 
     name: str
@@ -35,12 +37,15 @@ class Framework:
     tp_backward_overlap: bool = True
     loss_fused: bool = False
     transport: str = "all_to_all"
+    attention: str = "training"
+    vector_passes: float = 1.0
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
 
 _CLASSIC = replace(
     DEFAULT,
+    attention="fa2",
     name="megatron-lm",
     launch="eager",
     dp_overlap=False,
@@ -81,16 +86,19 @@ _PROFILES = {
             DEFAULT,
             name="megatron-bridge",
             launch="graph",
+            transport="dispatch",
             tp_overlap=True,
             gradient_bytes=2.0,
             reduce_bytes=2.0,
-            reason="Megatron-Bridge performance recipes: CUDA graphs, user-buffer TP overlap, BF16 gradient reduction",
+            reason="Megatron-Bridge recipes: CUDA graphs, user-buffer TP overlap, BF16 reduction, DeepEP or HybridEP",
         ),
         replace(
             DEFAULT,
             name="llm-foundry",
-            reason="FSDP full shard with prefetch; gradients reduced in BF16 over FP32 shards",
+            reason="MPT of 2023: FSDP with prefetch, FlashAttention-2, separate norm, add, copy and activation",
             reduce_bytes=2.0,
+            attention="fa2",
+            vector_passes=2.0,
         ),
         replace(
             DEFAULT,
@@ -130,6 +138,7 @@ _PROFILES = {
         replace(
             DEFAULT,
             name="megascale",
+            attention="fa2",
             tp_overlap=True,
             ep_overlap=True,
             reason="MegaScale: every collective overlapped by design, arXiv 2402.15627",

@@ -37,26 +37,27 @@ class PricedModel:
     mtp: PricedBlock
 
 
-_engines: dict[int, tuple[Chip, CostEngine]] = {}
+_engines: dict[tuple[int, str], tuple[Chip, CostEngine]] = {}
 _priced: dict[tuple[object, ...], PricedModel] = {}
 
 
-def engine_of(chip: Chip) -> CostEngine:
-    """One engine per chip object."""
-    found = _engines.get(id(chip))
+def engine_of(chip: Chip, attention: str = "training") -> CostEngine:
+    """One engine per chip object and attention library (libraries by name are NVIDIA's)."""
+    library = attention if chip.vendor == "nvidia" else "training"
+    found = _engines.get((id(chip), library))
     if found is None:
-        found = _engines[id(chip)] = (chip, CostEngine(chip))
+        found = _engines[id(chip), library] = (chip, CostEngine(chip, library))
     return found[1]
 
 
-def priced_model(chip: Chip, model: ModelSpec, step: Step, shard: Shard, recipe: Recipe) -> PricedModel:
+def priced_model(engine: CostEngine, model: ModelSpec, step: Step, shard: Shard, recipe: Recipe) -> PricedModel:
     """Price every block of a model for one microbatch on one device."""
-    key = (id(chip), id(model), step, shard, recipe)
+    key = (id(engine), id(model), step, shard, recipe)
     found = _priced.get(key)
     if found is None:
         if len(_priced) >= _MOST_KEPT:
             _priced.clear()
-        found = _priced[key] = _price(engine_of(chip), model, step, shard, recipe)
+        found = _priced[key] = _price(engine, model, step, shard, recipe)
         _kept[id(model)] = model
     return found
 

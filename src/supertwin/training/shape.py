@@ -3,7 +3,7 @@ block."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from supertwin.model.spec import LayerSpec, ModelSpec
@@ -12,6 +12,7 @@ from supertwin.training.case import TrainingCase
 from supertwin.training.frameworks import Framework
 from supertwin.training.unfused import unfused
 from supertwin.workload.backward import backward
+from supertwin.workload.block import WIDE
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
 from supertwin.workload.operators import Gemm, Operator
 from supertwin.workload.shard import Shard, Step
@@ -96,10 +97,17 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
         again = forward
     elif recipe.recompute == "selective":
         again = [op for op in forward if op.part.endswith("attention/core")]
-    lists = [forward, back, again]
+    lists = [[one_by_one(op) for op in ops] for ops in (forward, back, again)]
     if not recipe.flash:
         lists = [unfused(ops) for ops in lists]
     return BlockOperators(*(tuple(ops) for ops in lists))
+
+
+def one_by_one(operator: Operator) -> Operator:
+    """Low-precision experts run as one cuBLAS call each, on a few streams (Transformer Engine, GroupedLinear)."""
+    if isinstance(operator, Gemm) and operator.dtype not in WIDE and operator.part.endswith("moe/experts"):
+        return replace(operator, groups=1.0, count=operator.count * operator.groups)
+    return operator
 
 
 def adapter_operators(forward: list[Operator], rank: int) -> list[Operator]:

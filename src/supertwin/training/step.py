@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from supertwin.training import assumptions as assume
 from supertwin.training.blocks import PARTS, Phase, phase
-from supertwin.training.case import TrainingCase
 from supertwin.training.pipeline import DeviceTimes, PipelineTime, pipeline_time
 from supertwin.training.pricing import PricedBlock, PricedModel, engine_of, priced_model
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
@@ -20,6 +19,7 @@ from supertwin.workload.operators import Vector
 
 Array = npt.NDArray[np.float64]
 COLUMNS = (*PARTS, "host", "communication/dp")
+CHECKPOINTED = ("full", "partial")
 HOST, SHARDED = len(PARTS), len(PARTS) + 1
 
 
@@ -48,13 +48,9 @@ class StepTime:
 def step_time(setting: Setting) -> StepTime:
     """Price one optimizer step."""
     case, layout = setting.case, setting.case.layout
-    priced = priced_model(
-        case.system.chip,
-        case.model,
-        step_of(case),
-        shard_of(case, setting.framework),
-        recipe_of(case, setting.framework),
-    )
+    engine = engine_of(case.system.chip, setting.framework.attention)
+    shard = shard_of(case, setting.framework)
+    priced = priced_model(engine, case.model, step_of(case), shard, recipe_of(case, setting.framework))
     passes = device_passes(setting, priced)
     if is_fully_sharded(case):
         passes = with_full_sharding(setting, passes)
@@ -80,9 +76,10 @@ def device_passes(setting: Setting, priced: PricedModel) -> DevicePass:
     amounts = np.column_stack(
         (plan.counts, plan.embedding, plan.head, plan.head * case.model.mtp_count)
     )  # [pp, blocks]
-    forward = _stack([_pass(block, "forward", setting) for block in blocks], setting.framework.launch, case, False)
-    backward = _stack([_pass(block, "backward", setting) for block in blocks], setting.framework.launch, case, True)
-    again = _stack([_pass(block, "again", setting) for block in blocks], setting.framework.launch, case, False)
+    launch = case.launch or setting.framework.launch
+    forward = _stack([_pass(block, "forward", setting) for block in blocks], launch)
+    backward = _stack([_pass(block, "backward", setting) for block in blocks], launch, is_backward=True)
+    again = _stack([_pass(block, "again", setting) for block in blocks], launch, nested=case.recompute in CHECKPOINTED)
     repeated = amounts.copy()
     repeated[:, : plan.counts.shape[1]] *= share[:, None]
     return DevicePass(
@@ -108,14 +105,20 @@ def _pass(block: PricedBlock, name: str, setting: Setting) -> Phase:
     return phase(getattr(block.operators, name), getattr(block, name), setting.fabric, setting.overlap)
 
 
-def _stack(phases: list[Phase], habit: str, case: TrainingCase, is_backward: bool) -> _Table:
-    launch = case.launch or habit
+def _stack(phases: list[Phase], launch: str, is_backward: bool = False, nested: bool = False) -> _Table:
+    """Phases as a table. nested: recomputation inside backward, which an eager framework calls layer by layer."""
     if launch == "eager":
-        each = assume.HOST_BACKWARD_S if is_backward else assume.HOST_FORWARD_S
-        per_kernel, per_call = each.value * assume.KERNELS_PER_OPERATOR.value, assume.HOST_COLLECTIVE_S.value
+        each, kernels = (
+            (assume.HOST_BACKWARD_S, assume.KERNELS_BACKWARD)
+            if is_backward
+            else (assume.HOST_FORWARD_S, assume.KERNELS_FORWARD)
+        )
+        per_kernel, per_call = each.value * kernels.value, assume.HOST_COLLECTIVE_S.value
     else:
         per_kernel, per_call = assume.HOST_GRAPH_S.value, assume.HOST_GRAPH_S.value
-    rows = [np.append(p.times, p.kernels * per_kernel + p.calls * per_call) for p in phases]
+    extra = assume.HOST_CHECKPOINT_S.value if launch == "eager" and nested else 0.0
+    host = [p.kernels * per_kernel + p.calls * per_call + (extra if p.kernels else 0.0) for p in phases]
+    rows = [np.append(p.times, seconds) for p, seconds in zip(phases, host, strict=True)]
     scalars = [np.array([getattr(p, name) for p in phases]) for name in ("wgrad_s", "flop", "moved_bytes")]
     return _Table(np.array(rows), *scalars)
 
