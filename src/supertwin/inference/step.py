@@ -6,7 +6,7 @@ All times broadcast over the batch, so one call samples a whole curve.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,7 +37,7 @@ class StepTimes:
     last_layer_s: exposed time of one layer of the last kind (the MoE layer of a mixed model);
     streams_s: the two sides of one micro-batch in that layer, when two are overlapped: (attention, experts) on core
     groups, (compute, exchange) otherwise;
-    matrix_flop: arithmetic on the matrix units of one device; hbm_bytes: its memory traffic.
+    flop, bytes: arithmetic and memory traffic of one device; kernels: operators executed; costs: (cost, executions).
     """
 
     time_s: Real = 0.0
@@ -47,6 +47,7 @@ class StepTimes:
     flop: Real = 0.0
     bytes: Real = 0.0
     kernels: float = 0.0
+    costs: list[tuple[OperatorCost, Real]] = field(default_factory=list)
 
     def add(self, part: str, bound: str, time_s: Real) -> None:
         """Add exposed time."""
@@ -82,45 +83,57 @@ def _engine_of(chip: Chip) -> CostEngine:
 
 def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> StepTimes:
     """Time of one step of one instance at `shape` (arrays give arrays)."""
+    return steps(model, system, [(deployment, shape)])[0]
+
+
+def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Shape]]) -> list[StepTimes]:
+    """Several steps whose arrays broadcast against each other, priced in one call of the cost engine."""
+    plans = [_plan(model, system, deployment, shape) for deployment, shape in asked]
+    compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
+    costs = iter(_engine_of(system.chip).price(compute))
+    return [_assemble(plan, model, system, costs) for plan in plans]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step before pricing. experts: routed experts and replicas over all ranks."""
+
+    placement: Placement
+    shape: Shape
+    engine: assumptions.Engine
+    blocks: tuple[Block, ...]
+    experts: float
+
+
+def _plan(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> Plan:
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip)
     shard = shard_of(model, deployment, placement, system.chip, engine)
-    listed = blocks(model, deployment, placement, shape, shard)
     mixture = moe(model)
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
+    return Plan(placement, shape, engine, blocks(model, deployment, placement, shape, shard), experts)
+
+
+def _assemble(plan: Plan, model: ModelSpec, system: System, costs: Iterator[OperatorCost]) -> StepTimes:
     out = StepTimes()
-    for block, pieces in zip(listed, _price(system, placement, experts, listed), strict=True):
-        _add_block(out, block, pieces, system.chip, shape.phase)
-    _add_handovers(out, model, system, placement, shape)
-    _add_host(out, engine, shape)
+    for block in plan.blocks:
+        _add_block(out, block, _pieces(block, plan, system, costs), system.chip, plan.shape.phase)
+    _add_handovers(out, model, system, plan.placement, plan.shape)
+    _add_host(out, plan.engine, plan.shape)
     return out
 
 
-def _price(system: System, placement: Placement, experts: float, listed: Sequence[Block]) -> list[list[Piece]]:
-    """Price all compute operators of all blocks in one call; time communication operators by group."""
-    compute: list[Operator] = [o for b in listed for o in b.operators if not isinstance(o, Communication)]
-    costs = iter(_engine_of(system.chip).price(compute))
+def _pieces(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCost]) -> list[Piece]:
+    """Operators of a block with their times; exchanges are timed here, the rest was priced."""
     out = []
-    for block in listed:
-        pieces = []
-        for operator in block.operators:
-            if isinstance(operator, Communication):
-                time = communication_s(system, placement, operator, experts)
-                issue = issue_s(system, placement, operator, experts) if block.microbatches > 1 else 0.0
-                pieces.append(Piece(_part(operator), "exchange", time * operator.count, "network", issue_s=issue))
-            else:
-                cost = next(costs)
-                pieces.append(
-                    Piece(
-                        _part(operator),
-                        _stage(operator),
-                        cost.time_s * operator.count,
-                        _bound(cost),
-                        cost,
-                        operator.count,
-                    )
-                )
-        out.append(pieces)
+    for o in block.operators:
+        if isinstance(o, Communication):
+            time = communication_s(system, plan.placement, o, plan.experts) * o.count
+            issue = issue_s(system, plan.placement, o, plan.experts) if block.microbatches > 1 else 0.0
+            out.append(Piece(_part(o), "exchange", time, "network", issue_s=issue))
+        else:
+            cost = next(costs)
+            out.append(Piece(_part(o), _stage(o), cost.time_s * o.count, _bound(cost), cost, o.count))
     return out
 
 
@@ -160,6 +173,7 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
             out.flop = out.flop + p.cost.flop * p.count * executions
             out.bytes = out.bytes + p.cost.bytes * p.count * executions
             out.kernels += executions
+            out.costs.append((p.cost, p.count * executions))
     if block.microbatches == 1:
         shown = _exposed_share(pieces) if block.shortcut else 1.0
         total: Real = 0.0
