@@ -12,8 +12,8 @@ from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.placement import Placement, check, place
 from supertwin.inference.shape import Shape
-from supertwin.inference.step import StepTimes, step
-from supertwin.inference.uncertainty import factors, step_sigma
+from supertwin.inference.step import StepTimes, engine_of, step
+from supertwin.inference.uncertainty import Z90, factors, step_sigma
 
 
 def predict(case: InferenceCase) -> Prediction:
@@ -40,7 +40,7 @@ def predict(case: InferenceCase) -> Prediction:
         bill=_bill(case, figures, tokens, breakdown),
         layout=_layout(d),
         defaults=_defaults(case),
-        interval=_interval(case, breakdown),
+        interval=_interval(case, times, breakdown),
         sources=_sources(case),
         warnings=_warnings(case, memory),
     )
@@ -115,10 +115,14 @@ def _memory(case: InferenceCase) -> Memory:
     return memory_of(case.model, case.system, d, max(sequences, 1.0), keys, max(case.batch * d.tp, 1.0) * new)
 
 
-def _interval(case: InferenceCase, breakdown: tuple[Part, ...]) -> tuple[float, float]:
+def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]) -> tuple[float, float]:
+    """From the calibration's own spread of every operator, weighted by its time, and judgement for the rest."""
     network = sum(p.share for p in breakdown if p.bound == "network")
     host = sum(p.share for p in breakdown if p.part == "host")
-    return factors(step_sigma(network, host, case.system.chip))
+    engine = engine_of(case.system.chip)
+    weights = [float(np.ravel(cost.time_s * count)[0]) for cost, count in times.costs]
+    spread = sum(w * engine.spread(cost) for w, (cost, _) in zip(weights, times.costs, strict=True))
+    return factors(step_sigma(network, host, spread / max(sum(weights), 1e-12) / Z90))
 
 
 def _bill(case: InferenceCase, figures: dict[str, float | None], tokens: float, parts: tuple[Part, ...]) -> Bill:
@@ -155,7 +159,7 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
     for name, cited in case.system.chip.cited.items():
         if name.startswith(("peak", "memory_bytes", "memory.")):
             out.append((name, f"{cited.value:g} {cited.unit}", cited.source, cited.kind))
-    return tuple(out)
+    return (*out, *engine_of(case.system.chip).sources())
 
 
 def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:

@@ -49,11 +49,11 @@ def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
         return Skip(str(error))
     except (KeyError, ValueError, ZeroDivisionError, FloatingPointError) as error:
         return Skip(f"cannot be read: {type(error).__name__} {error}")
-    low, high = interval_of_row(row, reading, chip)
     out: list[Metric] = []
     for name, measured in _measured(row).items():
         predicted = figures.get(name, math.nan)
         if measured > 0 and math.isfinite(predicted) and predicted > 0:
+            low, high = interval_of_row(reading, chip, name)
             out.append((name, measured, predicted, predicted * low, predicted * high))
     return out or Skip(
         "no metric of the row is a measurement that the model gives (limits, totals and requests are not)"

@@ -25,7 +25,7 @@ from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 from supertwin.workload.operators import Communication, Operator
 
-__all__ = ["Shape", "StepTimes", "step"]
+__all__ = ["Shape", "StepTimes", "engine_of", "step", "steps"]
 
 Real = float | npt.NDArray[np.float64]
 
@@ -74,7 +74,8 @@ class Piece:
 _ENGINES: dict[int, tuple[Chip, CostEngine]] = {}
 
 
-def _engine_of(chip: Chip) -> CostEngine:
+def engine_of(chip: Chip) -> CostEngine:
+    """The cost engine of a chip (one per chip object)."""
     found = _ENGINES.get(id(chip))
     if found is None or found[0] is not chip:
         found = _ENGINES[id(chip)] = (chip, CostEngine(chip))
@@ -90,7 +91,7 @@ def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Sh
     """Several steps whose arrays broadcast against each other, priced in one call of the cost engine."""
     plans = [_plan(model, system, deployment, shape) for deployment, shape in asked]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
-    costs = iter(_engine_of(system.chip).price(compute))
+    costs = iter(engine_of(system.chip).price(compute))
     return [_assemble(plan, model, system, costs) for plan in plans]
 
 

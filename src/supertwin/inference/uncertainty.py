@@ -7,19 +7,25 @@ class and judgement for host time, routing and unstated options. Independent cau
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from supertwin.inference.reading import Reading
 from supertwin.machine.chip import Chip
 
 Z90 = 1.645
-KERNELS = 0.10  # median operator error of about 7 % is a standard deviation of about 0.10
+KERNELS = 0.12  # typical spread of the operator calibrations where no step is at hand
 NETWORK = 0.25  # collectives: median error of 12 % with heavy tails
 HOST = 0.50  # host gaps are known to about a factor 1.6
 COMPOSITION = 0.08  # fusion, stream order, clocks: what operator tables do not see
 INHERITED = 0.15  # chip without measurements of its own
-LOAD = 0.15  # arrival pattern, length spread, batch reached
-OPEN_OPTION = 0.15  # one layout, precision, batch or length that the source leaves open
+OPEN_OPTION = 0.12  # one layout, precision, batch or length that the source leaves open
+LOAD = {
+    "output_tokens_per_s_per_device": 0.20,  # batch reached, length spread, refill
+    "input_tokens_per_s_per_device": 0.20,
+    "tpot_s": 0.35,  # near its limit an engine's latency hardly depends on its rate: small errors grow
+    "ttft_s": 0.60,  # queue, burst, server front end
+    "step_time_s": 0.0,
+}
+"""Judgement for deployments, by metric."""
 
 _OPEN = (
     "layout-unstated", "ep-unstated", "batch-unstated", "precision-unstated", "chip-bin-unstated", "lengths-unstated",
@@ -32,20 +38,20 @@ def factors(sigma: float) -> tuple[float, float]:
     return math.exp(-Z90 * sigma), math.exp(Z90 * sigma)
 
 
-def step_sigma(network_share: float, host_share: float, chip: Chip) -> float:
-    """Standard deviation of the logarithm of a step time from the shares of its time."""
-    kernels = max(0.0, 1.0 - network_share - host_share)
-    own = INHERITED if chip.relative else 0.0
-    parts = (kernels * KERNELS, network_share * NETWORK, host_share * HOST, COMPOSITION, kernels * own)
+def step_sigma(network_share: float, host_share: float, kernels: float) -> float:
+    """Standard deviation of the logarithm of a step time from the shares of its time.
+
+    kernels: that of its operators, taken as fully correlated (one calibration prices them all)."""
+    own = max(0.0, 1.0 - network_share - host_share)
+    parts = (own * kernels, network_share * NETWORK, host_share * HOST, COMPOSITION)
     return math.sqrt(sum(x * x for x in parts))
 
 
-def interval_of_row(row: Mapping[str, object], reading: Reading, chip: Chip) -> tuple[float, float]:
-    """90 % factors for the metrics of a table row: the step's own error, the load's and one term per open option."""
-    base = step_sigma(0.15, 0.10, chip) ** 2
+def interval_of_row(reading: Reading, chip: Chip, metric: str) -> tuple[float, float]:
+    """90 % factors for one metric of a table row: the step's own error, the load's and one term per open option."""
+    kernels = math.hypot(KERNELS, INHERITED) if chip.relative else KERNELS
+    variance = step_sigma(0.15, 0.10, kernels) ** 2
     if reading.phase in ("serving", "offline"):
-        base += LOAD**2
-    base += OPEN_OPTION**2 * sum(flag in reading.flags for flag in _OPEN)
-    if row.get("kind") == "slo-constrained":
-        base += LOAD**2
-    return factors(math.sqrt(base))
+        variance += LOAD[metric] ** 2
+    variance += OPEN_OPTION**2 * sum(flag in reading.flags for flag in _OPEN)
+    return factors(math.sqrt(variance))
