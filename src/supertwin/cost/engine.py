@@ -143,7 +143,7 @@ class CostEngine:
             loop = bool(np.all(fields["groups"] <= _MOST_EXPERTS))
             conditions = _TRAINING_GEMM if loop else DEFAULT_CONDITIONS
             cost = gemm_cost(self.chip, self._gemm, _with(first, fields), conditions)
-            key = format_key(first, bool(np.any(fields["groups"] > 1.0)))
+            key = format_key(first, "grouped" if np.any(fields["groups"] > 1.0) else "")
             return self._at_sustained_clock(cost, first.dtype, key, conditions.context)
         if isinstance(first, Attention):
             return self.attention(library).cost(_with(first, fields))
