@@ -18,7 +18,6 @@ from supertwin.machine.chip import Chip
 
 # The context that the twin uses where it was measured: the widest tables, graph replay, the same method on every chip.
 _DEFAULT_CONTEXTS = ("trtllm", "")
-_OWN_START = 30  # rows from which a fit starts from the priors, not from the nearest known group
 _BEST_SHAPE_GAIN = 1.05  # assumption: an ordinary product of a library against the best shape of a search
 
 
@@ -30,17 +29,16 @@ def fit_chip(chip: Chip, rows: Sequence[GemmRows], above: Calibration | None, sp
         known = complete(own, above) if above else own
         names = candidate_names(unit.key, unit.context)
         fixed_s = starts.get(unit.context) if unit.parts[0].gemm.quantize_input else None
-        start = known.group(*names) if unit.rows < _OWN_START or not unit.context else {}
-        found = fit_gemm_unit(unit, start, fixed_s, split)
+        found = fit_gemm_unit(unit, known.group(*names), fixed_s, split)
         if unit.key == "bf16":
             starts[unit.context] = found.parameters["fixed_s"]
         own = _with(own, found)
     return _with_default(own) if not above else own
 
 
-def _order(unit: GemmUnit) -> tuple[bool, bool, str]:
-    """BF16 first (kernel start of the others), large sets before small ones, which start from them."""
-    return (unit.key not in ("bf16", "fp16"), unit.rows < FEW_ROWS, unit.key)
+def _order(unit: GemmUnit) -> tuple[bool, bool, bool, str]:
+    """Single before grouped, BF16 first (kernel start of the others), large sets before small ones."""
+    return (unit.grouped, unit.key not in ("bf16", "fp16"), unit.rows < FEW_ROWS, unit.key)
 
 
 def _with(own: Calibration, found: GemmFit) -> Calibration:

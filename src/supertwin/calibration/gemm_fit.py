@@ -13,7 +13,16 @@ import numpy as np
 
 from supertwin.calibration.common import fit_surface, held_out, require_scipy
 from supertwin.calibration.tables import GemmRows
-from supertwin.cost.gemm import PRIOR, coordinates, flat_extent, format_key, gemm_terms, quantize_time_s
+from supertwin.cost.gemm import (
+    KINDS,
+    PRIOR,
+    coordinates,
+    flat_extent,
+    format_key,
+    gemm_terms,
+    product_kinds,
+    quantize_time_s,
+)
 from supertwin.cost.surface import Array, Surface
 from supertwin.machine.chip import Chip
 
@@ -42,7 +51,7 @@ _SOME = ("multiply", "load", "memory", "prologue_s", "quantisation", "fixed_s")
 _FEW = ("multiply", "load", "memory", "prologue_s", "sharpness", "fixed_s")
 _HOST_BOUND = ("vllm", "vidur", "frontier", "cublas-training")  # contexts timed without a graph
 FEW_ROWS = 4  # below it only a factor on the work of the nearest known group is fitted
-_SMALL_GROUPS = 17.0  # log2(n x k): groups up to this size are heads of attention, not experts
+_OWN_START = 30  # rows from which the priors are tried as a second starting point
 _SUBSAMPLE = 1500  # rows per unit in the nonlinear fit: enough for ten parameters; the surface sees all rows
 _FIT_SEED = 20261121
 
@@ -55,6 +64,11 @@ class GemmUnit:
     context: str
     key: str
     parts: tuple[GemmRows, ...]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether these are grouped products."""
+        return self.parts[0].grouped
 
     @property
     def rows(self) -> int:
@@ -77,8 +91,13 @@ def gemm_units(rows: Sequence[GemmRows], chip: Chip) -> list[GemmUnit]:
     found: dict[tuple[str, str], list[GemmRows]] = {}
     for part in rows:
         if part.chip == chip.name:
-            found.setdefault((part.context, format_key(part.gemm, part.grouped)), []).append(part)
+            found.setdefault((part.context, format_key(part.gemm, part_kind(part))), []).append(part)
     return [GemmUnit(chip, context, key, tuple(parts)) for (context, key), parts in sorted(found.items())]
+
+
+def part_kind(part: GemmRows) -> str:
+    """Kind of the product of the rows (all alike)."""
+    return KINDS[int(product_kinds(flat_extent(part.gemm)[1], part.grouped).max())]
 
 
 def held_out_rows(part: GemmRows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -98,8 +117,12 @@ def fit_gemm_unit(
     seen = [p for p in seen if len(p)] or list(unit.parts)
     rows = sum(len(p) for p in seen)
     names = _free_names(seen, rows, fixed_s is not None)
-    begin = {**PRIOR, **(start or {}), **({"fixed_s": fixed_s} if fixed_s else {})}
-    parameters = _least_squares(unit.chip, seen, names, begin)
+    known = {"fixed_s": fixed_s} if fixed_s else {}
+    begins = [{**PRIOR, **(start or {}), **known}]
+    if rows >= _OWN_START:
+        begins.append({**PRIOR, **known})
+    fits = [_least_squares(unit.chip, seen, names, begin) for begin in begins]
+    parameters = min(fits, key=lambda fit: fit[1])[0]
     surface = _fit_residual(unit.chip, seen, parameters, rows)
     sources: dict[str, int] = {}
     for part in unit.parts:
@@ -114,11 +137,14 @@ def _free_names(parts: Sequence[GemmRows], rows: int, start_known: bool) -> list
         names += ["throttle", "throttle_s"]
         host = parts[0].context in _HOST_BOUND
         names += (["group_s"] if parts[0].grouped else ["host_s"]) if host else []
-    if start_known and "fixed_s" in names:
-        names.remove("fixed_s")
-    if any(p.gemm.quantize_input for p in parts):
-        names.append("quantize_s")
-    return names + sorted({p.gemm.direction for p in parts} - {"fwd"})
+    directions = sorted({p.gemm.direction for p in parts} - {"fwd"})
+    return _quantized(names, parts, start_known) + directions
+
+
+def _quantized(names: list[str], parts: Sequence[GemmRows], start_known: bool) -> list[str]:
+    """A known kernel start is not free; the start of a quantisation pass is, where there is one."""
+    free = [n for n in names if n != "fixed_s" or not start_known]
+    return free + (["quantize_s"] if any(p.gemm.quantize_input for p in parts) else [])
 
 
 def predict_parts(chip: Chip, parts: Sequence[GemmRows], parameters: Mapping[str, float]) -> tuple[Array, Array, Array]:
@@ -134,7 +160,8 @@ def predict_parts(chip: Chip, parts: Sequence[GemmRows], parameters: Mapping[str
 
 def _least_squares(
     chip: Chip, parts: Sequence[GemmRows], names: Sequence[str], begin: Mapping[str, float]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], float]:
+    """Parameters and the cost reached from one starting point."""
     scipy = require_scipy()
     sample = _subsample(parts)
     low, high = (np.log([_BOUNDS[n][side] for n in names]) for side in (0, 1))
@@ -148,7 +175,7 @@ def _least_squares(
     found = scipy.optimize.least_squares(
         misfit, first, bounds=(low, high), loss="soft_l1", f_scale=0.1, diff_step=1e-3, max_nfev=60
     )
-    return {**begin, **_named(names, found.x)}
+    return {**begin, **_named(names, found.x)}, float(found.cost)
 
 
 def _named(names: Sequence[str], x: Array) -> dict[str, float]:
@@ -167,20 +194,10 @@ def _fit_residual(chip: Chip, parts: Sequence[GemmRows], parameters: Mapping[str
         return None if rows < FEW_ROWS else Surface(("m",), (np.zeros(1),), np.zeros(1))
     formula, quantize, measured = predict_parts(chip, parts, parameters)
     target = np.log(np.maximum(measured - quantize, 0.2 * measured) / formula)
-    axes = _grouped_axes(rows) if parts[0].grouped else _single_axes(rows)
+    axes = _grouped_axes(rows, part_kind(parts[0]) == "heads") if parts[0].grouped else _single_axes(rows)
     points = [coordinates(tuple(axes), flat_extent(p.gemm)[1]) for p in parts]
     joined = [np.concatenate(column) for column in zip(*points, strict=True)]
-    if parts[0].grouped and max(joined[2]) < _SMALL_GROUPS:
-        joined, target = _anchored(axes, joined, target)
     return fit_surface(axes, joined, target, smoothness=0.5 if rows > 800 else 1.5)
-
-
-def _anchored(axes: dict[str, list[float]], joined: list[Array], target: Array) -> tuple[list[Array], Array]:
-    """Per-head products of attention say nothing about experts: pull the residual to 0 at the size of an expert."""
-    axes["nk"] = [_SMALL_GROUPS - 1.0, 21.0]
-    m, groups = (x.ravel() for x in np.meshgrid(axes["m"], axes["groups"]))
-    points = [np.concatenate([a, b]) for a, b in zip(joined, (m, groups, np.full_like(m, 21.0)), strict=True)]
-    return points, np.concatenate([target, np.zeros_like(m)])
 
 
 def _log2(*values: float) -> list[float]:
@@ -199,8 +216,11 @@ def _single_axes(rows: int) -> dict[str, list[float]]:
     return {"m": _log2(1, 64, 128, 512, 2048, 8192), "n": wide, "k": wide}
 
 
-def _grouped_axes(rows: int) -> dict[str, list[float]]:
+def _grouped_axes(rows: int, heads: bool) -> dict[str, list[float]]:
     groups = _log2(1, 4, 16, 64, 128, 256)
+    if heads:
+        m = _log2(1, 16, 64, 128, 256, 512, 1024, 2048, 4096, 16384)
+        return {"m": m, "groups": _log2(1, 2, 4, 8, 16, 32, 64, 128), "nk": [16.0]}
     if rows > 300:
         m = _log2(1, 8, 32, 64, 128, 256, 512, 1024, 4096, 16384)
         return {"m": m, "groups": groups, "nk": [16.0, 20.0, 22.0, 24.0, 26.0]}

@@ -20,7 +20,7 @@ from supertwin.cost.calibration import Calibration
 from supertwin.cost.gemm import GemmConditions, GemmCost, candidate_names
 from supertwin.cost.memory import smooth_maximum
 from supertwin.cost.surface import Array
-from supertwin.cost.tiles import tile_scale
+from supertwin.cost.tiles import scaled_tiles, tile_scale
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import ExpertMlp
 
@@ -201,7 +201,7 @@ def _cores_s(chip: Chip, p: Mapping[str, float], moe: ExpertMlp, product: tuple[
 
 def _best(chip: Chip, p: Mapping[str, float], moe: ExpertMlp, product: tuple[Array, Array, Array, Array]) -> Array:
     loads, used, n, k = product
-    tile_m, tile_n = _TILES.T[:, :, None] * tile_scale(chip)
+    tile_m, tile_n = scaled_tiles(_TILES, tile_scale(chip)).T[:, :, None]
     filled = loads[:, None, :] / tile_m
     filled = np.ceil(filled) if moe.distribution == "balanced" else np.maximum(1.0, filled + 0.5)
     tiles = (filled * used[:, None, :]).sum(axis=0) * np.ceil(n / tile_n)

@@ -43,6 +43,8 @@ PRIOR: Mapping[str, float] = {
     "group_s": 0.0,  # the same per group, where the library launches groups one by one
 }
 # Formats in the order in which one stands for another that was not measured: same width first.
+KINDS = ("", "heads", "grouped")
+_LARGEST_HEAD = 2.0**17  # n x k up to which groups are heads of attention (128 x 512 in absorbed MLA), not experts
 _HOST_SHARPNESS = 8.0  # of the maximum of device and host: they overlap fully
 _NEAREST = {
     "fp16": ("bf16",),
@@ -101,16 +103,31 @@ def gemm_cost(
     Single and grouped products have their own residuals; a stack may mix them.
     """
     shape, extent = flat_extent(gemm)
-    grouped = (extent.groups > 1.0) | conditions.grouped
-    if grouped.any() and not grouped.all():
-        single = _priced(chip, calibration, gemm, _rows(extent, ~grouped), conditions)
-        several = _priced(chip, calibration, gemm, _rows(extent, grouped), conditions)
-        return _merged(grouped, single, several, shape)
-    return _shaped(_priced(chip, calibration, gemm, extent, conditions), shape)
+    kinds = product_kinds(extent, conditions.grouped)
+    present = np.unique(kinds)
+    if len(present) <= 1:
+        kind = KINDS[int(present[0])] if len(present) else ""
+        return _shaped(_priced(chip, calibration, (gemm, extent, kind), conditions), shape)
+    joined = [np.empty(len(kinds)) for _ in GemmCost.__slots__]
+    for index in present:
+        mask = kinds == index
+        part = _priced(chip, calibration, (gemm, _rows(extent, mask), KINDS[int(index)]), conditions)
+        for whole, name in zip(joined, GemmCost.__slots__, strict=True):
+            whole[mask] = getattr(part, name)
+    return _shaped(GemmCost(*joined), shape)
 
 
-def _priced(chip: Chip, calibration: Calibration, gemm: Gemm, extent: Extent, conditions: GemmConditions) -> GemmCost:
-    key = format_key(gemm, conditions.grouped or bool(len(extent.m) and extent.groups[0] > 1.0))
+def product_kinds(extent: Extent, batched: bool = False) -> npt.NDArray[np.int64]:
+    """Index into KINDS: single products, heads (groups with a matrix of one attention head), grouped (experts)."""
+    several = (extent.groups > 1.0) | batched
+    return np.where(several, np.where(extent.n * extent.k < _LARGEST_HEAD, 1, 2), 0)
+
+
+def _priced(
+    chip: Chip, calibration: Calibration, work: tuple[Gemm, Extent, str], conditions: GemmConditions
+) -> GemmCost:
+    gemm, extent, kind = work
+    key = format_key(gemm, kind)
     parameters = gemm_parameters(calibration, key, conditions.context)
     raw = gemm_terms(chip, parameters, gemm, extent, conditions)
     surface = calibration.surface(*candidate_names(key, conditions.context))
@@ -178,11 +195,11 @@ def flat_extent(gemm: Gemm) -> tuple[tuple[int, ...], Extent]:
     return fields[0].shape, Extent(m, n, k, groups, number_format(gemm.dtype).bytes_per_element, stored)
 
 
-def format_key(gemm: Gemm, grouped: bool = False) -> str:
-    """Name of the calibration group: the format, with the weights' one when it differs: bf16/int4, grouped:bf16."""
+def format_key(gemm: Gemm, kind: str = "") -> str:
+    """Calibration group: the format, with the weights' one when it differs, after the kind: bf16/int4, heads:bf16."""
     mixed = gemm.weight_dtype and gemm.weight_dtype != gemm.dtype
     name = f"{gemm.dtype}/{gemm.weight_dtype}" if mixed else gemm.dtype
-    return f"grouped:{name}" if grouped else name
+    return f"{kind}:{name}" if kind else name
 
 
 def gemm_parameters(calibration: Calibration, key: str, context: str) -> dict[str, float]:
@@ -233,15 +250,6 @@ def _throttle(chip: Chip, parameters: Mapping[str, float], gemm: Gemm, flop: Arr
 
 def _rows(extent: Extent, mask: npt.NDArray[np.bool_]) -> Extent:
     return replace(extent, m=extent.m[mask], n=extent.n[mask], k=extent.k[mask], groups=extent.groups[mask])
-
-
-def _merged(mask: npt.NDArray[np.bool_], single: GemmCost, several: GemmCost, shape: tuple[int, ...]) -> GemmCost:
-    out = []
-    for name in GemmCost.__slots__:
-        joined = np.empty(len(mask))
-        joined[~mask], joined[mask] = getattr(single, name), getattr(several, name)
-        out.append(joined.reshape(shape))
-    return GemmCost(*out)
 
 
 def _shaped(cost: GemmCost, shape: tuple[int, ...]) -> GemmCost:

@@ -63,6 +63,12 @@ def tile_scale(chip: Chip) -> float:
     return float(2.0 ** min(max(round(np.log2(np.sqrt(rate / _REFERENCE_FLOP_PER_S))), 0), 2))
 
 
+def scaled_tiles(choices: Array, scale: float) -> Array:
+    """Choices (tile_m, tile_n, ...) with the larger tiles of a larger core added: a core can always do the smaller."""
+    larger = [choices * np.array([f, f, *[1.0] * (choices.shape[1] - 2)]) for f in (2.0, 4.0) if f <= scale]
+    return np.concatenate([choices, *larger])
+
+
 def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
     """Seconds on the cores with the best tile, memory not counted. Returns [N]."""
     total = len(extent.m)
@@ -74,8 +80,7 @@ def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
 
 
 def _best(extent: Extent, rates: CoreRates, part: slice) -> Array:
-    tile_m, tile_n, split = _CHOICES.T[:, :, None]
-    tile_m, tile_n = tile_m * rates.tile_scale, tile_n * rates.tile_scale
+    tile_m, tile_n, split = scaled_tiles(_CHOICES, rates.tile_scale).T[:, :, None]
     m, n, k, groups = extent.m[part], extent.n[part], extent.k[part], extent.groups[part]
     tiles = np.ceil(m / tile_m) * np.ceil(n / tile_n) * (groups * split)
     share = tiles / rates.cores
