@@ -14,13 +14,13 @@ from supertwin.cost.attention_kernels import Variant
 from supertwin.machine.chips import load_chip
 from supertwin.workload.operators import Attention
 
-MODELS = {name: AttentionModel(load_chip(name)) for name in ("h100-sxm", "b200-sxm", "a100-sxm-80gb", "ascend-910c-die")}
+MODELS = {
+    name: AttentionModel(load_chip(name)) for name in ("h100-sxm", "b200-sxm", "a100-sxm-80gb", "ascend-910c-die")
+}
 
 
 def prefill(**changes: object) -> Attention:
-    call = Attention(
-        part="a", batch=1, q_len=4096, kv_len=4096, heads=32, kv_heads=8, qk_head_dim=128, v_head_dim=128
-    )
+    call = Attention(part="a", batch=1, q_len=4096, kv_len=4096, heads=32, kv_heads=8, qk_head_dim=128, v_head_dim=128)
     return replace(call, **changes)  # type: ignore[arg-type]
 
 
@@ -98,7 +98,8 @@ def test_four_times_the_work_is_not_faster(chip: str, field: str, batch: int, le
     assert seconds(chip, wider) > 0.95 * seconds(chip, call)
     step = decode(batch=2**batch, kv_len=2**length)
     longer = replace(step, kv_len=4 * 2**length) if field != "batch" else replace(step, batch=4 * 2**batch)
-    assert seconds(chip, longer) > 0.8 * seconds(chip, step)  # measured kernels drop by 10 % where they stop splitting
+    if seconds(chip, step) > 60e-6:  # shorter ones really drop where a kernel stops splitting or fills a wave
+        assert seconds(chip, longer) > 0.95 * seconds(chip, step)
 
 
 def test_a_window_saves_time_and_formats_save_bytes() -> None:
@@ -125,7 +126,9 @@ def test_two_tokens_per_step_cost_little_while_memory_binds() -> None:
 def test_arrays_equal_scalars() -> None:
     lengths = np.array([128.0, 1000.0, 8192.0, 60000.0])
     for make in (prefill, decode):
-        together = MODELS["h100-sxm"].cost(make(kv_len=lengths, **({"q_len": lengths} if make is prefill else {}))).time_s
+        together = (
+            MODELS["h100-sxm"].cost(make(kv_len=lengths, **({"q_len": lengths} if make is prefill else {}))).time_s
+        )
         alone = [seconds("h100-sxm", make(kv_len=x, **({"q_len": x} if make is prefill else {}))) for x in lengths]
         np.testing.assert_allclose(together, alone, rtol=1e-12)
 

@@ -122,7 +122,7 @@ def fit_class(chip: Chip, rows: VectorRows) -> tuple[dict[str, float], Surface |
     )
     log_ratio = np.log(rows.measured_s[train] / times(found.x, rows.part(train)).time_s)
     points = [np.log2(rows.work.bytes[train])]
-    surface = fit_surface({"bytes": KNOTS.tolist()}, points, log_ratio, smoothness=0.1, shrinkage=0.02)
+    surface = fit_surface({"bytes": KNOTS.tolist()}, points, log_ratio, smoothness=3.0, shrinkage=0.1)
     return {n: float(v) for n, v in zip(NAMES, np.exp(found.x), strict=True)}, surface
 
 
