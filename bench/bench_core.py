@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from supertwin.cost.engine import CostEngine
@@ -12,6 +14,8 @@ from supertwin.inference import Deployment, InferenceCase
 from supertwin.inference import predict as predict_inference
 from supertwin.machine import load_chip, load_system
 from supertwin.model import load_model
+from supertwin.network.collective import collective_time
+from supertwin.network.group import Group
 from supertwin.training import predict as predict_training
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.validation import tables
@@ -70,7 +74,15 @@ def test_read_the_largest_table(benchmark: Any) -> None:
     assert len(benchmark(tables.load, "training").rows) > 2000
 
 
-def test_load_a_system(benchmark: Any) -> None:
+def test_load_a_system(benchmark: Any, tmp_path: Path) -> None:
     """A user's own file, which is not cached."""
-    path = Path(str(load_system.__globals__["DATA"])) / "systems" / "dgx-h100.toml"
+    path = tmp_path / "mine.toml"
+    path.write_text((resources.files("supertwin") / "data" / "systems" / "dgx-h100.toml").read_text(encoding="utf-8"))
     assert benchmark(load_system, str(path)).devices == 8
+
+
+def test_collective_of_1000_sizes(benchmark: Any) -> None:
+    """One all-reduce over 384 dies in closed form, a thousand message sizes in one call."""
+    system, sizes = load_system("cm384"), np.geomspace(1e3, 1e9, 1000)
+    found = benchmark(collective_time, system, "all_reduce", sizes, Group(384))
+    assert np.shape(found.time_s) == (1000,)
