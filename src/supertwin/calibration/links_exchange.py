@@ -47,8 +47,13 @@ class ExchangeSample:
 def fit_exchange(
     samples: Sequence[ExchangeSample], mode: str, names: Sequence[str], known: Mapping[str, float]
 ) -> dict[str, float]:
-    """Find the named constants; the others are known. Robust least squares on ln(time), several starts."""
+    """Find the named constants; the others are known. Robust least squares on ln(time), several starts.
+
+    Without samples the named constants keep their starting values.
+    """
     scipy = require_scipy()
+    if not samples:
+        return {**known, **{n: RANGES[n][0] for n in names}}
     measured = np.log(np.concatenate([s.seconds for s in samples]))
     start, low, high = (np.log([RANGES[n][i] for n in names]) for i in range(3))
 

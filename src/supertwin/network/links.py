@@ -29,6 +29,7 @@ from supertwin.core.errors import SupertwinError, TableError
 from supertwin.machine.chip import Chip
 
 GENERIC = "generic"
+INHERITED_SPREAD = 0.35  # assumption: links of a chip without a measurement of its own are known to a factor of 1.4
 Parameters = Mapping[str, float]
 
 
@@ -57,6 +58,14 @@ class LinkTable:
         """One group by its full name."""
         return next((groups[name] for _chip, groups in self.files if name in groups), None)
 
+    def sources(self) -> tuple[tuple[str, str, str, str], ...]:
+        """Rows for --explain: (name, value with unit, source, layer)."""
+        if not self.files or self.files[0][0] == GENERIC:
+            return (("link constants", "documented priors", "docs/network.md", "assumption"),)
+        sets = ", ".join(f"{name} ({rows} rows)" for name, rows in self.data_sets)
+        value = f"fitted on {self.files[0][0]}, 90 % within a factor {2.718281828**self.spread:.2f}"
+        return (("link constants", value, sets, "calibration"),)
+
     def names(self, prefix: str, place: int) -> list[str]:
         """Distinct words at a place below a prefix (0: libraries or engines), sorted."""
         start = prefix.rstrip("/") + "/"
@@ -81,7 +90,9 @@ def _load(chip: str, relative: str, named: str) -> LinkTable:
         return LinkTable(chip, (), 0.6)
     first = found[0][1]
     sets = tuple((str(d["name"]), int(d["rows"])) for d in first.get("data_sets", ()))
-    spread = float(first["spread"]) if found[0][0] == chip else (float(first["spread"]) ** 2 + 0.15**2) ** 0.5
+    spread = float(first["spread"])
+    if found[0][0] != chip:
+        spread = max(INHERITED_SPREAD, (spread**2 + 0.15**2) ** 0.5)
     return LinkTable(chip, tuple((name, content["parameters"]) for name, content in found), spread, sets)
 
 
