@@ -1,0 +1,64 @@
+"""Rows of inference.csv: most are predicted, bad ones are skipped with a reason, none raises."""
+
+from __future__ import annotations
+
+import csv
+import math
+from importlib.resources import files
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supertwin.inference.rows import Skip, predict_row
+
+_TEXT = {
+    "id", "source", "source_group", "source_date", "system", "chip", "phase", "model", "framework", "weight_dtype",
+    "kv_dtype", "activation_dtype", "expert_balance", "ttft_stat", "tpot_stat", "kind", "confidence", "flags", "notes",
+}  # fmt: skip
+
+
+def table() -> list[dict[str, object]]:
+    path = files("supertwin") / "data" / "measurements" / "inference.csv"
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [{k: (None if v == "" else v if k in _TEXT else float(v)) for k, v in r.items()} for r in rows]
+
+
+ROWS = table()
+
+
+def test_nine_of_ten_rows_are_predicted() -> None:
+    sample = ROWS[::19]
+    answers = [predict_row(r) for r in sample]
+    predicted = [a for a in answers if not isinstance(a, Skip)]
+    assert len(predicted) >= 0.9 * len(sample)
+    for metrics in predicted:
+        for _, measured, value, low, high in metrics:
+            assert 0 < low < value < high < math.inf
+            assert measured > 0
+
+
+def test_dense_offline_rows_of_one_vendor_agree() -> None:
+    """TensorRT-LLM 0.17, Llama-3.1 in FP8 on H100 and H200: fixed lengths, stated layout. A check, not a fit."""
+    ratios = []
+    for r in ROWS:
+        if r["source_group"] == "trtllm-0.17" and r["model"] in ("llama-3.1-8b", "llama-3.1-405b"):
+            answer = predict_row(r)
+            assert not isinstance(answer, Skip)
+            ratios.append(answer[0][2] / answer[0][1])
+    ratios.sort()
+    assert len(ratios) > 20
+    assert ratios[len(ratios) // 2] == pytest.approx(1.0, abs=0.15)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(range(0, len(ROWS), 7)),
+    st.sampled_from(["chip", "model", "tp", "dp", "n_devices", "weight_dtype", "input_len", "batch_per_device", "ep"]),
+    st.sampled_from([None, "", "nonsense", -1, 0, 3, 1e9]),
+)
+def test_broken_rows_never_raise(index: int, column: str, value: object) -> None:
+    answer = predict_row({**ROWS[index], column: value})
+    if isinstance(answer, Skip):
+        assert answer.reason
