@@ -45,17 +45,25 @@ def _case(values: Values) -> InferenceCase:
         defaults["on"] = system.name
     decode = given["phase"] == "decode"
     batch = values["batch"]
-    if batch is None:
-        batch = defaults["batch"] = 32.0 if decode else 1.0
     defaults.pop("input_len" if decode else "kv_len", None)
 
     def case(deployment: Deployment) -> InferenceCase:
         lengths = {"kv_len": int(given["kv_len"])} if decode else {"input_len": int(given["input_len"])}
-        return InferenceCase(model, system, deployment, given["phase"], float(str(batch)), defaults=defaults, **lengths)
+        size = _usual_batch(decode, deployment) if batch is None else float(str(batch))
+        return InferenceCase(model, system, deployment, given["phase"], size, defaults=defaults, **lengths)
 
     chosen = _deployment(values, given, defaults, (model, system, case))
     defaults |= {name: getattr(chosen, name) for name in (*_SIZES, "dp_attention") if values[name] is None}
+    if system.devices > chosen.devices:
+        defaults["replicas"] = system.devices / chosen.devices
+    if batch is None:
+        defaults["batch"] = _usual_batch(decode, chosen)
     return case(chosen)
+
+
+def _usual_batch(decode: bool, deployment: Deployment) -> float:
+    """Requests per device: 32 in decode, one sequence per tensor-parallel group in prefill."""
+    return 32.0 if decode else 1.0 / deployment.tp
 
 
 def _deployment(values: Values, given: dict[str, str], defaults: dict[str, object], job: tuple) -> Deployment:  # type: ignore[type-arg]
@@ -155,7 +163,7 @@ COMMAND = Command(
         Option("--dp", "int", "Data parallel attention ranks of one instance.", _FREE, minimum=1),
         Option("--cp", "int", "Context parallel size.", "1", minimum=1),
         Option("--dp-attention", "yesno", "The dp ranks share one set of experts.", "yes for experts with dp > 1"),
-        Option("--batch", "float", "Requests per device; in prefill per rank.", "32, 1", minimum=0, above=True),
+        Option("--batch", "float", "Requests per device.", "32; prefill: one per rank", minimum=0, above=True),
         Option("--input-len", "int", "Prompt tokens (prefill).", "4096", minimum=1),
         Option("--kv-len", "int", "Context tokens per request (decode).", "4096", minimum=1),
         Option("--weight-dtype", "str", "Stored weights.", "bf16", FORMATS),

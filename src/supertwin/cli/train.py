@@ -80,7 +80,7 @@ COMMAND = Command(
     help="One training step of a model on a machine: time, memory, power, cost, and what bounds it.",
     examples=(
         "supertwin train llama3.1-70b --on dgx-h100:512",
-        "supertwin train pangu-ultra-moe-718b --on atlas-a2:6144 --tp 8 --pp 16 --vpp 2 --ep 4 --global-batch 6144",
+        "supertwin train pangu-ultra-moe-718b --on atlas-a2:6144 --global-batch 6144",
         "supertwin train deepseek-v3 --on cm384 --precision fp8-blockwise --recompute full --explain",
         "supertwin train my-model/config.json --on gb200-nvl72:72 --json",
     ),

@@ -63,7 +63,10 @@ def draw(report: Report, path: Path) -> None:
     panels = grouped(report.of_kind(floor=False), lambda score: score.metric)
     columns = 3
     lines = max(1, -(-len(panels) // columns))
-    with mpl.rc_context({"font.size": 8, "axes.prop_cycle": mpl.cycler(color=mpl.colormaps["tab20"].colors)}):
+    from cycler import cycler
+
+    colours = cycler(color=plt.get_cmap("tab20")(range(20)))
+    with mpl.rc_context({"font.size": 8, "axes.prop_cycle": colours}):
         figure, axes = plt.subplots(lines, columns, figsize=(12, 3.8 * lines), squeeze=False)
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
