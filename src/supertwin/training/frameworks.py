@@ -63,7 +63,9 @@ _PROFILES = {
             flash=False,
             p2p_overlap=False,
             tp_backward_overlap=False,
-            reason="fork of Megatron-LM from before fused attention; reduction after the last backward",
+            gradient_bytes=6.0,
+            reason="fork of Megatron-LM from before fused attention; reduction after the last backward; DeepSpeed keeps "
+            "gradients in the compute format and in FP32",
         ),
         replace(
             DEFAULT,

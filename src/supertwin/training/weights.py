@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from supertwin.core.formats import number_format
 from supertwin.model.parameters import norm_parameters
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.training.case import TrainingCase
@@ -122,12 +123,18 @@ def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights
         return dense / (dense_ranks if shared else 1) + experts / (expert_ranks if shared else 1)
 
     trained = (weights.trained_dense, weights.trained_experts)
-    stored = weights.dense + weights.adapters
+    base = spread(weights.dense, weights.experts, 3)
     return StateBytes(
-        PARAMETER_BYTES * spread(stored, weights.experts, 3),
+        stored_bytes(case) * base + PARAMETER_BYTES * weights.adapters,
         framework.gradient_bytes * spread(*trained, 2),
-        0.0 * stored if case.offload_optimizer else OPTIMIZER_BYTES * spread(*trained, 1),
+        0.0 * base if case.offload_optimizer else OPTIMIZER_BYTES * spread(*trained, 1),
     )
+
+
+def stored_bytes(case: TrainingCase) -> float:
+    """Bytes per stored weight: BF16 beside its master copy; frozen weights may lie in the format of the products."""
+    frozen = case.task == "lora"
+    return min(PARAMETER_BYTES, number_format(case.precision).bytes_per_element) if frozen else PARAMETER_BYTES
 
 
 def _sharers(case: TrainingCase) -> tuple[int, int]:
