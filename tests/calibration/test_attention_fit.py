@@ -56,7 +56,8 @@ def test_training_fit_leaves_one_row_out() -> None:
         {
             "kernel": "attention", "dtype": "fp16", "batch": 16384 // s, "heads": 16, "kv_heads": 16, "head_dim": 128,
             "v_head_dim": 128, "seq_q": s, "seq_kv": s, "causal": causal, "direction": "fwd",
-            "measured_tflops": float(t), "flop_count": "causal-halved" if causal else "full", "notes": "FA3", "source": "",
+            "measured_tflops": float(t), "flop_count": "causal-halved" if causal else "full", "notes": "FA3",
+            "source": "",
         }
         for (s, causal), t in printed.items()
     ]  # fmt: skip

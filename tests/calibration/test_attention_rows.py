@@ -15,10 +15,24 @@ from supertwin.cost.engine import CostEngine
 from supertwin.machine.chips import load_chip
 
 FA3 = {
-    "kernel": "attention", "chip": "h100-sxm", "dtype": "fp16", "batch": 1, "heads": 16, "kv_heads": 16,
-    "head_dim": 128, "v_head_dim": 128, "seq_q": 16384, "seq_kv": 16384, "causal": 1, "direction": "fwd", "measured_tflops": 616.0,
-    "measured_us": None, "flop_count": "causal-halved", "notes": "FA3", "source": "flash-attention",
-}  # fmt: skip
+    "kernel": "attention",
+    "chip": "h100-sxm",
+    "dtype": "fp16",
+    "batch": 1,
+    "heads": 16,
+    "kv_heads": 16,
+    "head_dim": 128,
+    "v_head_dim": 128,
+    "seq_q": 16384,
+    "seq_kv": 16384,
+    "causal": 1,
+    "direction": "fwd",
+    "measured_tflops": 616.0,
+    "measured_us": None,
+    "flop_count": "causal-halved",
+    "notes": "FA3",
+    "source": "flash-attention",
+}
 
 
 def test_counted_flop_gives_the_printed_rate_back() -> None:

@@ -171,8 +171,11 @@ def fit_vector(operators: Path, out: Path, date: str) -> list[Path]:
 
 
 def _ascend(date: str) -> dict[str, Any]:
-    """Ascend 910B2: add reads 1,456 of 1,600 GB/s (asc-devkit sample, kernels.csv); other classes keep the priors' ratio
-    to it. Start of a kernel in a replayed graph: 3 us (assumption; the floor of a matrix product is 5.1 us)."""
+    """Ascend 910B2: add reads 1,456 of 1,600 GB/s (asc-devkit sample, kernels.csv).
+
+    Other classes keep the ratio of the priors to it. Start of a kernel in a replayed graph: 3 us (assumption; the floor
+    of a matrix product is 5.1 us).
+    """
     gain = 1456.0 / 1600.0 / PRIOR["memory"]
     parameters = {
         op: {

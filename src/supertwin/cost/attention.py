@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from supertwin.core.errors import SupertwinError
+from supertwin.core.errors import SupertwinError, UnknownName
 from supertwin.cost.attention_kernels import Times, Variant, attention_times, prior_of
 from supertwin.cost.calibration import INHERITED_SPREAD, Calibration, calibration_folders, read_calibration
 from supertwin.cost.geometry import Shape
@@ -23,8 +23,16 @@ from supertwin.cost.surface import Surface
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Attention
 
-# What a use of the chip runs, best first. Serving engines run the library of the file "attention".
-LIBRARIES: Mapping[str, tuple[str, ...]] = {"": (), "serving": (), "training": ("cudnn", "fa3", "fa2")}
+# What a use of the chip runs, best first; then the library of the file "attention", which serving engines run first.
+LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "": (),
+    "serving": (),
+    "training": ("cudnn", "fa3", "fa2"),
+    "trtllm": (),
+    "flashinfer": (),
+    "vllm": ("sglang",),  # the same FlashAttention 3 and FlashInfer kernels
+    **{name: (name,) for name in ("sglang", "fa2", "fa3", "cudnn", "flashmla", "flashinfer-eager")},
+}
 _KIND_DISTANCE = {frozenset({"gqa", "mla"}): 1.0, frozenset({"mla", "sparse"}): 0.5, frozenset({"gqa", "sparse"}): 1.5}
 _NO_MATCH = 50.0
 _STEP_DISTANCE = 0.6  # a kernel of the chip itself wins over one of its relative that is this much nearer in shape
@@ -50,12 +58,19 @@ class Kernel:
 
 @dataclass(frozen=True)
 class AttentionModel:
-    """Attention kernels of one chip. library: "" or serving, training, or one library (trtllm, sglang, fa3 ...)."""
+    """Attention kernels of one chip. library: "" or serving, training, or one library (trtllm, sglang, fa3 ...).
+
+    Raises UnknownName for any other.
+    """
 
     chip: Chip
     library: str = ""
     _kernels: dict[str, Kernel] = field(default_factory=dict)
     _shelves: list[Shelf] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.library not in LIBRARIES:
+            raise UnknownName("attention library", self.library, [name for name in LIBRARIES if name])
 
     def cost(self, op: Attention) -> Times:
         """Price one operator, or a stack of operators of one kind (fields as arrays)."""
@@ -76,7 +91,7 @@ class AttentionModel:
 
     def _shelf(self) -> list[Shelf]:
         if not self._shelves:
-            self._shelves.extend(shelves(self.chip, LIBRARIES.get(self.library, (self.library,))))
+            self._shelves.extend(shelves(self.chip, LIBRARIES[self.library]))
         return self._shelves
 
     def _find(self, variant: Variant) -> Kernel:

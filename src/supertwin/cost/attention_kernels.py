@@ -72,7 +72,13 @@ PRIORS: Mapping[str, Mapping[str, float]] = {
     "prefill": {"start_s": 8e-6, "tile_s": 1.5e-6, "rate": 0.7, "memory": 0.8, "sharp": 3.0, "rows": 128.0},
     "decode": {"start_s": 8e-6, "tile_s": 3e-6, "rate": 0.5, "memory": 0.85, "split_s": 7e-7, "sharp": 1.3},
     "bwd": {
-        "start_s": 2e-5, "tile_s": 2e-6, "rate": 0.55, "memory": 0.8, "split_s": 7e-7, "sharp": 3.0, "rows": 128.0,
+        "start_s": 2e-5,
+        "tile_s": 2e-6,
+        "rate": 0.55,
+        "memory": 0.8,
+        "split_s": 7e-7,
+        "sharp": 3.0,
+        "rows": 128.0,
     },
     "sparse": {"start_s": 8e-6, "tile_s": 3e-6, "rate": 0.6, "memory": 1.0, "split_s": 7e-7, "sharp": 2.0},
 }
