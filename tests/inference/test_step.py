@@ -49,7 +49,7 @@ def test_decode_of_the_cm384_paper(batch: float, kv_len: int, tokens_per_s_per_c
     """arXiv 2506.12708v2, table 5 (per package; nothing is fitted to it)."""
     p = predict(r1(WIDE_EP, batch, kv_len))
     assert p.tokens_per_s_per_chip == pytest.approx(tokens_per_s_per_chip, rel=0.20)
-    assert p.figures["tpot_s"] == pytest.approx(tpot_s, rel=0.20)
+    assert p.figures["tpot_s"] == pytest.approx(tpot_s, rel=0.25)  # = batch / rate: 20 % below is 25 % above
     assert p.memory.fits
 
 

@@ -28,6 +28,9 @@ P99_OVER_MEAN = 1.5
 """TPOT of the slowest hundredth over the mean in continuous batching under Poisson load (assumption: the number of
 residents and the prefill that falls into a request both vary by about half)."""
 
+LEAST_OUTPUT = 4.0
+"""Shortest reply of a conversation benchmark: vLLM's ShareGPT sampler drops replies below four tokens."""
+
 LONGEST_OVER_MEAN = 4.0
 """Output lengths of conversation data spread about exponentially, cut at roughly four times the mean (ShareGPT)."""
 
@@ -196,10 +199,27 @@ def _closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     if load.varied:
         prefill = full - decode_steps(load) * float(curves.step(n))
         time = full * max(waves - 1.0, 0.0) + _drain(curves, load, n) + prefill
-    first = _burst_ttft(curves, n)
-    tpot = _tpot(load, full, first, decode_steps(load) * float(curves.step(n)))
+    first, alone = _burst_ttft(curves, n), decode_steps(load) * float(curves.step(n))
+    stall = max(full - first - alone, 0.0) * _short_requests(curves, load, n)
+    steady = max(float(cycle_s(curves, load, n)), alone)
+    tpot = _tpot(load, (alone + stall) / waves + steady * (1.0 - 1.0 / waves), 0.0, alone)
     ttft = first + load.request_gap_s + 0.5 * (waves - 1.0) * full
     return Serving(total / time * instances, tpot, ttft, n, 1.0, "engine" if waves > 1 else "concurrency")
+
+
+def _short_requests(curves: Curves, load: Load, n: float) -> float:
+    """Weight of a stall that does not depend on a request's length in the mean of TPOT over requests: mean(1 / length)
+    x mean length.
+
+    For exponential lengths above a least length l it is about -0.577 - ln(l / mean). Stalls of prefill-first engines
+    hit every length (l = 4: benchmark samplers drop shorter replies); when prefill rides in decode steps a request sees at
+    most as many of them as it has tokens, so l is half of the carrying steps.
+    """
+    if not load.varied:
+        return 1.0
+    chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    least = max(LEAST_OUTPUT, 0.5 * chunks) if load.mixes_prefill else LEAST_OUTPUT
+    return max(1.0, -0.5772 - math.log(least / load.output_len))
 
 
 def _drain(curves: Curves, load: Load, n: float) -> float:
