@@ -69,6 +69,19 @@ HOST_CHECKPOINT_S = Assumption(
     "(saved random state, nested backward call)",
     "own measurement, docs/training.md",
 )
+# Hosts of a chip's time against the measuring host (EPYC 9004, Python 3.11), by architecture prefix. Ampere: EPYC 7742
+# does 1.19 x 1.14 less per clock (AMD on Zen 3 and Zen 4) at 3.4 instead of 3.7 GHz, Python 3.8 is 1.25 times slower
+# (What's new in Python 3.11); the launch itself follows the processor only. Hopper: Xeon 8480 at 3.8 GHz, Python 3.10.
+# Ascend: Kunpeng 920 at 2.6 GHz, about 0.6 per core, Python 3.8 to 3.10.
+HOST_SLOWNESS = {"ampere": 1.7, "hopper": 1.3, "ada": 1.3, "cdna": 1.3, "blackwell": 1.1, "da-vinci": 2.1}
+HOST_GENERATION = Assumption(
+    "host_generation",
+    1.3,
+    "times the measuring host",
+    "hosts of the chip's time are slower than the measuring one: "
+    + ", ".join(f"{k} {v}" for k, v in HOST_SLOWNESS.items()),
+    "AMD on Zen 3 and Zen 4; What's new in Python 3.11; reasoning",
+)
 HOST_GRAPH_S = Assumption(
     "host_graph_s",
     1.0e-6,
@@ -190,6 +203,12 @@ STEP_SIGMA = Assumption(
     "what a configuration table leaves out: library versions, clocks, data loading",
     "reasoning",
 )
+
+
+def host_slowness(architecture: str) -> float:
+    """How much slower the usual hosts of an architecture are than the measuring host."""
+    found = [value for prefix, value in HOST_SLOWNESS.items() if architecture.startswith(prefix)]
+    return found[0] if found else HOST_GENERATION.value
 
 
 def all_assumptions() -> list[Assumption]:

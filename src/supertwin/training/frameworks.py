@@ -20,6 +20,7 @@ class Framework:
     tp_backward_overlap: reduction of the input gradient runs beside the weight gradient of the same matrix.
     loss_fused: the vocabulary loss needs no FP32 copy of the logits. transport: all_to_all or dispatch kernels.
     attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
+    experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
     """
 
@@ -39,12 +40,14 @@ class Framework:
     transport: str = "all_to_all"
     attention: str = "training"
     vector_passes: float = 1.0
+    experts_follow_tp: bool = False
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
 
 _CLASSIC = replace(
     DEFAULT,
+    experts_follow_tp=True,
     attention="fa2",
     name="megatron-lm",
     launch="eager",
@@ -64,8 +67,8 @@ _PROFILES = {
             p2p_overlap=False,
             tp_backward_overlap=False,
             gradient_bytes=6.0,
-            reason="fork of Megatron-LM from before fused attention; reduction after the last backward; DeepSpeed keeps "
-            "gradients in the compute format and in FP32",
+            reason="fork of Megatron-LM from before fused attention; reduction after the last backward; DeepSpeed "
+            "keeps gradients in the compute format and in FP32",
         ),
         replace(
             DEFAULT,
@@ -172,3 +175,10 @@ def framework_named(name: str) -> Framework:
 def framework_names() -> list[str]:
     """Known profiles, sorted."""
     return sorted(_PROFILES)
+
+
+def default_etp(name: str, tp: int, ep: int, ranks: int) -> int:
+    """Expert tensor size of a job that does not state it: tp where the framework cuts experts like dense matrices and
+    the ranks (tp x cp x dp) allow it, else 1."""
+    follows = framework_named(name).experts_follow_tp
+    return tp if follows and ranks % (ep * tp) == 0 else 1

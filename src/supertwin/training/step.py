@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from supertwin.training import assumptions as assume
 from supertwin.training.blocks import PARTS, Phase, phase
+from supertwin.training.host import HostCost, host_cost
 from supertwin.training.pipeline import DeviceTimes, PipelineTime, pipeline_time
 from supertwin.training.pricing import PricedBlock, PricedModel, engine_of, priced_model
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
@@ -63,7 +64,7 @@ def step_time(setting: Setting) -> StepTime:
     parts["communication/pp"] = handover_s(setting)
     parts["communication/dp"] += 0.0 if is_fully_sharded(case) else replica_s(setting, times)
     parts["optimizer"] = optimizer_s(setting)
-    parts["host"] += assume.HOST_STEP_S.value
+    parts["host"] += assume.HOST_STEP_S.value * assume.host_slowness(case.system.chip.architecture)
     total = sum(parts.values())
     return StepTime(total, parts, pipeline, passes, parts["optimizer"])
 
@@ -76,10 +77,12 @@ def device_passes(setting: Setting, priced: PricedModel) -> DevicePass:
     amounts = np.column_stack(
         (plan.counts, plan.embedding, plan.head, plan.head * case.model.mtp_count)
     )  # [pp, blocks]
-    launch = case.launch or setting.framework.launch
-    forward = _stack([_pass(block, "forward", setting) for block in blocks], launch)
-    backward = _stack([_pass(block, "backward", setting) for block in blocks], launch, is_backward=True)
-    again = _stack([_pass(block, "again", setting) for block in blocks], launch, nested=case.recompute in CHECKPOINTED)
+    launch, architecture = case.launch or setting.framework.launch, case.system.chip.architecture
+    nested = "checkpoint" if case.recompute in CHECKPOINTED else "again"
+    forward, backward, again = (
+        _stack([_pass(block, name, setting) for block in blocks], host_cost(launch, architecture, stage))
+        for name, stage in (("forward", "forward"), ("backward", "backward"), ("again", nested))
+    )
     repeated = amounts.copy()
     repeated[:, : plan.counts.shape[1]] *= share[:, None]
     return DevicePass(
@@ -105,20 +108,9 @@ def _pass(block: PricedBlock, name: str, setting: Setting) -> Phase:
     return phase(getattr(block.operators, name), getattr(block, name), setting.fabric, setting.overlap)
 
 
-def _stack(phases: list[Phase], launch: str, is_backward: bool = False, nested: bool = False) -> _Table:
-    """Phases as a table. nested: recomputation inside backward, which an eager framework calls layer by layer."""
-    if launch == "eager":
-        each, kernels = (
-            (assume.HOST_BACKWARD_S, assume.KERNELS_BACKWARD)
-            if is_backward
-            else (assume.HOST_FORWARD_S, assume.KERNELS_FORWARD)
-        )
-        per_kernel, per_call = each.value * kernels.value, assume.HOST_COLLECTIVE_S.value
-    else:
-        per_kernel, per_call = assume.HOST_GRAPH_S.value, assume.HOST_GRAPH_S.value
-    extra = assume.HOST_CHECKPOINT_S.value if launch == "eager" and nested else 0.0
-    host = [p.kernels * per_kernel + p.calls * per_call + (extra if p.kernels else 0.0) for p in phases]
-    rows = [np.append(p.times, seconds) for p, seconds in zip(phases, host, strict=True)]
+def _stack(phases: list[Phase], host: HostCost) -> _Table:
+    """Phases of all blocks as a table, with the time to issue them."""
+    rows = [np.append(p.times, host.issue_s(p.kernels, p.calls)) for p in phases]
     scalars = [np.array([getattr(p, name) for p in phases]) for name in ("wgrad_s", "flop", "moved_bytes")]
     return _Table(np.array(rows), *scalars)
 
