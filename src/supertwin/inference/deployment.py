@@ -212,8 +212,8 @@ def _short_requests(curves: Curves, load: Load, n: float) -> float:
     x mean length.
 
     For exponential lengths above a least length l it is about -0.577 - ln(l / mean). Stalls of prefill-first engines
-    hit every length (l = 4: benchmark samplers drop shorter replies); when prefill rides in decode steps a request sees at
-    most as many of them as it has tokens, so l is half of the carrying steps.
+    hit every length (l = 4: benchmark samplers drop shorter replies); when prefill rides in decode steps a request
+    sees at most as many of them as it has tokens, so l is half of the carrying steps.
     """
     if not load.varied:
         return 1.0

@@ -21,25 +21,6 @@ def communication_s(system: System, placement: Placement, operator: Communicatio
     return collective_time(system, operator.op, operator.message_bytes, group, context="production").time_s
 
 
-def issue_s(system: System, placement: Placement, operator: Communication, experts: float) -> Real:
-    """Part of a dispatch or combine that the vector cores spend issuing messages (CM384 paper 4.2.1: the cores write
-    straight to remote memory). It is what remains of the data term when messages are empty; 0 for other exchanges."""
-    if operator.op not in ("dispatch", "combine") or system.chip.vendor != "huawei":
-        return 0.0
-    found = exchange_time(
-        system,
-        operator.op,
-        operator.tokens,
-        1.0,
-        operator.topk,
-        group_of(placement, operator),
-        dtype="bf16",
-        experts=experts,
-        context="production",
-    )
-    return found.bandwidth_s
-
-
 def group_of(placement: Placement, operator: Communication) -> Group:
     """The ranks that an operator's axis means here. Gathering tokens runs between attention ranks, whose tp members
     each carry their part."""

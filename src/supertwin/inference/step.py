@@ -16,7 +16,7 @@ from supertwin.cost.engine import CostEngine
 from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions, overlap
 from supertwin.inference.case import Deployment
-from supertwin.inference.exchange import communication_s, issue_s
+from supertwin.inference.exchange import communication_s
 from supertwin.inference.layers import Block, blocks, shard_of
 from supertwin.inference.placement import Placement, moe, place
 from supertwin.inference.shape import Shape
@@ -58,9 +58,7 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with).
-
-    issue_s: part of an exchange that takes longer on fewer cores (its message rate, measured on all of them)."""
+    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with)."""
 
     part: str
     stage: str
@@ -68,7 +66,6 @@ class Piece:
     bound: str
     cost: OperatorCost | None = None
     count: Real = 1.0
-    issue_s: Real = 0.0
 
 
 _ENGINES: dict[int, tuple[Chip, CostEngine]] = {}
@@ -130,8 +127,7 @@ def _pieces(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCo
     for o in block.operators:
         if isinstance(o, Communication):
             time = communication_s(system, plan.placement, o, plan.experts) * o.count
-            issue = issue_s(system, plan.placement, o, plan.experts) if block.microbatches > 1 else 0.0
-            out.append(Piece(_part(o), "exchange", time, "network", issue_s=issue))
+            out.append(Piece(_part(o), "exchange", time, "network"))
         else:
             cost = next(costs)
             out.append(Piece(_part(o), _stage(o), cost.time_s * o.count, _bound(cost), cost, o.count))
@@ -215,7 +211,7 @@ def _stream(split: list[Piece], attention: bool, drawn: Real) -> Real:
     for p in split:
         if (p.stage == "attention") == attention:
             if p.cost is None:
-                total = total + p.time_s + p.issue_s * (1.0 / share - 1.0)
+                total = total + p.time_s
             else:
                 total = total + overlap.on_cores(p.cost, share, drawn) * p.count
     return total
