@@ -134,11 +134,17 @@ def test_show_cm384_has_the_published_inventory() -> None:
 
 
 def test_views_fit_100_columns_without_colour() -> None:
-    for arguments in (("show", "cm384"), ("show", "cm384", "--explain"), ("compare", "cm384", "dgx-h100"), ("claims",)):
+    compared = ("compare", "cm384", "dgx-h100", "gb200-nvl72", "dgx-h800", "mi300x-8")
+    for arguments in (("show", "cm384"), ("show", "cm384", "--explain"), compared, ("claims",)):
         result = supertwin(*arguments)
         assert result.code == 0
         assert "\x1b" not in result.out
-        assert max(len(line.rstrip()) for line in result.out.splitlines()) <= 100, arguments
+        lines = result.out.splitlines()
+        assert max(len(line) for line in lines) <= 100, arguments
+        assert sum(len(line.split()) <= 1 for line in lines) < 0.5 * len(lines), "a column is squeezed"
+    text = supertwin(*compared).out
+    assert text.count("cm384:768") == 2
+    assert all(f"{name}:" in text for name in compared[1:])
 
 
 def test_compare_gives_ratios_to_the_first() -> None:

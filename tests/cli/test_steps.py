@@ -112,7 +112,9 @@ def test_explain_lists_bounds_and_sources(arguments: tuple[str, ...]) -> None:
         assert heading in explained.out
         assert heading not in plain.out
     for text in (plain.out, explained.out):
-        assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+        lines = text.splitlines()
+        assert max(len(line) for line in lines) <= 100
+        assert sum(len(line.split()) <= 1 for line in lines) < 0.3 * len(lines), "a column is squeezed"
 
 
 @pytest.mark.parametrize("arguments", [TRAIN, (*INFER, "--tp", "8")])

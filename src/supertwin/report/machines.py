@@ -11,12 +11,13 @@ from supertwin.core.errors import InputError
 from supertwin.core.units import parse_quantity
 from supertwin.machine.chip import Cited
 from supertwin.machine.system import System
-from supertwin.report.tables import grid, heading, pairs
+from supertwin.report.tables import grid, heading, pairs, sources_table
 from supertwin.report.text import UNKNOWN, gib, number, seconds, si, usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_BESIDE = 2  # systems beside the first one in 100 columns
 _RATES = ("fp4", "fp8", "int8", "bf16", "fp16", "tf32", "fp32")
 
 
@@ -197,7 +198,15 @@ def comparison_fields(systems: Sequence[System]) -> list[dict[str, Any]]:
 
 
 def comparison_view(systems: Sequence[System]) -> list[RenderableType]:
-    """Side by side, each later column with its ratio to the first system."""
+    """Side by side, each later column with its ratio to the first system; a few systems to a table."""
+    first, others = systems[0], systems[1:]
+    view: list[RenderableType] = [heading("Side by side", "in brackets: ratio to the first")]
+    for start in range(0, len(others), _BESIDE):
+        view += [_comparison((first, *others[start : start + _BESIDE])), Text()]
+    return view[:-1]
+
+
+def _comparison(systems: Sequence[System]) -> RenderableType:
     rows = []
     for name, unit, values in _compared(systems):
         cells = [_cell(values[0], unit)]
@@ -206,7 +215,7 @@ def comparison_view(systems: Sequence[System]) -> list[RenderableType]:
             cells.append(_cell(value, unit) + ratio)
         rows.append((name.replace("_", " "), *cells))
     header = ("", *(f"{system.name}:{system.devices}" for system in systems))
-    return [heading("Side by side", "in brackets: ratio to the first"), grid(header, rows)]
+    return grid(header, rows)
 
 
 def _cell(value: float | None, unit: str) -> str:
@@ -269,10 +278,10 @@ def _all_cited(system: System) -> list[tuple[str, Cited]]:
 def _sources(system: System) -> RenderableType:
     rows = []
     for name, cited in _all_cited(system):
-        rows.append((name, stated(cited), cited.kind, _where(cited)))
+        rows.append((name, stated(cited), _where(cited), cited.kind))
         for other in cited.alternatives:
-            rows.append(("", stated(other), "not chosen", _where(other)))
-    return grid(("value", "", "layer", "source"), rows, left=1, wrap=3)
+            rows.append(("", stated(other), _where(other), "not chosen"))
+    return sources_table(rows)
 
 
 def _where(cited: Cited) -> str:

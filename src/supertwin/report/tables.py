@@ -44,6 +44,10 @@ def pairs(rows: Iterable[tuple[str, str | Text]]) -> Padding:
 
 
 def sources_table(sources: Iterable[tuple[str, str, str, str]]) -> Padding:
-    """The numbers a result stands on: name, value, layer (spec, calibration, assumption), source."""
-    rows = [(name, value, layer, source) for name, value, source, layer in sources]
-    return grid(("number", "value", "layer", "source"), rows, left=3, wrap=3)
+    """The numbers a result stands on: name, value, source, layer (spec, calibration, assumption, not chosen)."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+    for name, ratio in (("number", 4), ("value", 3), ("layer", None), ("source", 5)):
+        table.add_column(name, overflow="fold", ratio=ratio, no_wrap=ratio is None)
+    for name, value, source, layer in sources:
+        table.add_row(name, value, layer, source)
+    return Padding(table, (0, 0, 0, 2))
