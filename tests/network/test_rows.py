@@ -47,6 +47,7 @@ def test_bandwidth_becomes_time_of_the_block() -> None:
         (row(), "no time and no bandwidth"),
         (row(op="dispatch", measured_us="10", tokens_per_rank="8"), "need hidden and topk"),
         (row(op="p2p", measured_algbw_gbps="1", notes="during 1T training"), "training job"),
+        (row(measured_us="ten"), "expected a number"),
         (row(chip="h101", measured_us="10", message_bytes="8"), "unknown chip"),
         (row(op="all_educe", measured_us="10", message_bytes="8", n_devices="9" * 9), ""),
     ],

@@ -64,7 +64,8 @@ def fit_transfers(rows: Iterable[Row]) -> tuple[dict[str, Groups], dict[str, np.
 def fit_hccl(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     """HCCL over UB from the production rows, less the production offset: operation -> protocol -> numbers.
 
-    The all-reduce above the switch is a reduce-scatter and an all-gather after each other.
+    The all-reduce above the switch is a reduce-scatter and an all-gather after each other, shifted to its one
+    known time.
     """
     out: dict[str, dict[str, dict[str, float]]] = {}
     tiers = tiers_of("ascend-910c-die")
@@ -79,6 +80,7 @@ def fit_hccl(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     gather, scatter = (out[op]["direct/large"] for op in ("all_gather", "reduce_scatter"))
     large = {k: gather[k] + scatter[k] for k in ("fixed_s", "hop_s")}
     large["efficiency"] = 2 / (1 / gather["efficiency"] + 1 / scatter["efficiency"])
+    large["fixed_s"] += ABOVE_S - HCCL_PRODUCTION["all_reduce"][0] - _line_s(tiers, large)
     out["all_reduce"] = {
         "direct/small": _share_only(tiers, out["all_gather"]["direct/small"], small),
         "direct/large": {**large, "own_share": 0.0},
@@ -91,6 +93,13 @@ def fit_hccl(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
                      ("reduce_scatter", "recursive/large")):  # fmt: skip
         out[op][name] = _logarithmic(out[op]["direct/large"])
     return out
+
+
+def _line_s(tiers: tuple[Tier, ...], numbers: Mapping[str, float]) -> float:
+    """Seconds of the direct all-reduce just above the switch."""
+    levels = group_levels(tiers, Group(SWITCH_DIES))
+    (line,) = lines_of(levels, "all_reduce", {levels[-1].path: {"direct/large": numbers}})
+    return line.latency_s + line.s_per_byte * SMALL_PER_RANK_BYTES * SWITCH_DIES
 
 
 def _share_only(

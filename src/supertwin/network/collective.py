@@ -23,13 +23,15 @@ from supertwin.core.errors import UnknownName
 from supertwin.machine.system import System, Tier
 from supertwin.network.algorithms import ALGORITHMS, OPERATIONS, Algorithm, tree_depth
 from supertwin.network.group import Group
-from supertwin.network.links import LinkTable, Parameters, load_links_by_name
+from supertwin.network.links import LinkTable, Parameters, load_links_by_name, named_folder
 from supertwin.network.span import Level, group_levels, pair_levels
 
 Real = float | npt.NDArray[np.float64]
 CONTEXTS = ("benchmark", "production")
 VENDOR_LIBRARY = {"nvidia": "nccl", "huawei": "hccl", "amd": "rccl", "google": "xla"}
 LOGARITHMIC = ("tree", "halving-doubling", "recursive")  # rounds grow with log2 of the ranks, tier by tier
+# what serving engines call inside a captured graph: their own kernels where the chip has them, else the vendor's
+INFERENCE, INFERENCE_KERNELS = "inference", ("trtllm", "vllm-graph")
 ANY = "any"  # library of the generic priors
 
 
@@ -81,14 +83,15 @@ def collective_time(  # noqa: PLR0913 - the fixed signature of the network layer
     """Time of one collective of `group` on `system`.
 
     op: all_reduce, all_gather, reduce_scatter, all_to_all, broadcast or p2p; message_bytes as in collectives.csv
-    (float or array). library: nccl, hccl, rccl, xla, or a custom all-reduce (vllm, sglang, trtllm ...); default is
-    the vendor's. context: benchmark (a loop of bare calls) or production (inside an engine or a training step, where
-    each call costs a fixed time more). Raises UnknownName, InputError.
+    (float or array). library: nccl, hccl, rccl, xla, or a custom all-reduce (vllm-graph, sglang-graph, trtllm ...);
+    inference: the kernels of serving engines; default: the vendor's. context: benchmark (a loop of bare calls) or
+    production (inside an engine or a training step, where each call costs a fixed time more).
+    Raises UnknownName, InputError.
     """
     if context not in CONTEXTS:
         raise UnknownName("context", context, CONTEXTS)
     chip = system.chip
-    plan = _plan(system.tiers, chip.name, chip.relative, chip.vendor, (op, library, context), group)
+    plan = _plan(system.tiers, chip.name, chip.relative, chip.vendor, (op, library, context, named_folder()), group)
     return evaluate(plan, message_bytes)
 
 
@@ -128,18 +131,19 @@ def _evaluate_scalar(plan: Plan, size: float) -> CollectiveTime:
 
 @lru_cache(maxsize=4096)
 def _plan(
-    tiers: tuple[Tier, ...], chip: str, relative: str, vendor: str, call: tuple[str, str, str], group: Group
+    tiers: tuple[Tier, ...], chip: str, relative: str, vendor: str, call: tuple[str, str, str, str], group: Group
 ) -> Plan:
-    op, library, context = call
+    op, library, context, _folder = call
     if op not in OPERATIONS:
         raise UnknownName("collective operation", op, OPERATIONS)
     links = load_links_by_name(chip, relative)
     own = VENDOR_LIBRARY.get(vendor, "nccl")
     if library != "default":
-        legal = {own, ANY, *links.names("collective", 0), *links.names("floor", 0)}
+        legal = {own, ANY, INFERENCE, *links.names("collective", 0), *links.names("floor", 0)}
         if library not in legal:
             raise UnknownName("communication library", library, legal)
-    wanted = (own, ANY) if library == "default" else (library, own, ANY)
+    first = {"default": (), INFERENCE: INFERENCE_KERNELS}.get(library, (library,))
+    wanted = (*first, own, ANY)
     levels = pair_levels(tiers, group) if op == "p2p" else group_levels(tiers, group)
     if not levels:
         return Plan((), "none")

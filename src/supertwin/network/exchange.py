@@ -27,7 +27,7 @@ from supertwin.core.formats import number_format
 from supertwin.machine.system import System
 from supertwin.network.collective import ANY, CONTEXTS, CollectiveTime, Real
 from supertwin.network.group import Group
-from supertwin.network.links import Parameters, load_links_by_name
+from supertwin.network.links import Parameters, load_links_by_name, named_folder
 from supertwin.network.span import Level, group_levels
 
 MODES = ("auto", "normal", "low-latency")
@@ -120,11 +120,13 @@ def price_exchange(system: System, call: Exchange, group: Group, library: str = 
         nothing: Real = zero if zero.shape else 0.0
         return CollectiveTime(nothing, nothing, nothing, "none", "none")
     if call.mode != "auto":
-        found = _constants(chip.name, chip.relative, (own, library), call.mode, call.op)
+        found = _constants(chip.name, chip.relative, (own, library, named_folder()), call.mode, call.op)
         return evaluate_exchange(found, levels, call, call.mode)
     modes = ("normal", "low-latency")
     normal, fast = (
-        evaluate_exchange(_constants(chip.name, chip.relative, (own, library), m, call.op), levels, call, m)
+        evaluate_exchange(
+            _constants(chip.name, chip.relative, (own, library, named_folder()), m, call.op), levels, call, m
+        )
         for m in modes
     )
     if isinstance(call.tokens_per_rank, (int, float)):
@@ -136,8 +138,8 @@ def price_exchange(system: System, call: Exchange, group: Group, library: str = 
 
 
 @lru_cache(maxsize=256)
-def _constants(chip: str, relative: str, libraries: tuple[str, str], mode: str, op: str) -> Parameters:
-    own, wanted = libraries
+def _constants(chip: str, relative: str, libraries: tuple[str, str, str], mode: str, op: str) -> Parameters:
+    own, wanted, _folder = libraries
     links = load_links_by_name(chip, relative)
     if wanted != "default" and wanted not in (legal := {own, ANY, *links.names("exchange", 0)}):
         raise UnknownName("exchange library", wanted, legal)

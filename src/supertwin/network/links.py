@@ -80,7 +80,12 @@ def load_links(chip: Chip) -> LinkTable:
 
 def load_links_by_name(chip: str, relative: str = "") -> LinkTable:
     """As load_links, for a chip name without its catalogue entry."""
-    return _load(chip, relative, os.environ.get("SUPERTWIN_CALIBRATION", ""))
+    return _load(chip, relative, named_folder())
+
+
+def named_folder() -> str:
+    """The calibration folder that the environment names; part of the key of everything planned from the tables."""
+    return os.environ.get("SUPERTWIN_CALIBRATION", "")
 
 
 @lru_cache(maxsize=128)

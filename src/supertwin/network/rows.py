@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from supertwin.core.errors import SupertwinError
+from supertwin.core.errors import SupertwinError, TableError
 from supertwin.machine.system import System, Tier
 from supertwin.machine.systems import system_for_chip
 from supertwin.network.collective import collective_time
@@ -51,26 +51,27 @@ class ExchangeRow:
 
 def predict_collective_row(row: Row) -> tuple[str, float] | str:
     """(metric, seconds) that the model predicts for a row, or why it cannot."""
-    reason = skip_reason(row)
-    if reason:
-        return reason
     try:
-        return METRIC, float(_predict(row))
+        return skip_reason(row) or (METRIC, float(_predict(row)))
     except SupertwinError as error:
         return str(error)
 
 
 def measured_collective_row(row: Row) -> tuple[str, float] | str:
     """(metric, seconds) that a row measured, or why it states none."""
-    reason = skip_reason(row)
-    if reason:
-        return reason
+    try:
+        return skip_reason(row) or (METRIC, _measured(row))
+    except SupertwinError as error:
+        return str(error)
+
+
+def _measured(row: Row) -> float:
     if _number(row, "measured_us"):
-        return METRIC, _number(row, "measured_us") * 1e-6
+        return _number(row, "measured_us") * 1e-6
     rate = _number(row, "measured_algbw_gbps") * 1e9
     if row["op"] in ("dispatch", "combine"):
-        return METRIC, exchange_row_bytes(row) / rate
-    return METRIC, (_number(row, "message_bytes") or REFERENCE_BYTES) / rate
+        return exchange_row_bytes(row) / rate
+    return (_number(row, "message_bytes") or REFERENCE_BYTES) / rate
 
 
 def skip_reason(row: Row) -> str:
@@ -204,7 +205,10 @@ def _system(chip: str, path: str, per_node: int) -> System:
 
 
 def _number(row: Row, column: str) -> float:
-    return float(row.get(column) or 0.0)
+    try:
+        return float(row.get(column) or 0.0)
+    except ValueError:
+        raise TableError(f"{column} is {row[column]!r}, expected a number") from None
 
 
 def _count(row: Row, column: str) -> int:

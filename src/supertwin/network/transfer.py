@@ -19,7 +19,7 @@ from supertwin.core.errors import UnknownName
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.network.collective import CollectiveTime, Real
-from supertwin.network.links import Parameters, load_links_by_name
+from supertwin.network.links import Parameters, load_links_by_name, named_folder
 
 FIRST_BLOCK_BYTES = 16384.0
 ENDS = ("device", "host")
@@ -74,12 +74,13 @@ def evaluate_transfer(found: Mapping[str, float], message_bytes: Real) -> Real:
 def transfer_constants(chip: Chip, path: Path) -> Parameters | None:
     """Fitted constants of a path; None when the engine is known but this path of it was not measured."""
     engine = DEFAULT_ENGINE.get(chip.vendor, "copy") if path.engine == "default" else path.engine
-    return _constants(chip.name, chip.relative, engine, path.name, path.engine == "default")
+    return _constants(chip.name, chip.relative, engine, path.name, (path.engine == "default", named_folder()))
 
 
 @lru_cache(maxsize=1024)
-def _constants(chip: str, relative: str, engine: str, name: str, default: bool) -> Parameters | None:
+def _constants(chip: str, relative: str, engine: str, name: str, given: tuple[bool, str]) -> Parameters | None:
     links = load_links_by_name(chip, relative)
+    default, _folder = given
     if not default and engine not in (legal := links.names("transfer", 0)):
         raise UnknownName("transfer engine", engine, legal)
     scope, ends, way = name.split("/")
