@@ -154,6 +154,15 @@ MLPERF_TPOT_S = {
 }
 """p99 limits on TPOT, (server, interactive), of the MLPerf inference rules (MLCommons inference_policies)."""
 
+MLPERF_SAMPLES = {
+    "llama-2-70b": 24576,
+    "mixtral-8x7b": 15000,
+    "llama-3.1-405b": 8313,
+    "llama-3.1-8b": 13368,
+    "deepseek-r1": 4388,
+}
+"""Samples of the MLPerf data sets: an offline run answers each once (MLCommons inference_policies)."""
+
 MAX_QUEUE_REQUESTS = 1000
 """Size of a closed benchmark set when a source does not state it (vllm bench and trtllm-bench use 1,000 or more)."""
 

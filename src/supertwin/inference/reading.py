@@ -13,6 +13,7 @@ from supertwin.inference.assumptions import (
     ATTENTION_DP_MODELS,
     DATASET_INPUT_LEN,
     MAX_QUEUE_REQUESTS,
+    MLPERF_SAMPLES,
     MLPERF_TPOT_S,
     draft_acceptance,
 )
@@ -35,7 +36,8 @@ UNSTATED_CONTEXT = 4096.0
 
 @dataclass(slots=True)
 class Reading:
-    """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits)."""
+    """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits);
+    data_set: lengths are those of a data set, answered once."""
 
     deployment: Deployment
     n_devices: int
@@ -53,7 +55,17 @@ class Reading:
     decode_devices: int
     flags: frozenset[str]
     tpot_limit_s: float = 0.0
+    data_set: bool = False
     defaults: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def varied(self) -> bool:
+        """Whether output lengths differ: means of data sets (also whole but odd prompt lengths such as 467); answers of
+        the CNN-DailyMail set are all cut at 128 tokens."""
+        if self.output_len <= 64 or (self.data_set and round(self.output_len) in (128, 129)):
+            return False
+        odd = self.input_len == int(self.input_len) and self.input_len % 4 != 0 and self.input_len % 10 != 0
+        return self.data_set or odd or "lengths-are-means" in self.flags
 
     @property
     def instances(self) -> float:
@@ -93,7 +105,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         None if batch is None else _float(batch),
         _number(row, "concurrency", 0.0), _number(row, "request_rate_per_s", 0.0),
         _requests(row), int(_number(row, "prefill_devices", 0.0)), int(_number(row, "decode_devices", 0.0)),
-        flags, _limit(row), defaults,
+        flags, _limit(row), row.get("source_group") == "mlperf", defaults,
     )  # fmt: skip
 
 
@@ -111,6 +123,8 @@ def _requests(row: Mapping[str, object]) -> float:
     throughput x latency stays below the concurrency, so the batch is not refilled."""
     flags = str(row.get("flags") or "")
     concurrency = _number(row, "concurrency", 0.0)
+    if row.get("source_group") == "mlperf" and row.get("phase") == "offline":
+        return float(MLPERF_SAMPLES.get(str(row.get("model")), 24576))
     if "all-requests-at-t0" in flags or row.get("phase") == "offline":
         return concurrency or float(MAX_QUEUE_REQUESTS)
     if "experimental-sweep" in flags:

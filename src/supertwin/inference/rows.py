@@ -167,13 +167,15 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
     lengths = (round(r.input_len, 1), round(new, 1), round(r.output_len, 1))
     top = max(2.0, float(round(most))) if most < 1e9 else math.inf
     curve = _curves(model, key, (_prefill_side(r), d), lengths, about, top)
+    if "batch-is-configured-max" in r.flags and r.batch:
+        curve = replace(curve, capacity=min(curve.capacity, r.batch * d.devices))
     if curve.capacity < 1.0:
         r.defaults["capacity"] = "less than one request fits; one is assumed"
         curve = replace(curve, capacity=1.0)
     load = Load(
         arrivals=arrivals, input_len=r.input_len, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
         concurrency=r.concurrency, rate_per_s=r.rate_per_s, requests=r.requests,
-        varied="lengths-are-means" in r.flags and r.output_len > 64, request_gap_s=about.request_gap_s,
+        varied=r.varied, request_gap_s=about.request_gap_s,
         mixes_prefill=about.mixes_prefill,
         tpot_limit_s=r.tpot_limit_s,
     )  # fmt: skip
@@ -192,6 +194,8 @@ def _rates(s: Serving, r: Reading) -> dict[str, float]:
 def _arrivals(r: Reading) -> str:
     if r.rate_per_s:
         return "poisson"
+    if r.data_set and r.phase == "offline":
+        return "set"
     if "all-requests-at-t0" in r.flags or (r.phase == "offline" and r.concurrency and "saturated" in r.flags):
         return "set"
     return "loop" if r.concurrency else "saturated"

@@ -210,10 +210,7 @@ def _stream(split: list[Piece], attention: bool, drawn: Real) -> Real:
     total: Real = 0.0
     for p in split:
         if (p.stage == "attention") == attention:
-            if p.cost is None:
-                total = total + p.time_s
-            else:
-                total = total + overlap.on_cores(p.cost, share, drawn) * p.count
+            total = total + (p.time_s if p.cost is None else overlap.on_cores(p.cost, share, drawn) * p.count)
     return total
 
 
