@@ -21,6 +21,7 @@ class Framework:
     loss_fused: the vocabulary loss needs no FP32 copy of the logits. transport: all_to_all or dispatch kernels.
     attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
     experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
+    accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
     """
 
@@ -41,6 +42,7 @@ class Framework:
     attention: str = "training"
     vector_passes: float = 1.0
     experts_follow_tp: bool = False
+    accumulation_fused: bool = True
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
@@ -66,9 +68,8 @@ _PROFILES = {
             flash=False,
             p2p_overlap=False,
             tp_backward_overlap=False,
-            gradient_bytes=6.0,
-            reason="fork of Megatron-LM from before fused attention; reduction after the last backward; DeepSpeed "
-            "keeps gradients in the compute format and in FP32",
+            accumulation_fused=False,
+            reason="fork of Megatron-LM from before fused attention; reduction after the last backward, separate accumulation",
         ),
         replace(
             DEFAULT,

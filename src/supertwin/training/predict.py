@@ -16,7 +16,13 @@ from supertwin.training.memory import peak_memory
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
 
-_BOUNDS = {"bubble": "bubble", "host": "latency", "optimizer": "memory", "compute/norm": "memory"}
+_BOUNDS = {
+    "bubble": "bubble",
+    "host": "latency",
+    "optimizer": "memory",
+    "compute/norm": "memory",
+    "compute/accumulate": "memory",
+}
 _SPREAD_90 = 1.645  # standard deviations of a two-sided 90 % interval
 
 

@@ -19,9 +19,9 @@ from supertwin.training.weights import optimizer_traffic_bytes
 from supertwin.workload.operators import Vector
 
 Array = npt.NDArray[np.float64]
-COLUMNS = (*PARTS, "host", "communication/dp")
+COLUMNS = (*PARTS, "host", "communication/dp", "compute/accumulate")
 CHECKPOINTED = ("full", "partial")
-HOST, SHARDED = len(PARTS), len(PARTS) + 1
+HOST, SHARDED, ACCUMULATE = len(PARTS), len(PARTS) + 1, len(PARTS) + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ def step_time(setting: Setting) -> StepTime:
     shard = shard_of(case, setting.framework)
     priced = priced_model(engine, case.model, step_of(case), shard, recipe_of(case, setting.framework))
     passes = device_passes(setting, priced)
+    if not setting.framework.accumulation_fused:
+        passes.backward[:, ACCUMULATE] = accumulate_s(setting)
     if is_fully_sharded(case):
         passes = with_full_sharding(setting, passes)
     times = DeviceTimes(passes.forward.sum(axis=1), passes.backward.sum(axis=1), passes.wgrad_s)
@@ -116,11 +118,21 @@ def _stack(phases: list[Phase], host: HostCost) -> _Table:
 
 
 def _with_host(table: Array) -> Array:
-    """Turn the launch time in the host column into what it exceeds the device's own work by; adds the sharding
-    column."""
-    result = np.column_stack((table, np.zeros(len(table))))
+    """Turn the launch time in the host column into what it exceeds the device's own work by; adds empty columns."""
+    result = np.column_stack((table, np.zeros((len(table), len(COLUMNS) - table.shape[1]))))
     result[:, HOST] = np.maximum(table[:, HOST] - table[:, :HOST].sum(axis=1), 0.0)
     return result
+
+
+def accumulate_s(setting: Setting) -> Array:
+    """Separate pass per microbatch that adds new gradients to the accumulated ones, shape [pp]: FP16 in place (6 bytes
+    per weight), BF16 into FP32 (10 bytes)."""
+    weights = setting.weights
+    each = 6.0 if setting.case.precision == "fp16" else 10.0
+    moved = each * (weights.trained_dense + weights.trained_experts)
+    add = Vector(part="accumulate", op="add", bytes_read=0.6 * moved, bytes_written=0.4 * moved)
+    seconds: Array = np.asarray(engine_of(setting.case.system.chip).price([add])[0].time_s)
+    return seconds
 
 
 def with_full_sharding(setting: Setting, passes: DevicePass) -> DevicePass:
