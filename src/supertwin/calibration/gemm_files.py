@@ -28,7 +28,7 @@ def fit_chip(chip: Chip, rows: Sequence[GemmRows], above: Calibration | None, sp
     for unit in sorted(gemm_units(rows, chip), key=_order):
         known = complete(own, above) if above else own
         names = candidate_names(unit.key, unit.context)
-        fixed_s = starts.get(unit.context) if unit.parts[0].gemm.quantize_input else None
+        fixed_s = starts.get(unit.context) if any(p.gemm.quantize_input for p in unit.parts) else None
         found = fit_gemm_unit(unit, known.group(*names), fixed_s, split)
         if unit.key == "bf16":
             starts[unit.context] = found.parameters["fixed_s"]

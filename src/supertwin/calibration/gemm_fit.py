@@ -51,6 +51,7 @@ _SOME = ("multiply", "load", "memory", "prologue_s", "quantisation", "fixed_s")
 _FEW = ("multiply", "load", "memory", "prologue_s", "sharpness", "fixed_s")
 _HOST_BOUND = ("vllm", "vidur", "frontier", "cublas-training")  # contexts timed without a graph
 FEW_ROWS = 4  # below it only a factor on the work of the nearest known group is fitted
+_CURVE_ROWS = 12  # rows from which a residual is fitted, below 40 in m alone
 _OWN_START = 30  # rows from which the priors are tried as a second starting point
 _SUBSAMPLE = 1500  # rows per unit in the nonlinear fit: enough for ten parameters; the surface sees all rows
 _FIT_SEED = 20261121
@@ -190,7 +191,7 @@ def _subsample(parts: Sequence[GemmRows]) -> list[GemmRows]:
 
 
 def _fit_residual(chip: Chip, parts: Sequence[GemmRows], parameters: Mapping[str, float], rows: int) -> Surface | None:
-    if rows < 40:
+    if rows < _CURVE_ROWS:
         return None if rows < FEW_ROWS else Surface(("m",), (np.zeros(1),), np.zeros(1))
     formula, quantize, measured = predict_parts(chip, parts, parameters)
     target = np.log(np.maximum(measured - quantize, 0.2 * measured) / formula)
@@ -205,6 +206,8 @@ def _log2(*values: float) -> list[float]:
 
 
 def _single_axes(rows: int) -> dict[str, list[float]]:
+    if rows < 40:
+        return {"m": _log2(1, 16, 64, 256, 1024, 8192)}
     if rows > 1500:
         wide = _log2(32, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
         m = _log2(1, 16, 32, 64, 128, 192, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 16384)
@@ -217,6 +220,8 @@ def _single_axes(rows: int) -> dict[str, list[float]]:
 
 
 def _grouped_axes(rows: int, heads: bool) -> dict[str, list[float]]:
+    if rows < 40:
+        return {"m": _log2(16, 256, 4096)}
     groups = _log2(1, 4, 16, 64, 128, 256)
     if heads:
         m = _log2(1, 16, 64, 128, 256, 512, 1024, 2048, 4096, 16384)

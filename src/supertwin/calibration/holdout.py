@@ -13,7 +13,7 @@ from supertwin.calibration import experts_files, gemm_files
 from supertwin.calibration.common import errors, write_calibration
 from supertwin.calibration.experts_fit import ExpertRows, expert_rows
 from supertwin.calibration.gemm_fit import held_out_rows
-from supertwin.calibration.kernels import kernel_expert_rows, kernel_gemm_rows
+from supertwin.calibration.kernels import ascend_median_rows, kernel_expert_rows, kernel_gemm_rows
 from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.core.errors import UnknownName
 from supertwin.cost.calibration import Calibration, complete, load_calibration, shipped_folder
@@ -73,7 +73,7 @@ def _expert_errors(chip: Chip, calibration: Calibration, rows: Sequence[ExpertRo
 FAMILIES = (
     _Family(
         "gemm",
-        lambda folder: [*gemm_rows(folder), *kernel_gemm_rows(shipped_kernels())],
+        lambda folder: [*gemm_rows(folder), *kernel_gemm_rows(shipped_kernels()), *ascend_median_rows()],
         gemm_files.fit_chip,
         gemm_files.residuals,
         _gemm_errors,

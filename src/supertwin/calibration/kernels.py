@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -92,12 +91,6 @@ def kernel_time_s(row: Mapping[str, Any]) -> float:
     return 0.0
 
 
-def _median_time_s(row: Mapping[str, Any]) -> list[float]:
-    """A weight stream prints the best rate and, in the notes, the median of its table: the fit sees both."""
-    found = re.search(r"median (\d+)", str(row["notes"] or "")) if row["kernel"] == "gemm_weight_stream" else None
-    return [kernel_time_s(row) * float(row["measured_gbps"]) / float(found[1])] if found else []
-
-
 def kernel_gemm(row: Mapping[str, Any]) -> tuple[Gemm, GemmConditions] | None:
     """Operator and conditions of a `gemm` or `grouped_gemm` row of kernels.csv; None where the row has no shape.
 
@@ -123,9 +116,9 @@ def kernel_gemm(row: Mapping[str, Any]) -> tuple[Gemm, GemmConditions] | None:
         direction=direction,
         quantize_input="dynamic quant" in notes,
     )
-    best = "best over the table" in notes
-    context = "best-shape" if best else kernel_context(str(row["source"]))
     cold = row["kernel"] == "gemm_weight_stream"
+    best = cold or "best over the table" in notes
+    context = "best-shape" if best else kernel_context(str(row["source"]))
     return gemm, GemmConditions(context=context, weights_cold=cold, loop_weights=1.0)
 
 
@@ -145,7 +138,7 @@ def kernel_gemm_rows(path: Path) -> list[GemmRows]:
             conditions,
             gemm.groups != 1.0,
         )
-        parts.setdefault(key, []).extend((gemm, t) for t in (kernel_time_s(row), *_median_time_s(row)))
+        parts.setdefault(key, []).append((gemm, kernel_time_s(row)))
     return [_stacked(*key, rows) for key, rows in parts.items()]
 
 
@@ -158,10 +151,36 @@ def _stacked(
     return GemmRows(chip, conditions.context, replace(template, **fields), time_s, conditions, grouped, "kernels.csv")
 
 
+# Medians over shapes with n, k >= 4096 on a 910B (vllm-ascend 0.18.0, graph replay): TFLOP/s by m. W8A8 includes the
+# dynamic quantisation of the input. Source: hudingyi688/aiconfigurator-npu 90d7765, systems/data/ascend_910b.
+_ASCEND_M = (1.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 8192.0, 16384.0)
+_ASCEND_TFLOPS: Mapping[str, tuple[float, ...]] = {
+    "bf16": (1.2, 18.8, 72.5, 128.0, 162.0, 207.0, 269.0, 304.0, 313.0, 316.0),
+    "int8": (2.3, 34.6, 123.0, 235.0, 348.0, 393.0, 491.0, 527.0, 548.0, 559.0),
+}
+_ASCEND_SIDE = 8192.0  # assumption: n = k of the median shape
+
+
+def ascend_median_rows() -> list[GemmRows]:
+    """Published medians of products on a 910B by m, as rows of `ascend-910b2` (weights from memory)."""
+    found = []
+    for dtype, rates in _ASCEND_TFLOPS.items():
+        m = np.array(_ASCEND_M)
+        side = np.full_like(m, _ASCEND_SIDE)
+        gemm = Gemm(
+            part="gemm", m=m, n=side, k=side, groups=np.ones_like(m), dtype=dtype, quantize_input=dtype == "int8"
+        )
+        time_s = 2.0 * m * _ASCEND_SIDE**2 / (np.array(rates) * 1e12)
+        conditions = GemmConditions(weights_cold=True)
+        found.append(GemmRows("ascend-910b2", "", gemm, time_s, conditions, source="aiconfigurator-npu medians by m"))
+    return found
+
+
 def kernel_expert(row: Mapping[str, Any]) -> ExpertMlp | None:
     """Operator of a moe_mlp row of kernels.csv (m = tokens before routing); None where the shape is not stated.
 
-    The notes state top-8 routing over the devices of EP8: each device gets as many rows as there were tokens.
+    The notes state top-8 routing over the devices of EP8: each device gets as many rows as there were tokens. The call
+    is taken to include sort and combination: 60 to 100 us at one token are five to six kernels, not two.
     """
     if not (row["m"] and row["n"] and row["k"] and row["groups"]):
         return None
@@ -173,7 +192,6 @@ def kernel_expert(row: Mapping[str, Any]) -> ExpertMlp | None:
         inter=float(row["n"]),
         dtype=str(row["dtype"]),
         distribution="uniform",
-        routing=False,
     )
 
 

@@ -134,13 +134,21 @@ def _priced(
     factor = np.ones_like(raw.time_s) if surface is None else surface.factor(coordinates(surface.axes, extent))
     quantize = quantize_time_s(chip, parameters, gemm, extent)
     return GemmCost(
-        time_s=raw.time_s * factor + quantize,
+        time_s=np.maximum(raw.time_s * factor, _bound_s(chip, gemm, extent, conditions)) + quantize,
         compute_s=raw.compute_s * factor,
         memory_s=raw.memory_s * factor + quantize,
         overhead_s=raw.overhead_s * factor,
         flop=raw.flop,
         bytes=raw.bytes,
     )
+
+
+def _bound_s(chip: Chip, gemm: Gemm, extent: Extent, conditions: GemmConditions) -> Array:
+    """What no residual may undercut: arithmetic at the peak and, when cold, weights at the memory peak."""
+    arithmetic = 2.0 * extent.groups * extent.m * extent.n * extent.k / chip.peak(number_format(gemm.dtype).rate)
+    if not conditions.weights_cold:
+        return arithmetic
+    return np.maximum(arithmetic, extent.groups * extent.n * extent.k * extent.b_bytes / chip.memory_bytes_per_s)
 
 
 def coordinates(axes: tuple[str, ...], extent: Extent) -> list[Array]:
@@ -216,7 +224,8 @@ def candidate_names(key: str, context: str) -> list[str]:
         formats += [f"bf16/{weight}", *(f"bf16/{w}" for w in ("int4", "int8", "mxfp4") if w != weight), dtype]
     formats += _NEAREST.get(dtype, ())
     names = [n for f in formats for n in ((f"{kind}:{f}", f) if kind else (f,))]
-    return [n for name in names for n in ((f"{context}:{name}", name) if context else (name,))]
+    ordered = (n for name in names for n in ((f"{context}:{name}", name) if context else (name,)))
+    return list(dict.fromkeys(ordered))
 
 
 def _core_rates(chip: Chip, parameters: Mapping[str, float], gemm: Gemm) -> CoreRates:
