@@ -46,7 +46,7 @@ class CollectiveTime:
     time_s: Real
     latency_s: Real
     bandwidth_s: Real
-    algorithm: str | npt.NDArray[np.str_]
+    algorithm: str | npt.NDArray[np.object_]
     tier: str
 
 
@@ -104,16 +104,19 @@ def evaluate(plan: Plan, message_bytes: Real) -> CollectiveTime:
         zero = np.zeros(size.shape)
         return CollectiveTime(zero, zero, zero, "none", plan.tier)
     best = np.full(size.shape, inf)
-    which = np.zeros(size.shape, dtype=np.intp)
+    which = np.zeros(size.shape, dtype=np.int8)
     for index, line in enumerate(plan.lines):
-        time = line.latency_s + line.s_per_byte * size
-        better = (time < best) & (size <= line.up_to_bytes)
-        best = np.where(better, time, best)
-        which = np.where(better, index, which)
+        time = size * line.s_per_byte
+        time += line.latency_s
+        better = time < best
+        if line.up_to_bytes < inf:
+            better &= size <= line.up_to_bytes
+        np.copyto(best, time, where=better)
+        np.copyto(which, index, where=better)
     bandwidth = np.array([line.s_per_byte for line in plan.lines])[which] * size
-    names = np.array([line.algorithm for line in plan.lines])[which]
-    latency = np.maximum(best, plan.floor_s) - bandwidth + plan.extra_s
-    return CollectiveTime(latency + bandwidth, latency, bandwidth, names, plan.tier)
+    total = np.maximum(best, plan.floor_s) + plan.extra_s
+    names = np.array([line.algorithm for line in plan.lines], dtype=object)[which]
+    return CollectiveTime(total, total - bandwidth, bandwidth, names, plan.tier)
 
 
 def _evaluate_scalar(plan: Plan, size: float) -> CollectiveTime:
@@ -248,13 +251,11 @@ def collective_seconds(
     Equal groups are planned once. A production context is taken: sweeps are about layouts of a job.
     """
     size, ranks, apart = np.broadcast_arrays(np.asarray(message_bytes, dtype=np.float64), sizes, strides)
-    out = np.zeros(size.shape)
-    pairs, inverse = np.unique(np.stack([ranks.ravel(), apart.ravel()]), axis=1, return_inverse=True)
-    flat, given = out.reshape(-1), size.ravel()
-    for index, (n, stride) in enumerate(pairs.T):
-        mine = inverse.ravel() == index
-        found = collective_time(
-            system, op, given[mine], Group(int(n), int(stride)), library=library, context="production"
-        )
-        flat[mine] = found.time_s
-    return out
+    given = size.ravel()
+    out = np.empty(given.shape)
+    keys = ranks.ravel().astype(np.int64) << 32 | apart.ravel().astype(np.int64)
+    for key in np.unique(keys):
+        group = Group(int(key >> 32), int(key & 0xFFFFFFFF))
+        mine = keys == key
+        out[mine] = collective_time(system, op, given[mine], group, library=library, context="production").time_s
+    return out.reshape(size.shape)
