@@ -69,7 +69,7 @@ _PROFILES = {
             p2p_overlap=False,
             tp_backward_overlap=False,
             accumulation_fused=False,
-            reason="fork of Megatron-LM from before fused attention; reduction after the last backward, separate accumulation",
+            reason="fork of Megatron-LM from before fused attention; gradients accumulated and reduced apart",
         ),
         replace(
             DEFAULT,
@@ -78,7 +78,12 @@ _PROFILES = {
             reduce_bytes=2.0,
             reason="ZeRO-3 engine: reduces in the compute format, gathers with prefetch",
         ),
-        replace(DEFAULT, name="megatron-core", reason="Megatron-Core: distributed optimizer with both overlaps"),
+        replace(
+            DEFAULT,
+            name="megatron-core",
+            transport="dispatch",
+            reason="Megatron-Core: distributed optimizer with both overlaps, DeepEP",
+        ),
         replace(
             DEFAULT,
             name="nemo",

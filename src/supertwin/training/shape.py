@@ -17,6 +17,8 @@ from supertwin.workload.layer import embedding_operators, head_operators, layer_
 from supertwin.workload.operators import Gemm, Operator
 from supertwin.workload.shard import Shard, Step
 
+NETWORK_PATHS = ("ib", "roce", "efa", "tcp")
+
 
 @dataclass(frozen=True, slots=True)
 class BlockOperators:
@@ -51,10 +53,17 @@ def shard_of(case: TrainingCase, framework: Framework) -> Shard:
         expert_dtype=case.precision,
         attention_dtype=wide,
         head_dtype=wide,
-        moe_transport=framework.transport,
+        moe_transport=transport_of(case, framework),
         context=case.cp_method,
         fused_experts=False,
     )
+
+
+def transport_of(case: TrainingCase, framework: Framework) -> str:
+    """Dispatch kernels that send a token once per node pay off between nodes; inside a scale-up domain all-to-all."""
+    inside = [tier.devices for tier in case.system.tiers if tier.path not in NETWORK_PATHS]
+    span = case.layout.ep * case.layout.etp
+    return framework.transport if span > max(inside, default=1) else "all_to_all"
 
 
 def step_of(case: TrainingCase) -> Step:
