@@ -24,11 +24,12 @@ from supertwin.workload.operators import Attention
 # name: (start, lower, upper). back_*: backward over forward, for the rate and the fixed cost of a tile. A library of
 # which only one direction was measured gets the start value: the median of those with both (cuDNN on A100 and B200).
 _CONSTANTS = {
-    "start_s": (8e-6, 1e-6, 5e-5),
+    "start_s": (8e-6, 1e-6, 2e-5),
     "tile_s": (1.5e-6, 1e-8, 2e-5),
     "rate": (0.65, 0.05, 1.1),
     "sharp": (2.5, 1.0, 8.0),
     "host_s": (1e-5, 1e-7, 3e-4),
+    "throttle": (0.02, 1e-3, 0.5),
     "back_rate": (0.75, 0.3, 1.5),
     "back_tile": (1.5, 0.2, 8.0),
 }

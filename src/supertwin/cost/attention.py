@@ -194,11 +194,11 @@ def own_calibration(chip: str, family: str) -> Calibration | None:
     """The file of this very chip, not of a relative; None when it has none. Raises TableError."""
     paths = (folder / chip / f"{family}.json" for folder in calibration_folders())
     path = next((p for p in paths if p.is_file()), None)
-    return None if path is None else _read(path)
+    return None if path is None else _read(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path) -> Calibration:
+def _read(path: Path, _changed_ns: int) -> Calibration:
     return read_calibration(path)
 
 

@@ -8,6 +8,7 @@ Prefill. Query blocks of `rows` are spread over the matrix cores. A block with L
 R the matrix peak of a core, X its exponentials per second (FlashAttention-3, arXiv 2407.08608, section 3.1: the
 special-function units are the second bottleneck). The call takes
     start_s + max(|mean load of a core, longest block|_sharp, bytes / (memory B)).
+A long call heats the chip to its power limit: its compute time t grows by throttle t / (t + 10 ms).
 
 Decode. Every (sequence, KV head, tile of 64 query rows) streams its keys once; with fewer of them than cores the keys
 are split and the parts reduced (FlashDecoding). With w waves of tiles and s splits:
@@ -32,6 +33,7 @@ BACKWARD_FLOP = 2.5  # five products against two (FlashAttention-2, arXiv 2307.0
 EXP_PER_VECTOR_FLOP = 1.0 / 16.0  # 16 exponentials per clock and core beside 256 FP32 FLOP (arXiv 2407.08608)
 QUERY_TILE = 64.0  # rows of the matrix instruction that decode kernels pack grouped query heads into
 KEY_BLOCK = 128.0
+THROTTLE_S = 0.01  # a kernel that runs longer than about this meets the power limit: the clock falls (throttle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def prefill_times(chip: Chip, variant: Variant, shape: Shape, constants: Mapping
     mean = count * (constants["tile_s"] + tiles.mean_keys * rows * pair_s)
     longest = constants["tile_s"] + tiles.longest_keys * rows * pair_s
     compute = smooth_maximum(mean, longest, constants["sharp"])
+    compute = compute * (1.0 + constants.get("throttle", 0.0) * compute / (compute + THROTTLE_S))
     moved = traffic_bytes(variant, shape) * (3.0 if backward else 1.0)
     memory = moved / (constants["memory"] * chip.memory_bytes_per_s)
     overhead = constants["start_s"] + 0.0 * compute
