@@ -1,4 +1,4 @@
-"""Time of the exchanges inside a step: groups of the deployment, production context."""
+"""Time of the exchanges inside a step: groups of the deployment, kernels of inference engines, production context."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def communication_s(system: System, placement: Placement, operator: Communicatio
             system, operator.op, operator.tokens, operator.hidden, operator.topk, group,
             dtype=operator.dtype, experts=experts, context="production",
         ).time_s  # fmt: skip
-    return collective_time(system, operator.op, operator.message_bytes, group, context="production").time_s
+    return collective_time(
+        system, operator.op, operator.message_bytes, group, library="inference", context="production"
+    ).time_s
 
 
 def group_of(placement: Placement, operator: Communication) -> Group:

@@ -228,6 +228,9 @@ def _layout(
     if "dp" not in out and "tensorrt-llm" in framework and model.name.startswith(ATTENTION_DP_MODELS):
         out.update({"dp": out["tp"], "ep": out["tp"], "dp_attention": 1, "tp": 1})
         defaults["tp"] = 1
+    spare = n // (out["tp"] * out["pp"])
+    if "dp" not in out and has_moe and chip.vendor == "huawei" and spare > 1 and n == spare * out["tp"] * out["pp"]:
+        out.update({"dp": spare, "ep": out.get("ep", n // out["pp"]), "dp_attention": 1})
     out.setdefault("dp", 1)
     out.setdefault("dp_attention", int(out["dp"] > 1 and has_moe and out.get("ep", 1) > out["tp"]))
     if "ep" not in out:
