@@ -21,6 +21,7 @@ class Framework:
     loss_fused: the vocabulary loss needs no FP32 copy of the logits. transport: all_to_all or dispatch kernels.
     attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
     experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
+    recompute: what the framework recomputes unless the job says otherwise.
     accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
     """
@@ -43,6 +44,7 @@ class Framework:
     vector_passes: float = 1.0
     experts_follow_tp: bool = False
     accumulation_fused: bool = True
+    recompute: str = "none"
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
@@ -126,7 +128,8 @@ _PROFILES = {
             reduce_bytes=4.0,
             tp_overlap=True,
             loss_fused=True,
-            reason="one XLA program per step; latency-hiding scheduler",
+            reason="one XLA program per step; latency-hiding scheduler; remat_policy is full by default",
+            recompute="full",
         ),
         replace(
             DEFAULT,
@@ -188,3 +191,8 @@ def default_etp(name: str, tp: int, ep: int, ranks: int) -> int:
     the ranks (tp x cp x dp) allow it, else 1."""
     follows = framework_named(name).experts_follow_tp
     return tp if follows and ranks % (ep * tp) == 0 else 1
+
+
+def default_recompute(name: str) -> str:
+    """Recomputation of a job that does not state it."""
+    return framework_named(name).recompute
