@@ -131,7 +131,7 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     if not load.mixes_prefill:
         return np.asarray(steps * tau + prefill)
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
-    shared = np.minimum(carrying * curves.step(1.0), 0.8 * prefill)
+    shared = np.minimum(np.minimum(steps, chunks) * curves.step(1.0), 0.8 * prefill)
     one = tau + (prefill - shared) / np.maximum(carrying, 1e-9)
     waits = carrying * np.maximum(curves.issue_s - one, 0.0)
     return np.asarray(steps * tau + prefill - shared + waits)

@@ -84,7 +84,7 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
             figures["first_stream_s"] = float(np.ravel(first)[0])
             figures["second_stream_s"] = float(np.ravel(second)[0])
         return figures, tokens
-    tokens = case.batch * case.input_len / seconds * (d.pp if case.batch * d.tp >= 1.0 and d.pp > 1 else 1.0)
+    tokens = case.batch * case.input_len / seconds
     engine = assumptions.engine(d.framework, chip)
     figures.update(
         ttft_s=seconds + engine.request_gap_s,
