@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from supertwin.calibration.common import residual_summary
-from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_rows
+from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_masks
 from supertwin.calibration.tables import GemmRows
 from supertwin.cost.calibration import Calibration, complete
 from supertwin.cost.gemm import PRIOR, candidate_names, gemm_cost
@@ -83,7 +83,7 @@ def residuals(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows]) ->
     parts = [p for p in rows if p.chip == chip.name]
     times = np.concatenate([predicted(chip, calibration, p) for p in parts])
     measured = np.concatenate([p.time_s for p in parts])
-    out = np.concatenate([held_out_rows(p) if len(p) >= 8 else np.zeros(len(p), dtype=bool) for p in parts])
+    out = np.concatenate(held_out_masks(parts))
     return residual_summary(times, measured, out)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from supertwin.calibration.common import fit_surface, held_out, require_scipy
 from supertwin.calibration.tables import GemmRows
@@ -52,6 +53,7 @@ _FEW = ("multiply", "load", "memory", "prologue_s", "sharpness", "fixed_s")
 _HOST_BOUND = ("vllm", "vidur", "frontier", "cublas-training")  # contexts timed without a graph
 FEW_ROWS = 4  # below it only a factor on the work of the nearest known group is fitted
 _CURVE_ROWS = 12  # rows from which a residual is fitted, below 40 in m alone
+_SPLIT_ROWS = 40  # rows of a unit from which some are held out
 _OWN_START = 30  # rows from which the priors are tried as a second starting point
 _SUBSAMPLE = 1500  # rows per unit in the nonlinear fit: enough for ten parameters; the surface sees all rows
 _FIT_SEED = 20261121
@@ -101,11 +103,25 @@ def part_kind(part: GemmRows) -> str:
     return KINDS[int(product_kinds(flat_extent(part.gemm)[1], part.grouped).max())]
 
 
-def held_out_rows(part: GemmRows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def held_out_rows(part: GemmRows) -> npt.NDArray[np.bool_]:
     """Mask of the rows that a fit must not see, by shape."""
     _, extent = flat_extent(part.gemm)
     keys = (extent.m, extent.n, extent.k) if not part.grouped else (extent.m, extent.n, extent.k, extent.groups)
     return held_out(*keys)
+
+
+def held_out_masks(parts: Sequence[GemmRows]) -> list[npt.NDArray[np.bool_]]:
+    """Rows of each part that a fit must not see: none of a unit (context, group) of fewer than 40 rows, which is too
+    small to be split and is then reported as fitted.
+    """
+    count: dict[tuple[str, str, str], int] = {}
+    keys = [(p.chip, p.context, format_key(p.gemm, part_kind(p))) for p in parts]
+    for key, part in zip(keys, parts, strict=True):
+        count[key] = count.get(key, 0) + len(part)
+    return [
+        held_out_rows(p) if count[key] >= _SPLIT_ROWS else np.zeros(len(p), dtype=bool)
+        for key, p in zip(keys, parts, strict=True)
+    ]
 
 
 def fit_gemm_unit(
@@ -114,7 +130,7 @@ def fit_gemm_unit(
     """Fit one unit. start: parameters of a relative format or context; fixed_s: known kernel start (a quantised format
     takes the one of BF16, so that the rest is its quantisation pass); split: leave the held-out rows out.
     """
-    seen = [p.take(~held_out_rows(p)) if split and len(p) >= 8 else p for p in unit.parts]
+    seen = [p.take(~mask) if split else p for p, mask in zip(unit.parts, held_out_masks(unit.parts), strict=True)]
     seen = [p for p in seen if len(p)] or list(unit.parts)
     rows = sum(len(p) for p in seen)
     names = _free_names(seen, rows, fixed_s is not None)

@@ -12,7 +12,7 @@ import numpy as np
 from supertwin.calibration import experts_files, gemm_files
 from supertwin.calibration.common import errors, write_calibration
 from supertwin.calibration.experts_fit import ExpertRows, expert_rows
-from supertwin.calibration.gemm_fit import held_out_rows
+from supertwin.calibration.gemm_fit import held_out_masks
 from supertwin.calibration.kernels import ascend_median_rows, kernel_expert_rows, kernel_gemm_rows
 from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.core.errors import UnknownName
@@ -49,9 +49,8 @@ def _judged(row: dict[str, Any], predicted: Array, measured: Array) -> dict[str,
 
 def _gemm_errors(chip: Chip, calibration: Calibration, rows: Sequence[GemmRows]) -> Report:
     report: Report = []
-    for part in rows:
-        mask = held_out_rows(part)
-        if len(part) >= 8 and mask.any():
+    for part, mask in zip(rows, held_out_masks(rows), strict=True):
+        if mask.any():
             held = part.take(mask)
             kind = "grouped_gemm" if part.grouped else "gemm"
             row = {"chip": chip.name, "kind": kind, "context": part.context, "format": _format(part.gemm)}
