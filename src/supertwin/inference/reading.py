@@ -6,6 +6,7 @@ an assumption about what such a run normally is; none looks at a measured column
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ _DATASET_OF_MODEL = {
     "deepseek-r1": "reasoning mix",
 }
 _BLOCKWISE = ("deepseek", "qwen3", "glm", "minimax", "kimi", "longcat")
+_RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
 _EIGHT_BIT_KV = ("tensorrt", "cuda")
 UNSTATED_CONTEXT = 4096.0
 
@@ -125,6 +127,9 @@ def _requests(row: Mapping[str, object]) -> float:
     concurrency = _number(row, "concurrency", 0.0)
     if row.get("source_group") == "mlperf" and row.get("phase") == "offline":
         return float(MLPERF_SAMPLES.get(str(row.get("model")), 24576))
+    stated = _RUN.search(str(row.get("notes") or ""))
+    if stated:
+        return float(stated[1])
     if "all-requests-at-t0" in flags or row.get("phase") == "offline":
         return concurrency or float(MAX_QUEUE_REQUESTS)
     if "experimental-sweep" in flags:
