@@ -22,7 +22,7 @@ def layer(tokens: Real) -> list[Operator]:
     size = tokens * 8192.0
     batch = tokens / 1024.0
     return [
-        Vector(part="norm", op="norm", bytes_read=2 * size, bytes_written=2 * size, flop=5 * size),
+        Vector(part="norm", op="norm", bytes_read=2 * size, bytes_written=2 * size, flop=2.5 * size),
         Gemm(part="attention/qkv", m=tokens, n=6144, k=4096),
         Vector(part="attention/rope", op="rope", bytes_read=size, bytes_written=size),
         Attention(

@@ -53,6 +53,16 @@ def test_bounds(op: str, power: int, chip: str) -> None:
     assert more.time_s >= 0.9 * cost.time_s
 
 
+@pytest.mark.parametrize(("fused_add", "measured_us"), [(False, 281.66), (True, 418.97)])
+def test_norms_with_and_without_the_residual_add(fused_add: bool, measured_us: float) -> None:
+    """operators/norm_elementwise, H800, 8192 rows of 16,384: input norm and norm after attention."""
+    values = 8192.0 * 16384.0
+    moved, flop = (4.0 * values, 5.0 * values) if fused_add else (2.0 * values, 4.0 * values)
+    got = vector_cost(model("h800-sxm"), work("norm", moved, moved, flop=flop, rows=8192))
+    assert got.time_s == pytest.approx(measured_us * 1e-6, rel=0.08)
+    assert got.memory_s > got.compute_s
+
+
 def test_fused_work_starts_nothing_and_moves_nothing() -> None:
     alone = vector_cost(model("h100-sxm"), work("activation", 1e8, 5e7, flop=1e8))
     fused = vector_cost(model("h100-sxm"), work("activation", 1e8, 5e7, flop=1e8, fused=True))

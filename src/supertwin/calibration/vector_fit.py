@@ -27,23 +27,24 @@ from supertwin.cost.attention_kernels import Times
 from supertwin.cost.calibration import load_calibration
 from supertwin.cost.geometry import Array
 from supertwin.cost.surface import Surface
-from supertwin.cost.vector import CLASSES, KNOTS, NAMES, PRIOR, PRIORS, VectorWork, constants_of, vector_times
+from supertwin.cost.vector import CLASSES, KNOTS, NAMES, PRIOR, PRIORS, VectorWork, carried, constants_of, vector_times
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
 
-# op of the table: (class, values moved per element of the row: read, written). The norm after attention adds the
+# op of the table: (class, values moved per element of the row: read, written; FLOP per element as the workload counts
+# them, which tells the two kinds of norm apart: the one with the residual add moves twice as much for 5 FLOP, not 4).
+# The norm after attention adds the
 # residual in the same kernel in the frontier tables (two reads, two writes), not in vidur (which times add by itself).
-OPERATORS: Mapping[str, tuple[str, float, float]] = {
-    "input_layernorm": ("norm", 1.0, 1.0),
-    "post_attention_layernorm": ("norm", 1.0, 1.0),
-    "attn_rope": ("rope", 1.0, 1.0),
-    "mlp_act": ("activation", 2.0, 1.0),
-    "add": ("add", 2.0, 1.0),
-    "emb": ("embedding", 1.0, 1.0),
+OPERATORS: Mapping[str, tuple[str, float, float, float]] = {
+    "input_layernorm": ("norm", 1.0, 1.0, 4.0),
+    "post_attention_layernorm": ("norm", 1.0, 1.0, 4.0),
+    "attn_rope": ("rope", 1.0, 1.0, 6.0),
+    "mlp_act": ("activation", 2.0, 1.0, 6.0),
+    "add": ("add", 2.0, 1.0, 1.0),
+    "emb": ("embedding", 1.0, 1.0, 0.0),
 }
-FUSED_ADD = ("norm", 2.0, 2.0)
+FUSED_ADD = ("norm", 2.0, 2.0, 5.0)
 ELEMENT_BYTES = 2.0
-FLOP_PER_BYTE = 1.0
 FIT_ROWS = 1500
 _BOUNDS = {
     "start_s": (2e-7, 5e-5),
@@ -86,18 +87,18 @@ def load_rows(operators: Path, chip: str) -> Iterator[VectorRows]:
     polars = require_polars()
     table = polars.read_csv(operators / "norm_elementwise.csv.gz", infer_schema_length=None)
     table = table.filter(polars.col("chip") == chip)
-    parts: dict[tuple[str, str], list[tuple[Array, Array, Array, Array]]] = {}
+    parts: dict[tuple[str, str], list[tuple[Array, Array, Array, Array, Array]]] = {}
     for (op, method, source), group in sorted(table.partition_by(["op", "method", "source"], as_dict=True).items()):
         context = {"vidur": "vidur"}.get(source, "" if method == "kernel" else "event")
         fused_add = op == "post_attention_layernorm" and source != "vidur"
-        name, read, written = FUSED_ADD if fused_add else OPERATORS[op]
+        name, read, written, per_value = FUSED_ADD if fused_add else OPERATORS[op]
         tokens, width = (np.asarray(group[c].to_numpy(), dtype=np.float64) for c in ("tokens", "width"))
         moved = tokens * width * (read + written) * ELEMENT_BYTES
         us = np.asarray(group["us"].to_numpy(), dtype=np.float64)
-        parts.setdefault((name, context), []).append((moved, tokens, us * 1e-6, width))
+        parts.setdefault((name, context), []).append((moved, tokens, us * 1e-6, width, per_value * tokens * width))
     for (name, context), pieces in parts.items():
-        moved, tokens, seconds, width = (np.concatenate(column) for column in zip(*pieces, strict=True))
-        work = VectorWork(moved, FLOP_PER_BYTE * moved, tokens, np.zeros_like(moved))
+        moved, tokens, seconds, width, flop = (np.concatenate(column) for column in zip(*pieces, strict=True))
+        work = VectorWork(moved, flop, tokens, np.zeros_like(moved))
         yield VectorRows(name, context, work, seconds, held_out(tokens, width))
 
 
@@ -164,7 +165,12 @@ def fit_vector(operators: Path, out: Path, date: str) -> list[Path]:
             if op not in own.parameters and f"vidur:{op}" in own.parameters:
                 own.parameters[op] = own.parameters[f"vidur:{op}"]
                 own.surfaces[op] = own.surfaces[f"vidur:{op}"]
-        parameters = {**recurrent, **{n: c for n, c in donor.parameters.items() if ":" not in n}, **own.parameters}
+        taken = {
+            n: rounded(carried(c, load_chip(DONOR), load_chip(table_chip)))
+            for n, c in donor.parameters.items()
+            if ":" not in n
+        }
+        parameters = {**recurrent, **taken, **own.parameters}
         surfaces = {**{n: s for n, s in donor.surfaces.items() if ":" not in n}, **own.surfaces}
         written.append(write_calibration(out, own.as_json(load_chip(table_chip).name, date, parameters, surfaces)))
     return [*written, write_calibration(out, _ascend(date))]
@@ -230,12 +236,17 @@ class _Fitted:
         }
 
 
+def rounded(constants: Mapping[str, float]) -> dict[str, float]:
+    """Four significant digits."""
+    return {name: float(f"{value:.4g}") for name, value in constants.items()}
+
+
 def _fit_chip(operators: Path, table_chip: str) -> _Fitted:
     chip = load_chip(table_chip)
     parameters, surfaces, predicted, measured, count = {}, {}, [np.zeros(0)], [np.zeros(0)], 0
     for rows in load_rows(operators, table_chip):
         constants, surface = fit_class(chip, rows)
-        parameters[rows.name] = {n: float(f"{v:.4g}") for n, v in constants.items()}
+        parameters[rows.name] = rounded(constants)
         if surface is not None:
             surfaces[rows.name] = surface
         count += int((~rows.test).sum())

@@ -23,6 +23,7 @@ from supertwin.cost.calibration import Calibration
 from supertwin.cost.memory import resident_share, smooth_maximum
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
+from supertwin.machine.chips import load_chip
 from supertwin.workload.operators import Vector
 
 # Documented priors by class: shares fitted on H800 kernel timings where there are any (norm, rope, activation, add,
@@ -78,7 +79,9 @@ def vector_times(chip: Chip, constants: Mapping[str, Array | float], work: Vecto
     apart = 1.0 - work.fused
     start = constants["start_s"] * apart
     busy = np.where(work.fused > 0, compute, smooth_maximum(memory, compute, 4.0))
-    return Times(start + busy, compute, memory * apart, start + 0.0 * busy, work.flop, work.bytes * apart)
+    # reported as memory: the second pass of a norm; as compute: what the arithmetic takes at the vector peak
+    arithmetic = np.where(work.fused > 0, compute, work.flop / chip.vector_flop_per_s)
+    return Times(start + busy, arithmetic, busy * apart, start + 0.0 * busy, work.flop, work.bytes * apart)
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,17 @@ class VectorModel:
         if op not in self._rows:
             if op not in CLASSES:
                 raise UnknownName("vector operator", op, CLASSES)
-            constants = constants_of(self.calibration, op, self.context)
+            constants = carried(constants_of(self.calibration, op, self.context), self._measured_on(), self.chip)
             surface = self.calibration.surface(*_names(op, self.context))
             known = np.zeros(len(KNOTS)) if surface is None else surface.log_factor([KNOTS])
             self._constants.append([constants[n] for n in NAMES])
             self._residuals.append(known)
             self._rows[op] = len(self._rows)
         return self._rows[op]
+
+    def _measured_on(self) -> Chip:
+        source = self.calibration.source_chip
+        return load_chip(source) if source and source != self.chip.name else self.chip
 
     def times(self, rows: npt.NDArray[np.int64], work: VectorWork) -> Times:
         """Price executions; rows: class of each entry along the first axis (of length 1 for a single class)."""
@@ -127,6 +134,16 @@ class VectorModel:
         residuals = np.array(self._residuals)
         share = position - low
         return np.asarray(np.exp(residuals[rows, low] * (1.0 - share) + residuals[rows, low + 1] * share))
+
+
+def carried(constants: Mapping[str, float], measured: Chip, wanted: Chip) -> dict[str, float]:
+    """Constants measured on one chip, for another: arithmetic keeps its proportion to the stream of bytes.
+
+    What looks like an arithmetic limit of a norm is the second pass over a row that is still close by; it grows with
+    the memory rate and not with the vector peak.
+    """
+    balance = [c.memory_bytes_per_s / c.vector_flop_per_s for c in (measured, wanted)]
+    return {**constants, "compute": constants["compute"] * balance[1] / balance[0]}
 
 
 def constants_of(calibration: Calibration, op: str, context: str = "") -> dict[str, float]:
