@@ -69,7 +69,8 @@ class Curves:
 class Load:
     """What is asked of the deployment.
 
-    arrivals: set (all requests at once), loop (closed loop of `concurrency`), poisson (`rate_per_s`) or saturated.
+    arrivals: set (all requests at once), loop (closed loop of `concurrency`), poisson (`rate_per_s`, with at most
+    `concurrency` in flight when that is given too) or saturated.
     input_len, new_tokens: prompt tokens and those of them that the prefix cache does not hold; output_len tokens;
     accepted: tokens per request and decode step; requests: size of the run; varied: output lengths are not all equal.
     tpot_limit_s: p99 limit up to which the load was raised (0: none). Near its limit an engine's rate hardly depends on
@@ -107,7 +108,9 @@ def serve(curves: Curves, load: Load, instances: float, disaggregated: tuple[flo
     if disaggregated is not None:
         return _split(curves, load, *disaggregated)
     if load.arrivals == "poisson":
-        return _poisson(curves, load, instances)
+        free = _poisson(curves, load, instances)
+        capped = _loop(curves, load, instances) if load.concurrency > 0 else free
+        return min(free, capped, key=lambda s: s.requests_per_s)
     if load.arrivals == "set":
         return _closed_set(curves, load, instances)
     if load.arrivals == "loop":
@@ -275,7 +278,7 @@ def _split(curves: Curves, load: Load, prefills: float, decodes: float) -> Servi
     first = load.request_gap_s + curves.prefill_one_s
     if load.arrivals == "poisson" and load.rate_per_s < rate:
         rate, bound = load.rate_per_s, "arrivals"
-    if load.arrivals in ("loop", "set") and load.concurrency > 0:
+    if load.concurrency > 0:
         inside = reach * first + decodes * n
         loop = float(np.interp(load.concurrency, inside, reach))
         if loop < rate:
