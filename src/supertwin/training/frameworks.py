@@ -148,7 +148,7 @@ _PROFILES = {
             reason="MindSpeed-LLM example scripts: distributed optimizer, overlap flags mostly off, fused attention",
         ),
         replace(_CLASSIC, name="ascendspeed", reason="AscendSpeed 2023: fused attention, no overlap"),
-        replace(DEFAULT, name="mindformers", launch="graph", reason="MindSpore graph mode"),
+        replace(DEFAULT, name="mindformers", launch="graph", reason="MindSpore compiles the step to one graph"),
         replace(
             DEFAULT,
             name="megascale",

@@ -7,12 +7,14 @@ from dataclasses import fields
 
 from supertwin.core.prediction import Bill, Memory, Part, Prediction
 from supertwin.machine.chip import Chip
+from supertwin.network.links import load_links_by_name
 from supertwin.room import energy_j_per_token, power_w, usd_per_device_hour, usd_per_million_tokens
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import check
 from supertwin.training.flops import Utilisation, utilisation
 from supertwin.training.memory import peak_memory
+from supertwin.training.pricing import engine_of, engine_sources
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
 
@@ -141,7 +143,9 @@ def sources(setting: Setting) -> tuple[tuple[str, str, str, str], ...]:
         ),
     ]
     rows.append((f"framework {framework.name}", framework.launch, framework.reason, "assumption"))
-    return (*rows, *(item.row() for item in assume.all_assumptions()))
+    calibration = engine_sources(engine_of(case.system.chip, framework.attention))
+    links = load_links_by_name(case.system.chip.name, case.system.chip.relative).sources()
+    return (*rows, *calibration, *links, *(item.row() for item in assume.all_assumptions()))
 
 
 def _cited(chip: Chip) -> list[tuple[str, str, str, str]]:

@@ -50,6 +50,16 @@ def engine_of(chip: Chip, attention: str = "training") -> CostEngine:
     return found[1]
 
 
+_sources: dict[int, tuple[tuple[str, str, str, str], ...]] = {}
+
+
+def engine_sources(engine: CostEngine) -> tuple[tuple[str, str, str, str], ...]:
+    """Calibration that an engine uses, read once."""
+    if id(engine) not in _sources:
+        _sources[id(engine)] = engine.sources()
+    return _sources[id(engine)]
+
+
 def priced_model(engine: CostEngine, model: ModelSpec, step: Step, shard: Shard, recipe: Recipe) -> PricedModel:
     """Price every block of a model for one microbatch on one device."""
     key = (id(engine), id(model), step, shard, recipe)
