@@ -16,11 +16,12 @@ from supertwin.calibration.common import errors, fit_surface, held_out, residual
 from supertwin.calibration.experts_fit import ExpertRows, fit_expert_unit, predict_fit, split_kernels
 from supertwin.calibration.gemm_files import content, fit_chip, predicted, residuals
 from supertwin.calibration.gemm_fit import held_out_rows
-from supertwin.calibration.holdout import shipped_kernels, summary
+from supertwin.calibration.holdout import fit, shipped_kernels, summary
 from supertwin.calibration.kernels import KERNELS, kernel_gemm, kernel_pair
 from supertwin.calibration.routing import busiest_share
 from supertwin.calibration.tables import GemmRows, gemm_rows
-from supertwin.core.errors import TableError
+from supertwin.core.errors import TableError, UnknownName
+from supertwin.cost.calibration import load_calibration
 from supertwin.cost.experts import EXPERT_PRIOR, expert_terms, flat_experts
 from supertwin.cost.gemm import PRIOR, GemmConditions, flat_extent, gemm_terms
 from supertwin.machine.chips import load_chip
@@ -152,3 +153,21 @@ def test_summary_pools_rows() -> None:
     assert summary(parts)[0] == pytest.approx(
         {"chip": "a", "kind": "gemm", "n": 4, "median_ape": 0.1, "p90_ape": 0.1, "bias": 0.1}
     )
+
+
+def test_fit_writes_files_that_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made_rows(120, memory=0.6)
+    lines = [f"h20,bf16,trtllm 1,{m:.0f},{n:.0f},{k:.0f},{t * 1e6:.4f}" for m, n, k, t in _columns(rows)]
+    (tmp_path / "gemm.csv.gz").write_text("\n".join(["chip,dtype,framework,m,n,k,us", *lines]))
+    report = fit(tmp_path, ["h20"], tmp_path / "out")
+    assert {r["chip"] for r in report} == {"h20"}
+    monkeypatch.setenv("SUPERTWIN_CALIBRATION", str(tmp_path / "out"))
+    found = load_calibration(load_chip("h20"), "gemm")
+    assert found.origin == "user"
+    assert found.data_sets == (("gemm.csv.gz trtllm 1", 120),)
+    with pytest.raises(UnknownName, match="l40s"):
+        fit(tmp_path, ["l40s"], tmp_path / "out")
+
+
+def _columns(rows: GemmRows) -> zip[tuple[float, float, float, float]]:
+    return zip(rows.gemm.m, rows.gemm.n, rows.gemm.k, rows.time_s, strict=True)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,13 @@ FAMILIES = (
 )
 
 
-def fit(folder: Path, chips: Iterable[str], out: Path, date: str, loader: Loader = load_chip) -> Report:
+def fit(folder: Path, chips: Iterable[str], out: Path, date: str = "", loader: Loader = load_chip) -> Report:
     """Fit gemm and experts of the chips (all measured ones if none named); writes `out/<chip>/<family>.json`.
 
-    folder holds the operator tables. Returns the held-out report of the chips. Raises UnknownName for a chip without
-    rows in any family, TableError, MissingExtra.
+    folder holds the operator tables; date (year and month) goes into the files, today's if empty. Returns the held-out
+    report of the chips. Raises UnknownName for a chip without rows in any family, TableError, MissingExtra.
     """
+    date = date or datetime.now(tz=UTC).strftime("%Y-%m")
     names = [loader(name).name for name in chips]
     report: Report = []
     measured: set[str] = set()
