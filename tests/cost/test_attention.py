@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supertwin.core.errors import UnknownName
 from supertwin.cost.attention import AttentionModel, variant_distance, variant_of
 from supertwin.cost.attention_kernels import Variant
 from supertwin.machine.chips import load_chip
@@ -139,6 +140,21 @@ def test_kind_of_kernel() -> None:
     assert variant_of(prefill(gathered=True)).kind == "sparse"
     assert variant_of(prefill(v_head_dim=1, dtype="fp8", kv_dtype="fp8")).kind == "indexer"
     assert variant_of(prefill(dtype="int8", kv_dtype="int8", causal=False)).name == "prefill/gqa/128/fp8/fp8/full"
+
+
+def test_the_wanted_library_of_a_relative_wins() -> None:
+    """H200 has serving tables of its own; training kernels were measured on H100."""
+    training = AttentionModel(load_chip("h200-sxm"), "training")
+    for direction in ("fwd", "bwd"):
+        kernel = training.kernel(Variant("prefill", "gqa", 128, direction=direction))
+        assert kernel.calibration.chip == "h100-sxm"
+        assert kernel.calibration.family == "attention-cudnn"
+    assert AttentionModel(load_chip("h200-sxm")).kernel(Variant("prefill", "gqa", 128)).calibration.chip == "h200-sxm"
+
+
+def test_unknown_library_is_refused() -> None:
+    with pytest.raises(UnknownName, match="sglang"):
+        AttentionModel(load_chip("h100-sxm"), "sglan")
 
 
 def test_nearest_kernel_stands_in_and_widens_the_interval() -> None:

@@ -35,6 +35,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 }
 _KIND_DISTANCE = {frozenset({"gqa", "mla"}): 1.0, frozenset({"mla", "sparse"}): 0.5, frozenset({"gqa", "sparse"}): 1.5}
 _NO_MATCH = 50.0
+_OTHER_LIBRARY = 0.7  # the wanted library on a relative wins over another library on the chip itself
 _STEP_DISTANCE = 0.6  # a kernel of the chip itself wins over one of its relative that is this much nearer in shape
 _SPREAD_PER_DISTANCE = 0.15  # assumption: ln half-width added per unit of distance to the variant that stands in
 
@@ -101,7 +102,8 @@ class AttentionModel:
             for rank, calibration in enumerate(shelf.files):
                 for name, fitted in calibration.parameters.items():
                     distance = variant_distance(variant, name)
-                    total = distance + _STEP_DISTANCE * steps + 0.01 * rank
+                    other = _OTHER_LIBRARY if calibration.family == "attention" and LIBRARIES[self.library] else 0.0
+                    total = distance + other + _STEP_DISTANCE * steps + 0.01 * rank
                     if total < least:
                         constants = scaled(variant, {**prior, **fitted}, shelf.chip, self.chip)
                         alike = shelf.chip.vendor == self.chip.vendor
