@@ -162,3 +162,9 @@ def test_not_fitting_is_a_result() -> None:
     p = predict(llama(512.0, 32768))
     assert not p.memory.fits
     assert any("does not fit" in w for w in p.warnings)
+
+
+def test_unknown_balance_is_resolved_and_listed() -> None:
+    unknown = predict(r1(replace(WIDE_EP, expert_balance="unknown"), 48, 4096))
+    assert unknown.step_time_s == predict(r1(WIDE_EP, 48, 4096)).step_time_s
+    assert unknown.defaults["expert_balance"] == "perfect"

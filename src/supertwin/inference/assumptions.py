@@ -218,6 +218,12 @@ def _vllm_name(text: str) -> str:
     return "vllm-async" if minor >= 14 else "vllm"
 
 
+def unknown_balance(chip: Chip, phase: str) -> str:
+    """Balance of a run that does not state it: Ascend decode results with draft tokens are published with forced expert
+    balance (measurements/README, traps); everything else is taken as natural."""
+    return "perfect" if chip.vendor == "huawei" and phase in ("decode", "kernel-step") else "natural"
+
+
 def draft_acceptance(draft_tokens: int) -> float:
     """Mean accepted drafts over drafts when each is accepted with DRAFT_ACCEPTANCE given its predecessors."""
     if draft_tokens <= 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from supertwin.core.formats import number_format
@@ -22,6 +24,7 @@ def predict(case: InferenceCase) -> Prediction:
     In both phases `batch` counts sequences per device (below 1 is legal when a tensor-parallel group shares one).
     """
     check(case)
+    case = _with_balance(case)
     d, placement = case.deployment, place(case.deployment)
     times = step(case.model, case.system, d, shape_of(case, placement))
     seconds = float(np.ravel(times.time_s)[0])
@@ -44,6 +47,15 @@ def predict(case: InferenceCase) -> Prediction:
         sources=_sources(case),
         warnings=_warnings(case, memory),
     )
+
+
+def _with_balance(case: InferenceCase) -> InferenceCase:
+    """`unknown` balance: what published runs of that kind do (see assumptions.unknown_balance); listed as a default."""
+    if case.deployment.expert_balance != "unknown":
+        return case
+    chosen = assumptions.unknown_balance(case.system.chip, case.phase)
+    deployment = replace(case.deployment, expert_balance=chosen)
+    return replace(case, deployment=deployment, defaults={**case.defaults, "expert_balance": chosen})
 
 
 def shape_of(case: InferenceCase, placement: Placement) -> Shape:

@@ -17,6 +17,7 @@ from supertwin.inference.assumptions import (
     MLPERF_SAMPLES,
     MLPERF_TPOT_S,
     draft_acceptance,
+    unknown_balance,
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.placement import moe
@@ -199,11 +200,9 @@ def _lengths(row: Mapping[str, object], defaults: dict[str, object]) -> tuple[fl
 
 
 def _balance(row: Mapping[str, object], chip: Chip, defaults: dict[str, object]) -> str:
-    """Ascend results with draft tokens are published with forced expert balance (measurements/README, traps)."""
     stated = str(row.get("expert_balance") or "natural")
     if stated == "unknown":
-        stated = "perfect" if chip.vendor == "huawei" and row.get("phase") in ("decode", "kernel-step") else "natural"
-        defaults["expert_balance"] = stated
+        stated = defaults["expert_balance"] = unknown_balance(chip, str(row.get("phase")))
     return stated
 
 

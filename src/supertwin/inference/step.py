@@ -68,6 +68,7 @@ class Piece:
     count: Real = 1.0
 
 
+MOST_ENGINES = 64
 _ENGINES: dict[int, tuple[Chip, CostEngine]] = {}
 
 
@@ -75,6 +76,8 @@ def engine_of(chip: Chip) -> CostEngine:
     """The cost engine of a chip (one per chip object)."""
     found = _ENGINES.get(id(chip))
     if found is None or found[0] is not chip:
+        if len(_ENGINES) >= MOST_ENGINES:
+            _ENGINES.clear()
         found = _ENGINES[id(chip)] = (chip, CostEngine(chip))
     return found[1]
 
