@@ -21,6 +21,7 @@ class Framework:
     loss_fused: the vocabulary loss needs no FP32 copy of the logits. transport: all_to_all or dispatch kernels.
     attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
     experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
+    messages_per_layer: collectives per layer and pass under full sharding (flat FSDP units: 1).
     recompute: what the framework recomputes unless the job says otherwise.
     accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
@@ -45,6 +46,7 @@ class Framework:
     experts_follow_tp: bool = False
     accumulation_fused: bool = True
     recompute: str = "none"
+    messages_per_layer: float = 1.0
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
@@ -78,7 +80,8 @@ _PROFILES = {
             name="deepspeed",
             gradient_bytes=2.0,
             reduce_bytes=2.0,
-            reason="ZeRO-3 engine: reduces in the compute format, gathers with prefetch",
+            messages_per_layer=12.0,
+            reason="ZeRO-3 engine: reduces in the compute format, gathers tensor by tensor (12 in a GPT layer)",
         ),
         replace(
             DEFAULT,

@@ -79,7 +79,7 @@ def full_shard_sync(
     """(forward, backward) gathers and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert
     weights stay in their group."""
     forward_s, backward_s = window
-    units = max(weights.layers, 1.0)
+    units = max(weights.layers, 1.0) * framework.messages_per_layer
     width = 2.0 / units
     gather_s = units * _both(fabric, "all_gather", weights.dense * width, weights.experts * width)
     reduced = framework.reduce_bytes / units
