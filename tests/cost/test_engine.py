@@ -111,7 +111,7 @@ def test_every_chip_has_a_price(chip: str) -> None:
 
 
 def test_speed() -> None:
-    """A layer of 25 operators takes well under a millisecond (0.4 ms on the machine of the README); 10 x slack here."""
+    """A layer of 25 operators takes well under a millisecond (0.5 ms on two shared cores); 10 x slack here."""
     operators = [*layer(4096), *layer(2048), *layer(1024), layer(512)[0]]
     ENGINE.price(operators)
     best = min(_seconds(operators) for _ in range(20))
