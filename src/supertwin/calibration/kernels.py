@@ -176,11 +176,15 @@ def ascend_median_rows() -> list[GemmRows]:
     return found
 
 
+_COPIES = 8.0  # experts per token in the moe_mlp rows
+
+
 def kernel_expert(row: Mapping[str, Any]) -> ExpertMlp | None:
     """Operator of a moe_mlp row of kernels.csv (m = tokens before routing); None where the shape is not stated.
 
     The notes state top-8 routing over the devices of EP8: each device gets as many rows as there were tokens. The call
-    is taken to include sort and combination: 60 to 100 us at one token are five to six kernels, not two.
+    is taken to include sort and combination of all eight copies of a token (60 to 100 us at one token are five to six
+    kernels, not two, and 4096 tokens take longer than products of 128 rows per expert and their weights).
     """
     if not (row["m"] and row["n"] and row["k"] and row["groups"]):
         return None
@@ -192,6 +196,7 @@ def kernel_expert(row: Mapping[str, Any]) -> ExpertMlp | None:
         inter=float(row["n"]),
         dtype=str(row["dtype"]),
         distribution="uniform",
+        tokens=_COPIES * float(row["m"]),
     )
 
 
