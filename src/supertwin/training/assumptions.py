@@ -1,6 +1,7 @@
 """Numbers of the training step that are neither in a data sheet nor fitted on operators.
 
-Each has its author, a reason and where it comes from; none was chosen by looking at an end-to-end row.
+Each has its author, a reason and where it comes from. None is the result of a fit, but some were introduced or revised
+after residuals of training.csv had been seen (docs/training.md lists them): rows outside that table are the fair test.
 """
 
 from __future__ import annotations
