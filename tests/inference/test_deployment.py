@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertwin.inference.deployment import Curves, Load, serve
+from supertwin.inference.deployment import Curves, Load, cycle_s, serve
 
 LINEAR = Curves(
     resident=np.array([1.0, 64.0, 256.0]),
@@ -17,6 +19,8 @@ LINEAR = Curves(
     prefill_step_s=0.16,
     chunk_tokens=8192.0,
     issue_s=0.0,
+    lone_s=0.0,
+    ranks=1,
     capacity=128.0,
     prefill_devices=8,
     decode_devices=8,
@@ -101,3 +105,13 @@ def test_closed_loop_disaggregated_conserves_requests() -> None:
     s = serve(LINEAR, load(arrivals="loop", concurrency=40.0), 1.0, (4.0, 2.0))
     inside = s.requests_per_s * (LINEAR.prefill_one_s + s.tpot_s * 200)
     assert inside == pytest.approx(40.0, rel=0.02)
+
+
+def test_ranks_that_share_experts_wait_for_prefill() -> None:
+    """Rare prompts: R ranks that prefill at different steps cost R times the aligned prefill."""
+    alone = replace(LINEAR, ranks=8, lone_s=0.04, prefill_each_s=0.005)
+    aligned = replace(alone, lone_s=0.0)
+    rare = load(output_len=100001)
+    slow, fast = (float(cycle_s(c, rare, 8.0)) for c in (alone, aligned))
+    steps = 100000 * float(LINEAR.step(8.0))
+    assert slow - steps == pytest.approx(8 * (fast - steps), rel=0.01)

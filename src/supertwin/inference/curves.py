@@ -59,6 +59,8 @@ def curves(
         prefill_step_s=together,
         chunk_tokens=max(1.0, min(fill * new_tokens, chunk)) * p.dp,
         issue_s=full.kernels * engine.launch_s,
+        lone_s=max(alone - float(np.ravel(tau.time_s)[0]), 0.0) if p.ranks > 1 else 0.0,
+        ranks=p.ranks,
         capacity=capacity,
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,

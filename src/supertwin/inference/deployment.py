@@ -43,6 +43,8 @@ class Curves:
     prefill_one_s: prefill of one request alone; prefill_each_s: prefill time per request when steps are full;
     prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
     issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens);
+    lone_s: what one prompt adds to a step on one of `ranks` attention ranks that share experts and so wait for it
+    (0: ranks do not wait for each other);
     capacity: most requests that memory and the engine's limits admit; prefill_devices, decode_devices: per instance.
     """
 
@@ -53,6 +55,8 @@ class Curves:
     prefill_step_s: float
     chunk_tokens: float
     issue_s: float
+    lone_s: float
+    ranks: int
     capacity: float
     prefill_devices: int
     decode_devices: int
@@ -126,11 +130,15 @@ def decode_steps(load: Load) -> float:
 def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -> Array:
     """S tau(N) + N p' of equations (1) and (2), with the host's floor under steps that carry prefill.
 
-    burst: prompts are queued and fill whole chunks; else they arrive one by one, at most one group per decode step.
+    burst: prompts are queued and fill whole chunks on all ranks; else they arrive one by one, at most one group per
+    decode step. Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of them.
     """
     n = np.asarray(n, dtype=float)
     steps, tau, prefill = decode_steps(load), curves.step(n), n * curves.prefill_each_s
     chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    if not burst and steps > 0:
+        busy = np.minimum(n / (curves.ranks * steps), 1.0)
+        prefill = np.maximum(prefill, steps * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s)
     if not load.mixes_prefill:
         return np.asarray(steps * tau + prefill)
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
