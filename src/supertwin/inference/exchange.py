@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from supertwin.inference.placement import Placement, Real
 from supertwin.machine.system import System
 from supertwin.network.collective import collective_time
-from supertwin.network.exchange import exchange_time
+from supertwin.network.exchange import LOW_LATENCY_TOKENS, Exchange, price_exchange
 from supertwin.network.group import Group
 from supertwin.workload.operators import Communication
 
@@ -14,13 +16,25 @@ def communication_s(system: System, placement: Placement, operator: Communicatio
     """Seconds of one exchange. experts: routed experts over all ranks (dispatch and combine)."""
     group = group_of(placement, operator)
     if operator.op in ("dispatch", "combine"):
-        return exchange_time(
-            system, operator.op, operator.tokens, operator.hidden, operator.topk, group,
-            dtype=operator.dtype, experts=experts, context="production",
-        ).time_s  # fmt: skip
+        return _routed_s(system, operator, group, experts)
     return collective_time(
         system, operator.op, operator.message_bytes, group, library="inference", context="production"
     ).time_s
+
+
+def _routed_s(system: System, o: Communication, group: Group, experts: float) -> Real:
+    """Dispatch or combine. CANN's fused kernels are measured with 128 tokens per rank; Ascend prefill runs the normal
+    kernels, measured with 4,096."""
+
+    def timed(library: str, mode: str) -> Real:
+        call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, experts)
+        return price_exchange(system, call, group, library).time_s
+
+    few = np.asarray(o.tokens) <= LOW_LATENCY_TOKENS
+    if system.chip.vendor != "huawei" or np.all(few):
+        return timed("default", "auto")
+    normal = timed("deepep-ascend", "normal")
+    return np.where(few, timed("default", "auto"), normal) if np.any(few) else normal
 
 
 def group_of(placement: Placement, operator: Communication) -> Group:
