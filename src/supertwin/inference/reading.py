@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from supertwin.core.errors import InputError
 from supertwin.inference.assumptions import (
     ATTENTION_DP_MODELS,
     DATASET_INPUT_LEN,
@@ -81,6 +82,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
 
     weights_bytes: all weights of the model in BF16, used to choose a layout where none is stated.
     """
+    _check_ranges(row)
     defaults: dict[str, object] = {}
     flags = frozenset(str(row.get("flags") or "").split(";"))
     weight, activation, kv = _formats(row, model, chip, defaults)
@@ -110,6 +112,23 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         _requests(row), int(_number(row, "prefill_devices", 0.0)), int(_number(row, "decode_devices", 0.0)),
         flags, _limit(row), row.get("source_group") == "mlperf", defaults,
     )  # fmt: skip
+
+
+_RANGES = {
+    **dict.fromkeys(("n_devices", "tp", "pp", "dp", "ep", "cp"), (1.0, 1e6)),
+    **dict.fromkeys(("prefill_devices", "decode_devices", "mtp_tokens"), (0.0, 1e6)),
+    **dict.fromkeys(("input_len", "output_len", "kv_len"), (0.0, 1e8)),
+    **dict.fromkeys(("batch_per_device", "batch_global", "concurrency", "request_rate_per_s"), (0.0, 1e7)),
+    **dict.fromkeys(("prefix_hit_rate", "mtp_acceptance"), (0.0, 1.0)),
+}
+
+
+def _check_ranges(row: Mapping[str, object]) -> None:
+    """Raises InputError for a number that cannot be what its column says."""
+    for name, (least, most) in _RANGES.items():
+        value = row.get(name)
+        if value is not None and value != "" and not least <= _float(value) <= most:
+            raise InputError(f"{name} = {value}: expected {least:g} to {most:g}")
 
 
 def _float(value: object) -> float:

@@ -44,7 +44,8 @@ def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
     ttft_s, step_time_s, output_tokens_per_s_per_device, input_tokens_per_s_per_device. Never raises for a bad row.
     """
     try:
-        figures, reading, chip = _figures(row)
+        with np.errstate(all="ignore"):
+            figures, reading, chip = _figures(row)
     except SupertwinError as error:
         return Skip(str(error))
     except (KeyError, ValueError, ZeroDivisionError, FloatingPointError) as error:
