@@ -43,8 +43,9 @@ class Deployment:
 class InferenceCase:
     """One step to predict.
 
-    phase prefill: `batch` sequences per device-instance attention rank group of input_len new tokens;
-    phase decode: `batch` requests per DEVICE (may be below 1) at context kv_len, 1 + mtp_tokens tokens each.
+    `batch` counts sequences per DEVICE in both phases (below 1 where a tensor-parallel group shares one):
+    phase prefill: input_len new tokens each on top of prefix_len cached ones;
+    phase decode: context kv_len, 1 + mtp_tokens tokens each.
     """
 
     model: ModelSpec
