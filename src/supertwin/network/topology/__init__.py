@@ -1,0 +1,5 @@
+"""The fabric as built from the catalogue by rules."""
+
+from supertwin.network.topology.graph import Graph
+
+__all__ = ["Graph"]
