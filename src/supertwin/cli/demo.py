@@ -25,6 +25,7 @@ TRAINING = (
     "pangu-ultra-moe-h100",
 )
 BAR_WIDTH = 44
+WIDTH = 128
 
 Column = tuple[str, Callable[[Outcome], str]]
 
@@ -61,6 +62,7 @@ def _bill_columns() -> list[Column]:
 
 def _inference_columns(latency: str, latency_title: str) -> list[Column]:
     return [
+        ("scenario", lambda o: o.scenario.name),
         ("system", lambda o: o.scenario.system),
         ("tokens/s/chip", lambda o: f"{o.prediction.tokens_per_s_per_chip:,.0f}"),
         ("published", lambda o: _published(o, "tokens_per_s_per_chip", 1, 0)),
@@ -73,6 +75,7 @@ def _inference_columns(latency: str, latency_title: str) -> list[Column]:
 
 def _training_columns() -> list[Column]:
     return [
+        ("scenario", lambda o: o.scenario.name),
         ("system", lambda o: o.scenario.system),
         ("tokens/s/device", lambda o: f"{o.prediction.tokens_per_s_per_device:,.0f}"),
         ("published", lambda o: _published(o, "tokens_per_s_per_device", 1, 0)),
@@ -87,7 +90,7 @@ def comparison_table(title: str, outcomes: Sequence[Outcome], columns: Sequence[
     """One row per scenario."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     for name, _ in columns:
-        table.add_column(name, justify="left" if name == "system" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("scenario", "system") else "right", no_wrap=True)
     for outcome in outcomes:
         table.add_row(*(cell(outcome) for _, cell in columns))
     return table
@@ -118,10 +121,11 @@ def machine_line(name: str) -> str:
     return f"  {s.name:<12} {s.full_devices:>5} devices  {peak:6.1f} PFLOPS BF16  {memory:6.1f} TB HBM  {kilowatts}"
 
 
-def main() -> int:
-    """Print the demo. Returns the exit code."""
+def main(picture: str = "") -> int:
+    """Print the demo; `picture`: an SVG file to write it to as well. Returns the exit code."""
     start = time.perf_counter()
-    console = Console(width=None if sys.stdout.isatty() else 118, highlight=False)
+    width = None if sys.stdout.isatty() and not picture else WIDTH
+    console = Console(width=width, highlight=False, record=bool(picture))
     console.print("supertwin: what CloudMatrix 384 does, without owning one\n", style="bold")
     for name in ("cm384", "atlas-a2", "gb200-nvl72", "dgx-h800", "dgx-h100"):
         console.print(machine_line(name))
@@ -144,8 +148,10 @@ def main() -> int:
     console.print(
         f"sources, assumptions: src/supertwin/data/scenarios.toml   ({time.perf_counter() - start:.1f} s)", style="dim"
     )
+    if picture:
+        console.save_svg(picture, title="make demo")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))
