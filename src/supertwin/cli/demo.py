@@ -25,7 +25,7 @@ TRAINING = (
     "pangu-ultra-moe-h100",
 )
 BAR_WIDTH = 44
-WIDTH = 128
+WIDTH = 116
 
 Column = tuple[str, Callable[[Outcome], str]]
 
@@ -54,7 +54,7 @@ def _bill_columns() -> list[Column]:
             "GB used",
             lambda o: f"{o.prediction.memory.peak_bytes / 1e9:.0f}/{o.prediction.memory.capacity_bytes / 1e9:.0f}",
         ),
-        ("kW", lambda o: _optional(o.prediction.bill.power_w, 1e-3, 0)),
+        ("MW", lambda o: _optional(o.prediction.bill.power_w, 1e-6, 2)),
         ("J/token", lambda o: _optional(o.prediction.bill.energy_j_per_token, 1, 2)),
         ("$/M tokens", lambda o: _optional(o.prediction.bill.usd_per_million_tokens, 1, 2)),
     ]
@@ -62,8 +62,7 @@ def _bill_columns() -> list[Column]:
 
 def _inference_columns(latency: str, latency_title: str) -> list[Column]:
     return [
-        ("scenario", lambda o: o.scenario.name),
-        ("system", lambda o: o.scenario.system),
+        ("system", lambda o: o.scenario.label),
         ("tokens/s/chip", lambda o: f"{o.prediction.tokens_per_s_per_chip:,.0f}"),
         ("published", lambda o: _published(o, "tokens_per_s_per_chip", 1, 0)),
         (latency_title, lambda o: _figure(o, latency, 1e3, 1)),
@@ -75,8 +74,7 @@ def _inference_columns(latency: str, latency_title: str) -> list[Column]:
 
 def _training_columns() -> list[Column]:
     return [
-        ("scenario", lambda o: o.scenario.name),
-        ("system", lambda o: o.scenario.system),
+        ("system", lambda o: o.scenario.label),
         ("tokens/s/device", lambda o: f"{o.prediction.tokens_per_s_per_device:,.0f}"),
         ("published", lambda o: _published(o, "tokens_per_s_per_device", 1, 0)),
         ("MFU %", lambda o: _figure(o, "mfu", 100, 1)),
@@ -90,7 +88,7 @@ def comparison_table(title: str, outcomes: Sequence[Outcome], columns: Sequence[
     """One row per scenario."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     for name, _ in columns:
-        table.add_column(name, justify="left" if name in ("scenario", "system") else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "system" else "right", no_wrap=True)
     for outcome in outcomes:
         table.add_row(*(cell(outcome) for _, cell in columns))
     return table
@@ -138,6 +136,7 @@ def main(picture: str = "") -> int:
         outcomes = [run_scenario(n) for n in names]
         console.print()
         console.print(comparison_table(title, outcomes, columns))
+        console.print(f"assumed: {outcomes[0].scenario.assumed or 'nothing'}", style="dim")
         console.print()
         console.print(
             waterfall(f"{outcomes[0].scenario.title} on {outcomes[0].scenario.system}", outcomes[0].prediction)

@@ -25,6 +25,12 @@ class Scenario:
     source: str
     where: str
     assumed: str = ""
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """System, and the variant where several scenarios share it."""
+        return f"{self.system} {self.variant}".strip()
 
 
 @cache
