@@ -58,7 +58,8 @@ class Phase:
 class Overlap:
     """What this job hides inside a block: share of TP time, backward TP behind weight gradients, ring steps behind
     attention, expert traffic behind the other microbatch. skew scales expert work and traffic of the busiest device;
-    loss is the compute time that each second of hidden communication costs; vector_passes see Framework."""
+    loss is the compute time that each second of hidden communication costs; vector_passes, attention_passes see
+    Framework."""
 
     tp_share: float
     tp_backward: bool
@@ -67,6 +68,7 @@ class Overlap:
     skew: float
     loss: float
     vector_passes: float = 1.0
+    attention_passes: float = 1.0
 
 
 def overlap_of(
@@ -84,6 +86,7 @@ def overlap_of(
         skew,
         loss,
         framework.vector_passes,
+        framework.attention_passes,
     )
 
 
@@ -129,6 +132,8 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
     seconds = float(cost.time_s) * count
     if isinstance(operator, Vector) and place != "compute/head":
         seconds *= overlap.vector_passes
+    if isinstance(operator, Attention):
+        seconds *= overlap.attention_passes
     if place == "compute/moe" and "shared" not in operator.part:
         seconds *= overlap.skew
     sums.times[_INDEX[place]] += seconds

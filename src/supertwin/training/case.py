@@ -32,7 +32,8 @@ class TrainingCase:
 
     cp_method: ring | all_gather | ulysses. attention_kernel: flash | unfused; launch: eager | graph | compiled;
     "" in either takes the framework's habit. overlap_tp, overlap_ep: those collectives run beside compute
-    (None takes the framework's habit). skew: tokens of the busiest expert device over the mean (0 = by force_balanced).
+    (None takes the framework's habit); overlap_dp: gradient reduction and parameter gather do.
+    skew: tokens of the busiest expert device over the mean (0 = by force_balanced).
     lora_rank: width of the adapters of task lora. offload: activations, offload_optimizer: its states, in host memory.
     """
 
@@ -59,6 +60,7 @@ class TrainingCase:
     launch: str = ""
     overlap_tp: bool | None = None
     overlap_ep: bool | None = None
+    overlap_dp: bool | None = None
     skew: float = 0.0
     lora_rank: int = 16
     offload_optimizer: bool = False

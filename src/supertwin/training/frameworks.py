@@ -25,6 +25,9 @@ class Framework:
     recompute: what the framework recomputes unless the job says otherwise.
     accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
+    dropout: GPT-style models are trained with dropout on attention and on both outputs by default.
+    bias_apart: gradients of biases are column sums of their own (no epilogue of the matrix product).
+    attention_passes: time of fused attention over that of the library named in `attention`.
     """
 
     name: str
@@ -43,6 +46,9 @@ class Framework:
     transport: str = "all_to_all"
     attention: str = "training"
     vector_passes: float = 1.0
+    dropout: bool = False
+    bias_apart: bool = False
+    attention_passes: float = 1.0
     experts_follow_tp: bool = False
     accumulation_fused: bool = True
     recompute: str = "none"
@@ -57,9 +63,12 @@ _CLASSIC = replace(
     attention="fa2",
     name="megatron-lm",
     launch="eager",
+    dropout=True,
+    bias_apart=True,
     dp_overlap=False,
     gather_overlap=False,
-    reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default",
+    reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default; "
+    "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch",
 )
 _PROFILES = {
     profile.name: profile
@@ -111,9 +120,12 @@ _PROFILES = {
         replace(
             DEFAULT,
             name="llm-foundry",
-            reason="MPT of 2023: FSDP with prefetch, FlashAttention-2, separate norm, add, copy and activation",
+            reason="MPT of 2023: FSDP with prefetch; separate norm, add, copy and activation; attn_impl is triton by "
+            "default (scripts/train/benchmarking/submit_benchmarks.py), which FlashAttention-2 beats 1.3 to 2.5 "
+            "times (arXiv 2307.08691, section 4.1; geometric mean taken)",
             reduce_bytes=2.0,
             attention="fa2",
+            attention_passes=1.8,
             vector_passes=2.0,
         ),
         replace(
@@ -140,7 +152,8 @@ _PROFILES = {
             launch="compiled",
             reduce_bytes=2.0,
             loss_fused=True,
-            reason="one XLA program per step; latency-hiding scheduler",
+            reason="one XLA program per step; latency-hiding scheduler; AutodiffCheckpointType.SAVE_NOTHING by default",
+            recompute="full",
         ),
         replace(
             _CLASSIC,
@@ -190,9 +203,9 @@ def framework_names() -> list[str]:
 
 
 def default_etp(name: str, tp: int, ep: int, ranks: int) -> int:
-    """Expert tensor size of a job that does not state it: tp where the framework cuts experts like dense matrices and
-    the ranks (tp x cp x dp) allow it, else 1."""
-    follows = framework_named(name).experts_follow_tp
+    """Expert tensor size of a job that does not state it: tp where the framework cuts experts like dense matrices, or
+    where there is no expert parallelism, and the ranks (tp x cp x dp) allow it, else 1."""
+    follows = framework_named(name).experts_follow_tp or ep == 1
     return tp if follows and ranks % (ep * tp) == 0 else 1
 
 

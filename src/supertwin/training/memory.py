@@ -47,7 +47,7 @@ def activation_peak(setting: Setting) -> Array:
     case, plan = setting.case, setting.plan
     step, shard = step_of(case), shard_of(case, setting.framework)
     recipe = recipe_of(case, setting.framework)
-    kept, full = _kept_layers(case.model, step, shard, (recipe.recompute, recipe.flash))
+    kept, full = _kept_layers(case.model, step, shard, (recipe.recompute, recipe.flash, recipe.dropout))
     share = recomputed_share(case, plan)
     if recipe.recompute != "full":
         per_layer = plan.counts @ kept
@@ -63,11 +63,11 @@ def activation_peak(setting: Setting) -> Array:
 
 
 @lru_cache(maxsize=2048)
-def _kept_layers(model: ModelSpec, step: Step, shard: Shard, policy: tuple[str, bool]) -> tuple[Array, Array]:
+def _kept_layers(model: ModelSpec, step: Step, shard: Shard, policy: tuple[str, bool, bool]) -> tuple[Array, Array]:
     """Bytes that each layer kind keeps per microbatch: under the policy, and without recomputation."""
 
     def kept(kind: LayerSpec, mode: str) -> float:
-        return float(activation_bytes(model, kind, step, shard, Recompute(mode, policy[1])))
+        return float(activation_bytes(model, kind, step, shard, Recompute(mode, policy[1], policy[2])))
 
     return np.array([kept(k, policy[0]) for k in model.layers]), np.array([kept(k, "none") for k in model.layers])
 

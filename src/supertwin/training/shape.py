@@ -14,9 +14,11 @@ from supertwin.training.unfused import unfused
 from supertwin.workload.backward import backward
 from supertwin.workload.block import WIDE
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
-from supertwin.workload.operators import Gemm, Operator
+from supertwin.workload.operators import Gemm, Operator, Vector
 from supertwin.workload.shard import Shard, Step
 
+_BIASED = ("attention/qkv", "attention/out", "mlp/up", "mlp/down")
+_DROPOUT_PASSES = 5.5 / 4.0
 NETWORK_PATHS = ("ib", "roce", "efa", "tcp")
 
 
@@ -32,11 +34,14 @@ class BlockOperators:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
-    weights."""
+    weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
+    kernels of their own."""
 
     recompute: str = "none"
     flash: bool = True
     lora_rank: int = 0
+    dropout: bool = False
+    bias_sums: bool = False
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
@@ -77,7 +82,16 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     """Switches of the case; partial recomputation is full recomputation of some layers."""
     again = {"partial": "full"}.get(case.recompute, case.recompute)
     flash = framework.flash if not case.attention_kernel else case.attention_kernel == "flash"
-    return Recipe(again, flash, case.lora_rank if case.task == "lora" else 0)
+    rank = case.lora_rank if case.task == "lora" else 0
+    classic = biased(case.model) and not rank
+    return Recipe(again, flash, rank, framework.dropout and classic, framework.bias_apart and classic)
+
+
+@lru_cache(maxsize=512)
+def biased(model: ModelSpec) -> bool:
+    """Whether the model is of the GPT-2 and GPT-3 family: LayerNorm and biases on ungated matrices."""
+    blocks = [kind.feed_forward for kind in model.layers if kind.feed_forward is not None]
+    return model.norm == "layer" and any(block.bias and not block.gated for block in blocks)
 
 
 @lru_cache(maxsize=2048)
@@ -107,9 +121,33 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
     elif recipe.recompute == "selective":
         again = [op for op in forward if op.part.endswith("attention/core")]
     lists = [[one_by_one(op) for op in ops] for ops in (forward, back, again)]
+    if recipe.bias_sums:
+        lists[1] += bias_sums(lists[1])
     if not recipe.flash:
-        lists = [unfused(ops) for ops in lists]
+        lists = [unfused(ops, dropout=recipe.dropout) for ops in lists]
+    if recipe.dropout:
+        lists = [[dropped(op) for op in ops] for ops in lists]
     return BlockOperators(*(tuple(ops) for ops in lists))
+
+
+def bias_sums(backward_ops: list[Operator]) -> list[Operator]:
+    """Column sums of the output gradients, one per biased matrix: each reads the gradient once more."""
+    found = [op for op in backward_ops if isinstance(op, Gemm) and op.direction == "wgrad" and op.part in _BIASED]
+    return [
+        Vector(part=op.part, op="add", bytes_read=2.0 * op.k * op.n, bytes_written=4.0 * op.n, flop=op.k * op.n)
+        for op in found
+    ]
+
+
+def dropped(operator: Operator) -> Operator:
+    """Add and norm with dropout on the block's output: 5.5 passes over the stream instead of 4 (mask, one byte)."""
+    if isinstance(operator, Vector) and operator.part in ("norm/attention", "norm/mlp"):
+        return replace(
+            operator,
+            bytes_read=_DROPOUT_PASSES * operator.bytes_read,
+            bytes_written=_DROPOUT_PASSES * operator.bytes_written,
+        )
+    return operator
 
 
 def one_by_one(operator: Operator) -> Operator:

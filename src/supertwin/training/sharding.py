@@ -68,9 +68,14 @@ def replica_sync(
             reduce_s += fabric.time_s("reduce_scatter", axis, reduced)
             gather_s += fabric.time_s("all_gather", axis, parameters * 2.0)
         pieces += reduced / assume.DP_BUCKETS.value
-    reduction = hide(reduce_s, backward_s if framework.dp_overlap else 0.0, pieces if framework.dp_overlap else 1.0)
-    gather = hide(gather_s, forward_s if framework.gather_overlap else 0.0, pieces if framework.gather_overlap else 1.0)
+    beside = [flag if case.overlap_dp is None else case.overlap_dp for flag in _habits(framework)]
+    reduction = hide(reduce_s, backward_s if beside[0] else 0.0, pieces if beside[0] else 1.0)
+    gather = hide(gather_s, forward_s if beside[1] else 0.0, pieces if beside[1] else 1.0)
     return reduction + gather
+
+
+def _habits(framework: Framework) -> tuple[bool, bool]:
+    return framework.dp_overlap, framework.gather_overlap
 
 
 def full_shard_sync(

@@ -1,7 +1,9 @@
 """Attention before fused kernels: batched products with the score matrix in memory between them.
 
 Stacks of before mid-2022 write scores, softmax and probabilities of s x s per head to HBM (arXiv 2205.14135, section
-2.2), and compute the whole square, masked half included.
+2.2), and compute the whole square, masked half included. Dropout of the probabilities is a kernel of its own that
+keeps a mask of one byte per score; the context is copied from [b, a, s, d] to [s, b, a, d], and the three gradients are
+joined (Megatron-LM, megatron/model/transformer.py).
 """
 
 from __future__ import annotations
@@ -11,16 +13,33 @@ from collections.abc import Sequence
 from supertwin.workload.operators import Attention, Gemm, Operator, Real, Vector
 
 
-def unfused(operators: Sequence[Operator]) -> list[Operator]:
-    """Replace every Attention of a list by products and softmax."""
+def unfused(operators: Sequence[Operator], *, dropout: bool = False) -> list[Operator]:
+    """Replace every Attention of a list by products, softmax, copies and, if asked for, dropout."""
     result: list[Operator] = []
     for operator in operators:
-        result += _parts(operator) if isinstance(operator, Attention) else [operator]
+        result += _parts(operator, dropout) if isinstance(operator, Attention) else [operator]
     return result
 
 
-def _parts(op: Attention) -> list[Operator]:
-    return _backward(op) if op.direction == "bwd" else _forward(op)
+def _parts(op: Attention, dropout: bool) -> list[Operator]:
+    parts = _backward(op) if op.direction == "bwd" else _forward(op)
+    return [*parts, _copies(op), *([_dropout(op)] if dropout else [])]
+
+
+def _copies(op: Attention) -> Vector:
+    """Context into token order; backward also the gradients of queries, keys and values into one tensor."""
+    tokens = op.batch * op.q_len
+    moved = 2.0 * tokens * op.heads * op.v_head_dim
+    if op.direction == "bwd":
+        moved = moved + 2.0 * tokens * (op.heads * op.qk_head_dim + op.kv_heads * (op.qk_head_dim + op.v_head_dim))
+    return Vector(part=f"{op.part}/copy", count=op.count, op="copy", bytes_read=moved, bytes_written=moved)
+
+
+def _dropout(op: Attention) -> Vector:
+    """Forward reads probabilities and writes them with a mask, backward reads gradient and mask."""
+    scores = 2.0 * op.batch * op.heads * op.q_len * op.kv_len
+    read, written = (1.5 * scores, scores) if op.direction == "bwd" else (scores, 1.5 * scores)
+    return Vector(part=f"{op.part}/dropout", count=op.count, op="add", bytes_read=read, bytes_written=written)
 
 
 def _product(op: Attention, name: str, m: Real, n: Real, k: Real) -> Gemm:

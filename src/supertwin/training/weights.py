@@ -27,6 +27,7 @@ Array = npt.NDArray[np.float64]
 
 PARAMETER_BYTES = 2.0
 OPTIMIZER_BYTES = 12.0
+FP32_BYTES = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,9 @@ def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: D
     """HBM bytes of one optimizer step per device, shape [pp]: gradient norm, Adam, and the copy back to parameters.
 
     Norm: gradients read once over the whole local gradient share; Adam: read gradient, master and both moments, write
-    master and moments, write the BF16 parameter.
+    master and moments, write the 2-byte parameter. An eager optimizer runs one kernel after the other, so it also
+    scales the gradients in place (clipping), reads the master copy again to cast it, widens 2-byte gradients first and,
+    in FP16, takes the loss scale off and checks for infinities (Megatron-LM, megatron/optimizer/optimizer.py).
     """
     dense_ranks, expert_ranks = _sharers(case)
     sharded = case.sharding != "none"
@@ -159,6 +162,9 @@ def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: D
     )
     norm = framework.gradient_bytes
     adam = framework.gradient_bytes + OPTIMIZER_BYTES + OPTIMIZER_BYTES + PARAMETER_BYTES
+    if (case.launch or framework.launch) == "eager":
+        adam += 3.0 * FP32_BYTES + (2.0 * FP32_BYTES if case.precision == "fp16" else 0.0)
+        adam += FP32_BYTES + framework.gradient_bytes if framework.gradient_bytes < FP32_BYTES else 0.0
     zero_fill = framework.gradient_bytes * (weights.trained_dense + weights.trained_experts)
     result: Array = own * (norm + adam) + zero_fill
     return result
