@@ -30,7 +30,7 @@ FLAGS = {
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --batch --input-len --kv-len --weight-dtype "
     "--activation-dtype --kv-dtype --mtp-tokens --mtp-acceptance --microbatch-overlap --expert-balance "
     "--redundant-experts --framework",
-    "validate": "--training --inference --kernels --collectives --write --processes",
+    "validate": "--training --inference --kernels --collectives --write --processes --operators --sample",
     "calibrate": "--device --quick --from --family --out",
 }
 

@@ -106,13 +106,31 @@ def fit(folder: Path, chips: Iterable[str], out: Path, date: str = "", loader: L
         for name in [n for n in names or mine if n in mine]:
             calibration = _with_relatives(family, name, rows, done, loader)
             chip, parts = loader(name), [r for r in rows if r.chip == name]
-            residual = family.residuals(chip, calibration, parts)
-            write_calibration(out, gemm_files.content(done[name], residual, date))
+            _write(family, done[name], (chip, calibration, parts), out, date)
             report += family.report(chip, calibration, parts)
     for name in names:
         if name not in measured:
             raise UnknownName("measured chip", name, measured)
     return report
+
+
+def fit_family(name: str, folder: Path, out: Path, date: str, progress: Callable[[str], None]) -> list[Path]:
+    """Fit one family (gemm, experts) for every measured chip; returns the files. progress: told each chip."""
+    family = next(f for f in FAMILIES if f.name == name)
+    rows = _canonical(family.read(folder), load_chip)
+    done: dict[str, Calibration] = {}
+    written = []
+    for chip_name in sorted({r.chip for r in rows}):
+        progress(chip_name)
+        calibration = _with_relatives(family, chip_name, rows, done, load_chip)
+        judged = load_chip(chip_name), calibration, [r for r in rows if r.chip == chip_name]
+        written.append(_write(family, done[chip_name], judged, out, date))
+    return written
+
+
+def _write(family: _Family, own: Calibration, judged: tuple[Chip, Calibration, Rows], out: Path, date: str) -> Path:
+    """File of a chip: its own groups, with the residual of them completed by its relatives'."""
+    return write_calibration(out, gemm_files.content(own, family.residuals(*judged), date))
 
 
 def _with_relatives(

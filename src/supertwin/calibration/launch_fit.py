@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from supertwin.calibration.common import require_polars, write_calibration
+from supertwin.core.errors import TableError
 
 # Chips that share the host software of the A800 timings (PyTorch on x86).
 GPUS = ("a100-sxm-80gb", "h100-sxm", "b200-sxm")
@@ -22,7 +23,7 @@ ASCEND: Mapping[str, Mapping[str, float]] = {
 def issue_time_s(operators: Path) -> tuple[float, int]:
     """Host time per kernel: median event time minus median kernel time of the smallest norms; and the rows used.
 
-    A kernel of a few rows takes 2.5 us on any of these GPUs, so what an event adds is the host.
+    A kernel of a few rows takes 2.5 us on any of these GPUs, so what an event adds is the host. Raises TableError.
     """
     polars = require_polars()
     table = polars.read_csv(operators / "norm_elementwise.csv.gz", infer_schema_length=None)
@@ -31,6 +32,11 @@ def issue_time_s(operators: Path) -> tuple[float, int]:
     )
     events = small.filter(polars.col("method") == "event")["us"]
     kernels = small.filter(polars.col("method") == "kernel")["us"]
+    if not (len(events) and len(kernels)):
+        raise TableError(
+            f"{operators}: norm_elementwise.csv.gz has {len(events)} event and {len(kernels)} kernel timings of small "
+            "norms; expected both, since their difference is the launch cost"
+        )
     return (float(events.median()) - float(kernels.median())) * 1e-6, len(events) + len(kernels)
 
 

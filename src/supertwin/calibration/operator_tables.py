@@ -37,7 +37,17 @@ FORMS: Mapping[str, Form] = {
     "comm": Form(("chip", "op", "library"), ("n", "devices_per_node", "bytes")),
     "ep_all_to_all": Form(("chip", "op", "mode"), ("n", "hidden", "tokens", "topk")),
 }
-OPTIONAL = ("mla_bmm", "grouped_gemm")
+OPTIONAL = ("mla_bmm", "grouped_gemm", "attention_sparse_linear")
+# family -> tables that it is fitted on; training attention comes from the shipped kernels.csv alone
+FAMILY_TABLES: Mapping[str, tuple[str, ...]] = {
+    "gemm": ("gemm", "mla_bmm", "grouped_gemm"),
+    "experts": ("moe",),
+    "attention": ("attention_prefill", "attention_decode", "attention_sparse_linear"),
+    "training-attention": (),
+    "vector": ("norm_elementwise", "attention_sparse_linear"),
+    "launch": ("norm_elementwise",),
+    "links": ("comm", "ep_all_to_all"),
+}
 
 
 def table_path(folder: Path, name: str) -> Path:

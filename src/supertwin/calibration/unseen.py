@@ -14,8 +14,14 @@ from typing import Any
 import numpy as np
 
 from supertwin.calibration.common import errors
-from supertwin.calibration.operator_tables import FORMS, OPTIONAL, check_folder, check_tables, table_path
-from supertwin.calibration.unseen_rows import NEEDS, READERS, Part
+from supertwin.calibration.operator_tables import (
+    FAMILY_TABLES,
+    OPTIONAL,
+    check_folder,
+    check_tables,
+    table_path,
+)
+from supertwin.calibration.unseen_rows import READERS, Part
 from supertwin.core.errors import TableError
 from supertwin.cost.surface import Array
 
@@ -58,20 +64,28 @@ def judge(
     a fixed seed. Raises InputError, TableError, UnknownName (chip), MissingExtra.
     """
     check_folder(folder)
-    present = {name for name in FORMS if table_path(folder, name).is_file()}
-    wanted = families or [f for f, names in NEEDS.items() if present.issuperset(n for n in names if n not in OPTIONAL)]
+    wanted = families or [family for family in READERS if _complete(folder, family)]
     if not wanted:
-        raise TableError(f"{folder} has no complete set of tables; expected one of {sorted(NEEDS.values())}")
+        sets = "; ".join(" and ".join(f"{name}.csv.gz" for name in _needed(family)) for family in READERS)
+        raise TableError(f"{folder} has no complete set of tables; expected {sets}")
     found: list[Judged] = []
     for family in wanted:
         if progress:
             progress(f"held-out rows: {family}")
-        check_tables(folder, NEEDS[family])
+        check_tables(folder, FAMILY_TABLES[family])
         grouped: dict[tuple[str, str], list[Part]] = {}
         for part in READERS[family](folder):
             grouped.setdefault((part.chip, part.kind), []).append(part)
         found += [_judge(*key, parts, sample) for key, parts in sorted(grouped.items())]
     return found
+
+
+def _needed(family: str) -> list[str]:
+    return [name for name in FAMILY_TABLES[family] if name not in OPTIONAL]
+
+
+def _complete(folder: Path, family: str) -> bool:
+    return all(table_path(folder, name).is_file() for name in _needed(family))
 
 
 def overall(judged: Sequence[Judged]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ from supertwin.calibration.gemm_fit import held_out_masks
 from supertwin.calibration.links_exchange import ExchangeSample
 from supertwin.calibration.links_fit import Sample
 from supertwin.calibration.links_tables import Bench, ExchangeBench, comm_samples, exchange_samples
-from supertwin.calibration.operator_tables import check_tables
+from supertwin.calibration.operator_tables import FAMILY_TABLES, check_tables
 from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.cost.attention import AttentionModel
 from supertwin.cost.attention_kernels import attention_times
@@ -72,7 +72,7 @@ def _expert_s(chip: Chip, calibration: Calibration, rows: ExpertRows, index: Ind
 
 
 def _attention(folder: Path) -> Iterator[Part]:
-    chips = check_tables(folder, NEEDS["attention"])
+    chips = check_tables(folder, FAMILY_TABLES["attention"])
     for table_chip in sorted({*chips["attention_prefill"], *chips["attention_decode"]}):
         chip = load_chip(table_chip)
         for rows in attention_fit.load_rows(folder, table_chip):
@@ -88,7 +88,7 @@ def _attention_s(chip: Chip, rows: attention_fit.Rows, index: Index) -> Array:
 
 
 def _vectors(folder: Path) -> Iterator[Part]:
-    for table_chip in check_tables(folder, NEEDS["vector"])["norm_elementwise"]:
+    for table_chip in check_tables(folder, FAMILY_TABLES["vector"])["norm_elementwise"]:
         chip = load_chip(table_chip)
         calibration = load_calibration(chip, "vector")
         for rows in vector_fit.load_rows(folder, table_chip):
@@ -143,16 +143,6 @@ def _exchange_s(bench: ExchangeBench, sample: ExchangeSample, index: Index) -> A
 
 _EXCHANGE_ARRAYS = ("tokens_per_rank", "hidden", "topk", "experts")
 _NOTHING: tuple[Array, Callable[[Index], Array]] = (np.zeros(0), lambda index: np.zeros(len(index)))
-
-# family -> tables that it is fitted on (operator_tables.OPTIONAL ones where they are there)
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "gemm": ("gemm", "mla_bmm", "grouped_gemm"),
-    "experts": ("moe",),
-    "attention": ("attention_prefill", "attention_decode", "attention_sparse_linear"),
-    "vector": ("norm_elementwise", "attention_sparse_linear"),
-    "links": ("comm", "ep_all_to_all"),
-}
-
 
 READERS: Mapping[str, Callable[[Path], Iterator[Part]]] = {
     "gemm": _products,

@@ -6,7 +6,7 @@ microseconds) and `event` (launch cost included) keep their own constants for co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,11 +131,14 @@ def recurrent_constants(operators: Path) -> dict[str, dict[str, float]]:
     """Shares of linear attention from the H20 rows of attention_sparse_linear.csv.gz (gated delta net of Qwen3-Next).
 
     scan: decode reads and writes 32 x 128 x 128 FP32 of state per sequence; batches of 64 and more (below them the
-    host issues slower than the kernel runs). conv: 4096 tokens of 8192 channels read and written.
+    host issues slower than the kernel runs). conv: 4096 tokens of 8192 channels read and written. Empty without rows.
     """
+    path = operators / "attention_sparse_linear.csv.gz"
+    if not path.is_file():
+        return {}
     polars = require_polars()
     chip = load_chip(RECURRENT_CHIP)
-    table = polars.read_csv(operators / "attention_sparse_linear.csv.gz", infer_schema_length=None)
+    table = polars.read_csv(path, infer_schema_length=None)
     rows = table.filter(polars.col("chip") == RECURRENT_CHIP).to_dicts()
     scan = [
         row["batch"] * 2.0 * 32 * 128 * 128 * 4.0 / (row["us"] * 1e-6)
@@ -147,19 +150,19 @@ def recurrent_constants(operators: Path) -> dict[str, dict[str, float]]:
         for row in rows
         if row["op"] == "gdn-conv" and row["stage"] == "prefill"
     ]
-    shares = {"scan": np.median(scan), "conv": np.median(conv)}
+    shares = {op: np.median(rates) for op, rates in (("scan", scan), ("conv", conv)) if rates}
     return {op: {"memory": float(f"{rate / chip.memory_bytes_per_s:.3g}")} for op, rate in shares.items()}
 
 
-def fit_vector(operators: Path, out: Path, date: str) -> list[Path]:
-    """Fit all measured chips and write `out/<chip>/vector.json`. Returns the paths.
+def fit_vector(operators: Path, out: Path, date: str, chips: Sequence[str] = TABLE_CHIPS) -> list[Path]:
+    """Fit the chips (names as in the table) and write `out/<chip>/vector.json`. Returns the paths.
 
     Classes that the twin uses come from kernel timings: of the chip itself, else of DONOR (shares are dimensionless).
     """
     donor = _fit_chip(operators, DONOR)
     recurrent = recurrent_constants(operators)
     written = []
-    for table_chip in TABLE_CHIPS:
+    for table_chip in chips:
         own = donor if table_chip == DONOR else _fit_chip(operators, table_chip)
         for op in ("add",):  # only vidur times it
             if op not in own.parameters and f"vidur:{op}" in own.parameters:

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Any
+
 from supertwin.cli.options import Command, Option, Values
 from supertwin.core.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from supertwin.validation.outcome import Report
+
 _TABLES = ("training", "inference", "kernels", "collectives")
+_SAMPLE = 5000  # rows per chip and kind
 
 
 def _run(values: Values) -> int:
     from supertwin.cli.output import write_json, write_text
-    from supertwin.report.errors import report_fields, report_view
-    from supertwin.validation.run import validate
+    from supertwin.report.errors import report_fields
 
-    given = {table: str(values[table]) for table in _TABLES if values[table] is not None}
+    given = {table: str(values[table]) for table in (*_TABLES, "operators") if values[table] is not None}
     if given and values["write"] is not None:
         raise InputError("--write describes the shipped tables; expected it without --" + ", --".join(given))
+    if values["sample"] is not None and "operators" not in given:
+        raise InputError("--sample limits the rows of --operators; expected it together with --operators")
+    folder = given.pop("operators", None)
+    operators = _operators(folder, values) if folder is not None else {}
+    report = _report(given, values) if given or folder is None else None
+    if values["json"]:
+        write_json("validate", report_fields(report or _empty()) | operators)
+    else:
+        write_text(*_view(report, operators, bool(values["explain"])))
+    return 0
+
+
+def _report(given: dict[str, str], values: Values) -> Report:
+    from supertwin.validation.run import validate
+
     report = validate(given, processes=int(str(values["processes"] or 0)))
     if values["write"] is not None:
         from pathlib import Path
@@ -23,11 +46,32 @@ def _run(values: Values) -> int:
         from supertwin.report.accuracy import write_accuracy
 
         write_accuracy(report, Path(str(values["write"])))
-    if values["json"]:
-        write_json("validate", report_fields(report))
-    else:
-        write_text(*report_view(report, bool(values["explain"])))
-    return 0
+    return report
+
+
+def _operators(folder: str, values: Values) -> dict[str, Any]:
+    """JSON fields of the operator tables."""
+    from pathlib import Path
+
+    from supertwin.calibration.unseen import judge, overall
+
+    sample = _SAMPLE if values["sample"] is None else int(str(values["sample"]))
+    judged = judge(Path(folder), sample=sample, progress=lambda text: print(f"supertwin: {text}", file=sys.stderr))
+    return {"operators": [j.as_fields() for j in judged], "operators_overall": overall(judged)}
+
+
+def _empty() -> Report:
+    from supertwin.validation.outcome import Report
+
+    return Report((), ())
+
+
+def _view(report: Report | None, operators: dict[str, Any], explain: bool) -> list[RenderableType]:
+    from supertwin.report.errors import report_view
+    from supertwin.report.operators import operators_view
+
+    view = operators_view(operators["operators"], operators["operators_overall"]) if operators else []
+    return [*(report_view(report, explain) if report else []), *view]
 
 
 COMMAND = Command(
@@ -38,6 +82,7 @@ COMMAND = Command(
         "supertwin validate",
         "supertwin validate --kernels my-kernels.csv --collectives my-collectives.csv --explain",
         "supertwin validate --training runs.csv --json",
+        "supertwin validate --operators measurements/operators --sample 0",
         "supertwin validate --write docs",
     ),
     run=_run,
@@ -45,5 +90,7 @@ COMMAND = Command(
         *(Option(f"--{table}", "path", f"CSV file with the columns of {table}.csv.") for table in _TABLES),
         Option("--write", "path", "Folder for accuracy.md and accuracy.png.", "nothing is written"),
         Option("--processes", "int", "Worker processes.", "2 when it pays", minimum=1, maximum=64),
+        Option("--operators", "path", "Folder of operator tables: errors on the shapes that no fit has seen."),
+        Option("--sample", "int", "Most rows of --operators per chip and kind; 0 = all.", str(_SAMPLE), minimum=0),
     ),
 )  # fmt: skip

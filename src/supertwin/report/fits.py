@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from supertwin.report.operators import operators_view
 from supertwin.report.tables import grid, heading, pairs
 from supertwin.report.text import number
 
@@ -21,16 +22,20 @@ def calibration_fields(result: object) -> dict[str, Any]:
 
 
 def calibration_view(result: object, explain: bool) -> list[RenderableType]:
-    """Files written, and for each kind of operator the rows used and the residual."""
-    view: list[RenderableType] = [heading("Calibration")]
+    """What was written, the errors on rows that were not fitted, and the commands that use it."""
     fields = calibration_fields(result)
-    plain = {name: value for name, value in fields.items() if not isinstance(value, Mapping | list | tuple)}
+    plain = {n: v for n, v in fields.items() if not isinstance(v, Mapping | list | tuple)}
+    view: list[RenderableType] = [heading("Calibration")]
     view.append(pairs([(name.replace("_", " "), _text(value)) for name, value in plain.items()]))
     for name, value in fields.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value and name != "overall":
             view += [heading(name.replace("_", " ")), _mapping(value)]
-        elif isinstance(value, list | tuple) and (explain or len(value) <= 20):
-            view += [heading(name.replace("_", " ")), _listing(value)]
+    if "held_out" in fields:
+        view += operators_view([r for r in fields["held_out"] if explain or r["n"]], fields["overall"])
+    for warning in fields.get("warnings", ()):
+        view.append(pairs([("warning", warning)]))
+    if fields.get("next"):
+        view += [heading("Use it"), pairs([("", command) for command in fields["next"]])]
     return view
 
 
@@ -40,13 +45,6 @@ def _mapping(values: Mapping[str, Any]) -> RenderableType:
         rows = [(str(name), *(_text(value.get(key, "")) for key in names)) for name, value in values.items()]
         return grid(("", *(key.replace("_", " ") for key in names)), rows)
     return pairs([(str(name), _text(value)) for name, value in values.items()])
-
-
-def _listing(values: Sequence[Any]) -> RenderableType:
-    if values and all(isinstance(value, Mapping) for value in values):
-        names = list(dict.fromkeys(key for value in values for key in value))
-        return grid(names, [tuple(_text(value.get(key, "")) for key in names) for value in values])
-    return pairs([("", _text(value)) for value in values])
 
 
 def _text(value: object) -> str:
