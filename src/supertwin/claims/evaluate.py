@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import resources
 
-from supertwin.claims import later, machines, operations, steps
+from supertwin.claims import fabric, later, machines, operations, scaling, steps
 from supertwin.claims.result import Claim, Statement, Verdict
 from supertwin.core.errors import UnknownName
 
@@ -15,6 +15,8 @@ _ANSWERS: dict[str, Callable[[], Verdict]] = {
     **machines.ANSWERS,
     **operations.ANSWERS,
     **steps.ANSWERS,
+    **fabric.ANSWERS,
+    **scaling.ANSWERS,
     **later.ANSWERS,
 }
 

@@ -12,9 +12,6 @@ def _open(command: str, because: str) -> Callable[[], Verdict]:
 
 
 ANSWERS: dict[str, Callable[[], Verdict]] = {
-    "C16": _open("fabric", "bandwidth matrix and collectives over 8 to 384 chips with contention"),
-    "C18": _open("fabric", "cost, power and failures of the transceivers against those of the system"),
-    "C19": _open("fabric", "strong and weak scaling of one job with and without the Unified Bus"),
     "C20": _open("run", "unmodified PyTorch programs on the virtual supernode"),
     "C21": _open("cluster", "allocation rate, queue time and goodput on job traces with failures"),
     "C24": _open("plan", "removing one innovation at a time and measuring what each is worth"),

@@ -131,20 +131,6 @@ def inventory() -> Verdict:
     )
 
 
-def optics() -> Verdict:
-    """C17: no copper, optical links throughout, faster and with low latency."""
-    system = load_system("cm384")
-    scale_up, total = system.counts["scale_up_transceivers"], system.counts["transceivers"]
-    return Verdict(
-        f"{total:.0f} transceivers of 400G, {scale_up:.0f} of them scale-up",
-        DEPENDS,
-        "between nodes every link is optical, inside a node and inside a package it is not; a die has"
-        " 196 GB/s against 900 GB/s of NVLink copper and measured 1.9 us between nodes;"
-        " `supertwin fabric` will give the latency per hop",
-        _cited(system, "parts.transceiver_scale_up_node.count", "parts.transceiver_scale_up_l2.count"),
-    )
-
-
 def successor() -> Verdict:
     """C23: the 910D as a what-if chip."""
     new, old = load_chip("ascend-910d"), load_chip("h100-sxm")
@@ -168,6 +154,5 @@ ANSWERS: dict[str, Callable[[], Verdict]] = {
     "C06": bandwidth_ratio,
     "C07": power_ratio,
     "C15": inventory,
-    "C17": optics,
     "C23": successor,
 }
