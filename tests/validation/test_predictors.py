@@ -31,23 +31,24 @@ def training_row(framework: str = "megatron-core", date: str = "2024-01", layout
 
 
 @pytest.mark.parametrize(
-    ("framework", "date", "sequence_parallel", "sharding"),
+    ("framework", "date", "sequence_parallel", "sharding", "recompute"),
     [
-        ("megatron-core", "2024-01", True, "zero1"),
-        ("megatron-lm", "2021-04", False, "none"),  # before arXiv 2205.05198
-        ("megatron-deepspeed", "2023", False, "none"),
-        ("llm-foundry", "2024", True, "zero3"),
-        ("maxtext", "2025-06", True, "zero3"),
-        ("", "", True, "zero1"),
+        ("megatron-core", "2024-01", True, "zero1", "none"),
+        ("megatron-lm", "2021-04", False, "none", "none"),  # before arXiv 2205.05198
+        ("megatron-deepspeed", "2023", False, "none", "none"),
+        ("llm-foundry", "2024", True, "zero3", "none"),
+        ("maxtext", "2025-06", True, "zero3", "full"),  # remat_policy in MaxText/configs/base.yml
+        ("", "", True, "zero1", "none"),
     ],
 )
 def test_unstated_settings_follow_the_framework(
-    framework: str, date: str, sequence_parallel: bool, sharding: str
+    framework: str, date: str, sequence_parallel: bool, sharding: str, recompute: str
 ) -> None:
     case, assumed = case_of(training_row(framework, date))
     assert (case.sequence_parallel, case.sharding) == (sequence_parallel, sharding)
     assert f"sharding={sharding}" in assumed
-    assert "recompute=none" in assumed
+    assert f"recompute={recompute}" in assumed
+    assert case.attention_kernel == ("unfused" if date == "2021-04" else "")
     assert not any(text.startswith(("tp=", "seq_len=", "global_batch=")) for text in assumed)
 
 

@@ -1,7 +1,8 @@
 """A plausible training layout where none is given: the smallest model-parallel one that fits the memory.
 
 A rule of thumb, not a search for the best: tensor parallelism inside a node first, then pipeline, then context; experts
-spread over the widest group of ranks that one scale-up domain joins.
+spread over the widest group of ranks that one scale-up domain joins. A batch too small for the pipeline (fewer
+microbatches than stages, which would idle) is cut along the sequence instead.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from supertwin.core.errors import InputError, SupertwinError
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
+from supertwin.training.frameworks import default_etp
 
 _MOST_TRIED = 24
 _LONG_SEQUENCE = 16384
 _TOKENS_PER_STEP = 4 * 2**20
 _EXPERT_GROUP = 64
+_SHORTEST_SHARE = 2048  # tokens per context-parallel rank where the batch forces a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,11 @@ def choose(case: TrainingCase, choice: Choice) -> TrainingCase:
 
 
 def candidates(case: TrainingCase, choice: Choice) -> Iterator[Layout]:
-    """Legal-looking layouts in order of growing model parallelism."""
+    """Legal-looking layouts in order of growing model parallelism, those that idle last."""
     n = case.system.devices
     found = []
-    contexts = _powers(case.seq_len // 8192) if case.seq_len > _LONG_SEQUENCE else [1]
+    usual = _powers(case.seq_len // 8192) if case.seq_len > _LONG_SEQUENCE else [1]
+    contexts = sorted({*usual, *_powers(case.seq_len // _SHORTEST_SHARE)})
     for tp in _options(choice, "tp", _powers(min(n, case.system.devices_per_node, 16), _heads(case.model))):
         for pp in _options(choice, "pp", _powers(min(n // tp or 1, case.model.n_layers))):
             for cp in _options(choice, "cp", contexts):
@@ -71,9 +75,18 @@ def candidates(case: TrainingCase, choice: Choice) -> Iterator[Layout]:
                 if choice.sizes.get("dp", dp) != dp or not _batch_fits(case, choice, dp):
                     continue
                 ep = choice.sizes.get("ep") or _expert_ranks(case.model, case.system, tp * cp * dp)
-                layout = Layout(tp, pp, cp, dp, ep, choice.sizes.get("etp", 1), choice.sizes.get("vpp", 1))
-                found.append((tp * pp * cp, pp, cp, layout))
-    return iter([entry[-1] for entry in sorted(found, key=lambda entry: entry[:3])])
+                etp = choice.sizes.get("etp") or default_etp(case.framework, tp, ep, tp * cp * dp)
+                layout = Layout(tp, pp, cp, dp, ep, etp, choice.sizes.get("vpp", 1))
+                cut = cp not in usual and "cp" not in choice.sizes
+                found.append((_idles(case, choice, layout), cut, tp * pp * cp, pp, cp, layout))
+    busy = any(not (idle or cut) for idle, cut, *_ in found)
+    kept = [entry for entry in found if not (busy and entry[1])]
+    return iter([entry[-1] for entry in sorted(kept, key=lambda entry: entry[:5])])
+
+
+def _idles(case: TrainingCase, choice: Choice, layout: Layout) -> bool:
+    """Whether the batch leaves most stages of the pipeline without work."""
+    return choice.global_batch is not None and choice.global_batch // (case.micro_batch * layout.dp) < layout.pp
 
 
 def default_batch(case: TrainingCase, layout: Layout) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from supertwin.core.prediction import Prediction
 from supertwin.machine.system import System
@@ -15,6 +16,7 @@ from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.validation.layouts import Choice, choose, default_batch
 from supertwin.validation.outcome import Compared, Figure, Skip
+from supertwin.validation.predictors import habits
 from supertwin.validation.predictors.common import (
     NoPrediction,
     figure,
@@ -30,12 +32,6 @@ _TARGETS = ("tokens_per_s_per_device", "step_time_s", "peak_memory_gib")
 _SEQ_LEN = 4096
 _SIZES = ("tp", "pp", "cp", "ep", "dp", "vpp")
 _MEMORY_FACTORS = (0.8, 1.25)
-
-# Megatron's sequence parallelism and distributed optimizer are of May 2022 (arXiv 2205.05198): older runs have neither.
-_SEQUENCE_PARALLEL_SINCE = "2022-06"
-_FULL_SHARD = ("llm-foundry", "maxtext", "paxml", "torchtitan", "deepspeed", "fsdp")
-_MEGATRON_DEEPSPEED = "megatron-deepspeed"  # a fork of early Megatron-LM; DeepSpeed's ZeRO stage is 0 unless set
-_EIGHT_BIT_ARCHITECTURES = ("blackwell", "cdna4")
 
 
 @dataclass(slots=True)
@@ -88,8 +84,17 @@ def _figures(row: Row, prediction: Prediction) -> list[Figure]:
         figures.append(figure("step_time_s", step_s, prediction.step_time_s, prediction.interval))
     memory_gib = row.number("measured_peak_memory_gib")
     if memory_gib:
-        figures.append(figure("peak_memory_bytes", memory_gib * _GIB, prediction.memory.peak_bytes, _MEMORY_FACTORS))
+        figures.append(figure("peak_memory_bytes", memory_gib * _GIB, _peak_bytes(row, prediction), _MEMORY_FACTORS))
     return figures
+
+
+def _peak_bytes(row: Row, prediction: Prediction) -> float:
+    """Peak as the row's counter sees it: nvidia-smi adds the share of driver, context and libraries."""
+    peak: float = prediction.memory.peak_bytes
+    if row.text("memory_kind") != "nvidia-smi":
+        return peak
+    chip = system_of(row.text("chip"), row.integer("n_devices") or 0).chip
+    return peak + max(chip.memory_bytes - chip.usable_memory_bytes, 0.0)
 
 
 def _comparable(row: Row) -> bool:
@@ -111,13 +116,14 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     sizes = {name: size for name, size in stated.items() if size is not None}
     batch, recompute = row.integer("global_batch"), row.text("recompute")
     if {"tp", "pp", "cp", "dp"} <= sizes.keys():
-        case = replace(draft, layout=_layout(reading, sizes), recompute=reading.text("recompute", "none"))
+        layout = _layout(reading, sizes, draft.framework)
+        case = replace(draft, layout=layout, recompute=reading.text("recompute", _usual_recompute(reading)))
         case = replace(case, global_batch=batch or reading.integer("global_batch", default_batch(case, case.layout)))
     else:
         case = _chosen(draft, tuple(sorted(sizes.items())), batch, recompute)
         taken = {name: getattr(case.layout, name) for name in _SIZES}
         reading.assumed += [f"{name}={size}" for name, size in taken.items() if name not in sizes]
-    parallel = reading.flag("sequence_parallel", case.layout.tp > 1 and not _early(row))
+    parallel = reading.flag("sequence_parallel", case.layout.tp > 1 and not habits.early(row))
     return replace(case, sequence_parallel=parallel and case.layout.tp > 1), reading.assumed
 
 
@@ -125,34 +131,48 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
     row = reading.row
     micro_batch = reading.integer("micro_batch", 1)
     flags = row.flags
-    return TrainingCase(
+    case = TrainingCase(
         model=model,
         system=system,
         layout=Layout(),
         micro_batch=micro_batch,
         global_batch=micro_batch,
         seq_len=reading.integer("seq_len", _SEQ_LEN),
-        precision=reading.text("precision", _usual_precision(system)),
-        sharding=reading.text("sharding", _usual_sharding(row)),
+        precision=reading.text("precision", habits.usual_precision(row, system)),
+        sharding=reading.text("sharding", habits.usual_sharding(row)),
         hsdp_shard_size=row.integer("hsdp_shard_size") or 0,
         recompute_layers=row.integer("recompute_layers") or 0,
         task=row.text("task", "pretrain"),
-        framework=row.text("framework"),
+        framework=habits.framework_of(row, system),
+        attention_kernel=habits.attention_of(row),
         offload="offload" in flags,
         packed="packed" in flags,
         force_balanced="real-routing" not in flags,
         overlap_tp=True if "async-tp" in flags else None,
     )
+    settings: dict[str, Any] = habits.script_of(row).settings
+    return replace(case, **settings)
 
 
-def _layout(reading: _Reading, sizes: dict[str, int]) -> Layout:
+def _usual_recompute(reading: _Reading) -> str:
+    """What the row's script recomputes, else what its framework does by default."""
+    from supertwin.training.frameworks import default_recompute
+
+    return habits.script_of(reading.row).recompute or default_recompute(reading.row.text("framework"))
+
+
+def _layout(reading: _Reading, sizes: dict[str, int], framework: str) -> Layout:
     """The stated layout; an interleaved schedule of unknown chunk count is not assumed."""
+    from supertwin.training.frameworks import default_etp
+
+    ep = sizes.get("ep") or reading.integer("ep", 1)
     return Layout(
         tp=sizes["tp"],
         pp=sizes["pp"],
         cp=sizes["cp"],
         dp=sizes["dp"],
-        ep=sizes.get("ep") or reading.integer("ep", 1),
+        ep=ep,
+        etp=default_etp(framework, sizes["tp"], ep, sizes["tp"] * sizes["cp"] * sizes["dp"]),
         vpp=sizes.get("vpp") or reading.integer("vpp", 1),
     )
 
@@ -165,24 +185,9 @@ def _chosen(draft: TrainingCase, sizes: tuple[tuple[str, int], ...], batch: int 
     key = (
         draft.model.name, draft.system.chip.name, draft.system.devices, draft.micro_batch, draft.seq_len,
         draft.precision, draft.sharding, draft.task, draft.framework, draft.offload, draft.packed, draft.overlap_tp,
+        draft.attention_kernel, draft.overlap_dp, draft.cp_method,
         sizes, batch, recompute,
     )  # fmt: skip
     if key not in _CHOSEN:
         _CHOSEN[key] = choose(draft, Choice(dict(sizes), batch, recompute))
     return _CHOSEN[key]
-
-
-def _early(row: Row) -> bool:
-    """Runs on stacks without sequence parallelism and distributed optimizer."""
-    date = row.text("source_date")
-    return row.text("framework").startswith(_MEGATRON_DEEPSPEED) or bool(date and date < _SEQUENCE_PARALLEL_SINCE)
-
-
-def _usual_sharding(row: Row) -> str:
-    if row.text("framework").startswith(_FULL_SHARD):
-        return "zero3"
-    return "none" if _early(row) else "zero1"
-
-
-def _usual_precision(system: System) -> str:
-    return "fp8-tensorwise" if system.chip.architecture.startswith(_EIGHT_BIT_ARCHITECTURES) else "bf16"

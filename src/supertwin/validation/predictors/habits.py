@@ -1,0 +1,101 @@
+"""What the scripts behind published rows set and the table has no column for, read from the scripts themselves.
+
+A row is recognised by its source, its model, its date or its round; nothing here looks at a measured column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from supertwin.machine.system import System
+from supertwin.validation.tables import Row
+
+# FlashAttention (arXiv 2205.14135) entered Megatron-LM in January 2023; older runs keep the score matrix in memory.
+_FLASH_SINCE = "2023"
+_SCORE_MATRIX = ("megatron-lm", "megatron-deepspeed", "deepspeed")
+# Megatron's sequence parallelism and distributed optimizer are of May 2022 (arXiv 2205.05198).
+_SEQUENCE_PARALLEL_SINCE = "2022-06"
+_MEGATRON_DEEPSPEED = "megatron-deepspeed"  # a fork of early Megatron-LM; DeepSpeed's ZeRO stage is 0 unless set
+_FULL_SHARD = ("llm-foundry", "maxtext", "paxml", "torchtitan", "deepspeed", "fsdp")
+_MLPERF = "mlperf"
+_FP4_ROUND = "2025-10"  # MLPerf Training v5.1: NVFP4 in every LLM submission on Blackwell (NVIDIA, 12 November 2025)
+_EIGHT_BIT = ("blackwell", "cdna4")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Settings of the launch script of a source. model, precision: the script is for that one only ("" = any)."""
+
+    source: str
+    reason: str
+    settings: dict[str, object] = field(default_factory=dict)
+    model: str = ""
+    precision: str = ""
+    recompute: str = ""
+
+
+SCRIPTS = (
+    Script(
+        "MooreThreads/SimuMax",
+        "run_pretrain_llama3.sh: --use-distributed-optimizer without the overlap flags, which are off by default; "
+        "context parallelism by all-to-all",
+        {"overlap_dp": False, "cp_method": "ulysses"},
+    ),
+    Script(
+        "JAX-Toolbox",
+        "paxml/contrib/gpu/scripts_gpu: CHECKPOINT_POLICY is SAVE_DOT_WITH_NO_BATCH_DIM for the 5B model in BF16 "
+        "(keeps products of weights, repeats attention), SAVE_NOTHING in FP8",
+        model="gpt3-5b",
+        precision="bf16",
+        recompute="selective",
+    ),
+)
+
+
+def script_of(row: Row) -> Script:
+    """The script that a row comes from; one without settings when it is not known."""
+    for script in SCRIPTS:
+        if script.source in row.text("source") and _agrees(row, script):
+            return script
+    return Script("", "")
+
+
+def _agrees(row: Row, script: Script) -> bool:
+    return script.model in ("", row.text("model")) and script.precision in ("", row.text("precision"))
+
+
+def framework_of(row: Row, system: System) -> str:
+    """Framework of a row. NVIDIA's partners in MLPerf run NVIDIA's implementation, which is NeMo."""
+    nvidia_round = row.text("source_group") == _MLPERF and system.chip.vendor == "nvidia"
+    return row.text("framework") or ("nemo" if nvidia_round else "")
+
+
+def attention_of(row: Row) -> str:
+    """ "unfused" before FlashAttention entered the stack, else "" (the framework's habit)."""
+    date, framework = row.text("source_date"), row.text("framework")
+    old = bool(date) and date < _FLASH_SINCE
+    return "unfused" if old and framework.startswith(_SCORE_MATRIX) else ""
+
+
+def early(row: Row) -> bool:
+    """Runs on stacks without sequence parallelism and distributed optimizer."""
+    date = row.text("source_date")
+    return row.text("framework").startswith(_MEGATRON_DEEPSPEED) or bool(date and date < _SEQUENCE_PARALLEL_SINCE)
+
+
+def usual_sharding(row: Row) -> str:
+    """Sharding of a row that does not state it."""
+    if row.text("framework").startswith(_FULL_SHARD):
+        return "zero3"
+    return "none" if early(row) else "zero1"
+
+
+def usual_precision(row: Row, system: System) -> str:
+    """Precision of a row that does not state it. MLPerf: FP8 on every chip that has it (AMD's v5.0 and v5.1 reports
+    too), NVFP4 on Blackwell from v5.1 on."""
+    architecture = system.chip.architecture
+    if row.text("source_group") == _MLPERF:
+        if architecture.startswith("blackwell") and row.text("source_date") >= _FP4_ROUND:
+            return "nvfp4"
+        return "bf16" if architecture.startswith("ampere") else "fp8-tensorwise"
+    return "fp8-tensorwise" if architecture.startswith(_EIGHT_BIT) else "bf16"
