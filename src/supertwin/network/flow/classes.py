@@ -16,9 +16,10 @@ class FlowClasses:
     usage: [classes, link classes], share of ONE flow's rate that ONE link of the link class carries, summed over all
     flows of the class that cross that link (so load of one link = sum over classes of usage x rate of one flow);
     capacity_bytes_per_s: of one link, [link classes]; links: how many links each link class has;
-    limit_bytes_per_s: most that one flow can take by itself (protocol, engine), inf if none, [classes];
-    priority: strict; lower numbers first, [classes]; start_s: when the class begins, [classes];
+    limit_bytes_per_s: most that one flow can take by itself (protocol, engine), inf if none, 0 for flows without a
+    route, [classes]; priority: strict; lower numbers first, [classes]; start_s: when the class begins, [classes];
     latency_s: of the path, [classes]. names for reports.
+    weight: share of a class's flows relative to others at a common bottleneck, [classes]; None: all equal.
     """
 
     names: tuple[str, ...]
@@ -32,3 +33,4 @@ class FlowClasses:
     start_s: npt.NDArray[np.float64]
     latency_s: npt.NDArray[np.float64]
     link_names: tuple[str, ...]
+    weight: npt.NDArray[np.float64] | None = None
