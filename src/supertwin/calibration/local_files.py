@@ -26,7 +26,7 @@ fp16 = {{ value = "{flop:.4g} GFLOP/s", source = "measured", note = "as FP32: no
 fp32 = {{ value = "{vector:.4g} GFLOP/s", source = "measured", note = "best elementwise pass" }}
 
 [cores]
-matrix = {{ value = "{cores} cores", source = "measured", note = "cores that this process may use" }}
+matrix = {{ value = "{cores} cores", source = "measured", note = "threads of the numerical library while measuring" }}
 
 [memory]
 printed = {{ value = "{memory:.4g} GiB", source = "measured", note = "as the operating system reports it" }}
@@ -35,6 +35,7 @@ usable = {{ value = "{usable:.4g} GiB", source = "measured", note = "nine tenths
 bandwidth = {{ value = "{stream:.4g} GB/s", source = "measured", note = "largest streaming pass" }}
 
 [l2]
+capacity = {{ value = "{cache_size:.4g} MiB", source = "measured", note = "last level, by the operating system" }}
 bandwidth = {{ value = "{cache:.4g} GB/s", source = "measured", note = "best pass that stays in cache" }}
 """
 _SYSTEM = """\
@@ -72,12 +73,16 @@ latency = {{ value = "{latency:.4g} us", source = "measured", note = "one small 
 
 @dataclass(frozen=True, slots=True)
 class LocalPeaks:
-    """Best rates of the measurements, SI. call_s: shortest call; memory_bytes: of the machine."""
+    """Best rates of the measurements, SI.
+
+    cores: threads that were used; cache_bytes: last-level cache; memory_bytes: of the machine; call_s: shortest call.
+    """
 
     flop_per_s: float
     vector_flop_per_s: float
     memory_bytes_per_s: float
     cache_bytes_per_s: float
+    cache_bytes: float
     cores: int
     memory_bytes: float
     call_s: float
@@ -98,6 +103,7 @@ def write_chip(path: Path, peaks: LocalPeaks, date: str) -> Path:
         memory=gib,
         usable=0.9 * gib,
         stream=peaks.memory_bytes_per_s / 1e9,
+        cache_size=peaks.cache_bytes / 2**20,
         cache=max(peaks.cache_bytes_per_s, peaks.memory_bytes_per_s) / 1e9,
     )
     path.write_text(text, encoding="utf-8")
