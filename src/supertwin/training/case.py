@@ -32,7 +32,8 @@ class TrainingCase:
 
     cp_method: ring | all_gather | ulysses. attention_kernel: flash | unfused; launch: eager | graph | compiled;
     "" in either takes the framework's habit. overlap_tp, overlap_ep: those collectives run beside compute
-    (None takes the framework's habit); overlap_dp: gradient reduction and parameter gather do.
+    (None takes the framework's habit); overlap_dp: gradient reduction and parameter gather do;
+    fused_loss: the vocabulary loss is one kernel instead of a row of tensor operations.
     skew: tokens of the busiest expert device over the mean (0 = by force_balanced).
     lora_rank: width of the adapters of task lora. offload: activations, offload_optimizer: its states, in host memory.
     """
@@ -61,6 +62,7 @@ class TrainingCase:
     overlap_tp: bool | None = None
     overlap_ep: bool | None = None
     overlap_dp: bool | None = None
+    fused_loss: bool | None = None
     skew: float = 0.0
     lora_rank: int = 16
     offload_optimizer: bool = False

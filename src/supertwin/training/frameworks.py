@@ -18,7 +18,8 @@ class Framework:
     tp_overlap, ep_overlap: those collectives run beside compute of the same or another microbatch.
     gradient_bytes: per element as accumulated; reduce_bytes: per element on the wire.
     tp_backward_overlap: reduction of the input gradient runs beside the weight gradient of the same matrix.
-    loss_fused: the vocabulary loss needs no FP32 copy of the logits. transport: all_to_all or dispatch kernels.
+    loss_fused: the vocabulary loss needs no FP32 copy of the logits; loss_apart: it is a row of tensor operations, each
+    of which passes over the FP32 logits (Megatron without --cross-entropy-loss-fusion). transport: all_to_all or dispatch kernels.
     attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
     experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
     messages_per_layer: collectives per layer and pass under full sharding (flat FSDP units: 1).
@@ -43,6 +44,7 @@ class Framework:
     reduce_bytes: float = 4.0
     tp_backward_overlap: bool = True
     loss_fused: bool = False
+    loss_apart: bool = True
     transport: str = "all_to_all"
     attention: str = "training"
     vector_passes: float = 1.0
@@ -105,7 +107,8 @@ _PROFILES = {
             tp_overlap=True,
             gradient_bytes=2.0,
             reduce_bytes=2.0,
-            reason="NeMo performance recipes: user-buffer TP overlap, BF16 gradients, both DP overlaps",
+            loss_apart=False,
+            reason="NeMo performance recipes: user-buffer TP overlap, BF16 gradients, both DP overlaps, fused loss",
         ),
         replace(
             DEFAULT,
@@ -113,6 +116,7 @@ _PROFILES = {
             launch="graph",
             transport="dispatch",
             tp_overlap=True,
+            loss_apart=False,
             gradient_bytes=2.0,
             reduce_bytes=2.0,
             reason="Megatron-Bridge recipes: CUDA graphs, user-buffer TP overlap, BF16 reduction, DeepEP or HybridEP",
@@ -124,6 +128,7 @@ _PROFILES = {
             "default (scripts/train/benchmarking/submit_benchmarks.py), which FlashAttention-2 beats 1.3 to 2.5 "
             "times (arXiv 2307.08691, section 4.1; geometric mean taken)",
             reduce_bytes=2.0,
+            loss_apart=False,
             attention="fa2",
             attention_passes=1.8,
             vector_passes=2.0,
@@ -132,6 +137,7 @@ _PROFILES = {
             DEFAULT,
             name="torchtitan",
             launch="compiled",
+            loss_apart=False,
             reduce_bytes=4.0,
             reason="per-layer torch.compile, FSDP2 with FP32 reduction",
         ),
@@ -143,6 +149,7 @@ _PROFILES = {
             reduce_bytes=4.0,
             tp_overlap=True,
             loss_fused=True,
+            loss_apart=False,
             reason="one XLA program per step; latency-hiding scheduler; remat_policy is full by default",
             recompute="full",
         ),
@@ -152,6 +159,7 @@ _PROFILES = {
             launch="compiled",
             reduce_bytes=2.0,
             loss_fused=True,
+            loss_apart=False,
             reason="one XLA program per step; latency-hiding scheduler; AutodiffCheckpointType.SAVE_NOTHING by default",
             recompute="full",
         ),
@@ -164,13 +172,20 @@ _PROFILES = {
             reason="MindSpeed-LLM example scripts: distributed optimizer, overlap flags mostly off, fused attention",
         ),
         replace(_CLASSIC, name="ascendspeed", reason="AscendSpeed 2023: fused attention, no overlap"),
-        replace(DEFAULT, name="mindformers", launch="graph", reason="MindSpore compiles the step to one graph"),
+        replace(
+            DEFAULT,
+            name="mindformers",
+            launch="graph",
+            loss_apart=False,
+            reason="MindSpore compiles the step to one graph",
+        ),
         replace(
             DEFAULT,
             name="megascale",
             attention="fa2",
             tp_overlap=True,
             ep_overlap=True,
+            loss_apart=False,
             reason="MegaScale: every collective overlapped by design, arXiv 2402.15627",
         ),
         replace(DEFAULT, name="cann-recipes", reason="CANN training recipes: overlapped distributed optimizer"),
@@ -184,7 +199,11 @@ _PROFILES = {
             reduce_bytes=2.0,
         ),
         replace(
-            DEFAULT, name="meta internal", tp_overlap=False, reason="arXiv 2407.21783: FSDP over DP, fused kernels, SP"
+            DEFAULT,
+            name="meta internal",
+            tp_overlap=False,
+            loss_apart=False,
+            reason="arXiv 2407.21783: FSDP over DP, fused kernels, SP",
         ),
     )
 }

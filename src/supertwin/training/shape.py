@@ -19,6 +19,7 @@ from supertwin.workload.shard import Shard, Step
 
 _BIASED = ("attention/qkv", "attention/out", "mlp/up", "mlp/down")
 _DROPOUT_PASSES = 5.5 / 4.0
+_LOSS_PASSES = (38.0 / 10.0, 14.0 / 6.0, 1.0)  # forward, backward, recomputed
 NETWORK_PATHS = ("ib", "roce", "efa", "tcp")
 
 
@@ -35,13 +36,14 @@ class BlockOperators:
 class Recipe:
     """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
-    kernels of their own."""
+    kernels of their own; loss_apart: the loss is a row of tensor operations."""
 
     recompute: str = "none"
     flash: bool = True
     lora_rank: int = 0
     dropout: bool = False
     bias_sums: bool = False
+    loss_apart: bool = False
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
@@ -84,7 +86,8 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     flash = framework.flash if not case.attention_kernel else case.attention_kernel == "flash"
     rank = case.lora_rank if case.task == "lora" else 0
     classic = biased(case.model) and not rank
-    return Recipe(again, flash, rank, framework.dropout and classic, framework.bias_apart and classic)
+    apart = framework.loss_apart if case.fused_loss is None else not case.fused_loss
+    return Recipe(again, flash, rank, framework.dropout and classic, framework.bias_apart and classic, apart)
 
 
 @lru_cache(maxsize=512)
@@ -103,7 +106,7 @@ def layer_block(model: ModelSpec, kind: LayerSpec, step: Step, shard: Shard, rec
 @lru_cache(maxsize=2048)
 def end_blocks(model: ModelSpec, step: Step, shard: Shard, recipe: Recipe) -> tuple[BlockOperators, ...]:
     """Operators of the embedding, of the LM head with loss, and of one MTP module (empty without one)."""
-    plain = Recipe("none", recipe.flash, recipe.lora_rank)
+    plain = replace(recipe, recompute="none")
     lists = (embedding_operators, head_operators, mtp_operators)
     return tuple(_block(make(model, step, shard), plain) for make in lists)
 
@@ -125,6 +128,8 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
         lists[1] += bias_sums(lists[1])
     if not recipe.flash:
         lists = [unfused(ops, dropout=recipe.dropout) for ops in lists]
+    if recipe.loss_apart:
+        lists = [repeated_passes(ops, passes) for ops, passes in zip(lists, _LOSS_PASSES, strict=True)]
     if recipe.dropout:
         lists = [[dropped(op) for op in ops] for ops in lists]
     return BlockOperators(*(tuple(ops) for ops in lists))
@@ -136,6 +141,17 @@ def bias_sums(backward_ops: list[Operator]) -> list[Operator]:
     return [
         Vector(part=op.part, op="add", bytes_read=2.0 * op.k * op.n, bytes_written=4.0 * op.n, flop=op.k * op.n)
         for op in found
+    ]
+
+
+def repeated_passes(operators: list[Operator], passes: float) -> list[Operator]:
+    """Vocabulary loss by a row of tensor operations, as Megatron's cross_entropy.py writes it: cast, maximum, subtract,
+    exponential, sum and divide over the FP32 logits move 38 bytes each, the backward product and cast 14."""
+    return [
+        replace(op, bytes_read=passes * op.bytes_read, bytes_written=passes * op.bytes_written)
+        if isinstance(op, Vector) and op.op == "loss"
+        else op
+        for op in operators
     ]
 
 

@@ -38,8 +38,8 @@ SCRIPTS = (
     Script(
         "MooreThreads/SimuMax",
         "run_pretrain_llama3.sh: --use-distributed-optimizer without the overlap flags, which are off by default; "
-        "context parallelism by all-to-all",
-        {"overlap_dp": False, "cp_method": "ulysses"},
+        "context parallelism by all-to-all; fused cross entropy (docs/b200)",
+        {"overlap_dp": False, "cp_method": "ulysses", "fused_loss": True},
     ),
     Script(
         "JAX-Toolbox",

@@ -185,7 +185,7 @@ def _chosen(draft: TrainingCase, sizes: tuple[tuple[str, int], ...], batch: int 
     key = (
         draft.model.name, draft.system.chip.name, draft.system.devices, draft.micro_batch, draft.seq_len,
         draft.precision, draft.sharding, draft.task, draft.framework, draft.offload, draft.packed, draft.overlap_tp,
-        draft.attention_kernel, draft.overlap_dp, draft.cp_method,
+        draft.attention_kernel, draft.overlap_dp, draft.cp_method, draft.fused_loss,
         sizes, batch, recompute,
     )  # fmt: skip
     if key not in _CHOSEN:
