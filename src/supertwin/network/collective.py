@@ -136,6 +136,27 @@ def _evaluate_scalar(plan: Plan, size: float) -> CollectiveTime:
 def _plan(
     tiers: tuple[Tier, ...], chip: str, relative: str, vendor: str, call: tuple[str, str, str, str], group: Group
 ) -> Plan:
+    op = call[0]
+    levels = pair_levels(tiers, group) if op == "p2p" else group_levels(tiers, group)
+    found = calibrated(chip, relative, vendor, call, levels, group.size)
+    if not levels:
+        return Plan((), "none")
+    return Plan(lines_of(levels, op, found.groups), levels[-1].tier, found.floor_s, found.extra_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Constants of one operation over given levels: link class -> "algorithm/protocol" -> fitted numbers."""
+
+    groups: Mapping[str, Mapping[str, Parameters]]
+    floor_s: float = 0.0
+    extra_s: float = 0.0
+
+
+def calibrated(
+    chip: str, relative: str, vendor: str, call: tuple[str, str, str, str], levels: Sequence[Level], size: int
+) -> Calibrated:
+    """What is fitted for a call (operation, library, context, named folder) of `size` ranks. Raises UnknownName."""
     op, library, context, _folder = call
     if op not in OPERATIONS:
         raise UnknownName("collective operation", op, OPERATIONS)
@@ -147,15 +168,12 @@ def _plan(
             raise UnknownName("communication library", library, legal)
     first = {"default": (), INFERENCE: INFERENCE_KERNELS}.get(library, (library,))
     wanted = (*first, own, ANY)
-    levels = pair_levels(tiers, group) if op == "p2p" else group_levels(tiers, group)
     if not levels:
-        return Plan((), "none")
+        return Calibrated({})
     groups = {level.path: _groups(links, wanted, level.path, op) for level in levels}
     floor = next((f for name in wanted if (f := links.group(f"floor/{name}/{levels[-1].path}/{op}"))), {})
-    extra = production_extra_s(links, wanted, op, group.size) if context == "production" else 0.0
-    return Plan(
-        lines_of(levels, op, groups), levels[-1].tier, floor.get("floor_s", 0.0), floor.get("extra_s", 0.0) + extra
-    )
+    extra = production_extra_s(links, wanted, op, size) if context == "production" else 0.0
+    return Calibrated(groups, floor.get("floor_s", 0.0), floor.get("extra_s", 0.0) + extra)
 
 
 def _groups(links: LinkTable, libraries: Sequence[str], path: str, op: str) -> Mapping[str, Parameters]:
@@ -186,7 +204,7 @@ def lines_of(levels: Sequence[Level], op: str, groups: Mapping[str, Mapping[str,
         algorithm = ALGORITHMS[op][name.split("/")[0]]
         if name.startswith("nvls") and not all(level.reduction for level in levels):
             continue
-        per_level = [_numbers(groups.get(level.path, {}), name, numbers) for level in levels]
+        per_level = [numbers_at(groups.get(level.path, {}), name, numbers) for level in levels]
         latency = numbers["fixed_s"] + _hops_s(levels, per_level, algorithm, name)
         own_share = 0.0 if name.startswith("nvls") else numbers.get("own_share", 0.0)
         slope = _seconds_per_byte(levels, per_level, algorithm, own_share)
@@ -196,7 +214,8 @@ def lines_of(levels: Sequence[Level], op: str, groups: Mapping[str, Mapping[str,
     return tuple(lines)
 
 
-def _numbers(groups: Mapping[str, Parameters], name: str, outermost: Parameters) -> Parameters:
+def numbers_at(groups: Mapping[str, Parameters], name: str, outermost: Parameters) -> Parameters:
+    """Numbers of an algorithm and protocol at an inner link class (see lines_of)."""
     if not groups or name in groups:
         return groups.get(name, outermost)
     same = [g for n, g in groups.items() if n.split("/")[1] == name.split("/")[1] and not n.startswith("nvls")]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from supertwin.core.errors import InputError
 from supertwin.machine.system import Tier
 from supertwin.network.group import Group
@@ -60,6 +63,23 @@ def group_levels(tiers: tuple[Tier, ...], group: Group) -> tuple[Level, ...]:
     levels, inner, below = [], 1, 1
     for tier in tiers:
         outer = min(size, max(1, -(-tier.devices // stride)))
+        if outer > inner:
+            levels.append(_level(tier, inner, outer, below))
+            inner = outer
+        below = tier.devices
+    return tuple(levels)
+
+
+def rank_levels(tiers: tuple[Tier, ...], ranks: npt.NDArray[np.int64]) -> tuple[Level, ...]:
+    """As group_levels, for any device numbers: the fullest block of each tier counts.
+
+    Raises InputError when the fabric does not join all of them.
+    """
+    if ranks.size > 1 and (not tiers or np.unique(ranks // tiers[-1].devices).size > 1):
+        raise InputError(f"devices {ranks.min()} to {ranks.max()} are not joined by any tier of the fabric")
+    levels, inner, below = [], 1, 1
+    for tier in tiers:
+        outer = int(np.unique(ranks // tier.devices, return_counts=True)[1].max(initial=1))
         if outer > inner:
             levels.append(_level(tier, inner, outer, below))
             inner = outer
