@@ -163,6 +163,31 @@ MLPERF_SAMPLES = {
 }
 """Samples of the MLPerf data sets: an offline run answers each once (MLCommons inference_policies)."""
 
+TRTLLM_REQUESTS = {
+    (128, 128): 30000,
+    (128, 2048): 3000,
+    (128, 4096): 1500,
+    (500, 2000): 3000,
+    (1000, 1000): 3000,
+    (1000, 2000): 1500,
+    (2048, 128): 3000,
+    (2048, 2048): 1500,
+    (5000, 500): 1500,
+    (20000, 2000): 1000,
+}
+"""Requests of one run of TensorRT-LLM's perf-overview by (input, output) length (its section "Preparing a Dataset")."""
+
+SPECULATIVE_MOST_REQUESTS = 48
+"""SGLang resets max_running_requests of the whole server to 48 when speculative decoding is on and no limit is given
+(arg_groups/speculative_hook.py; issue 33199 of sgl-project/sglang)."""
+
+UNOVERLAPPED_GAP_S = 800e-6
+"""Host gap of a step whose scheduling does not overlap the device, as in vLLM V1; SGLang's EAGLE worker switches its
+overlapped scheduler off (server_args: disable_overlap_schedule with speculative decoding, PR 3986)."""
+
+EAGLE3_DRAFTS = 3
+"""Draft steps of an EAGLE-3 run that states none: `speculative-num-steps 3` of SGLang's examples and recipes."""
+
 MAX_QUEUE_REQUESTS = 1000
 """Size of a closed benchmark set when a source does not state it (vllm bench and trtllm-bench use 1,000 or more)."""
 
@@ -179,6 +204,14 @@ def engine(framework: str, chip: Chip | None = None) -> Engine:
         small = chip.name.startswith("a100") or chip.memory_bytes < 70 * 2**30
         return replace(found, max_num_seqs=256, max_batched_tokens=2048) if small else found
     return found
+
+
+def speculating(about: Engine, drafts: int, ranks: int) -> Engine:
+    """The engine when it drafts tokens: SGLang then admits few requests and schedules between steps."""
+    if not drafts or not about.name.startswith("sglang"):
+        return about
+    gap = max(about.step_gap_s, UNOVERLAPPED_GAP_S)
+    return replace(about, max_num_seqs=max(1, SPECULATIVE_MOST_REQUESTS // ranks), step_gap_s=gap)
 
 
 def _engine_name(text: str, npu: bool) -> str:

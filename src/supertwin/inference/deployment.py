@@ -157,7 +157,7 @@ def _tpot(load: Load, cycle: float, ttft: float, least: float) -> float:
 
 def _saturated(curves: Curves, load: Load, instances: float) -> Serving:
     n = max(curves.capacity, 1e-9)
-    cycle = float(cycle_s(curves, load, n))
+    cycle = float(cycle_s(curves, load, n, not load.varied))
     tpot = _tpot(load, cycle, 0.0, 0.0)
     return Serving(n / cycle * instances, tpot, curves.prefill_step_s, n, 1.0, "engine")
 

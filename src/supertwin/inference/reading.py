@@ -14,9 +14,11 @@ from supertwin.core.errors import InputError
 from supertwin.inference.assumptions import (
     ATTENTION_DP_MODELS,
     DATASET_INPUT_LEN,
+    EAGLE3_DRAFTS,
     MAX_QUEUE_REQUESTS,
     MLPERF_SAMPLES,
     MLPERF_TPOT_S,
+    TRTLLM_REQUESTS,
     draft_acceptance,
     unknown_balance,
 )
@@ -33,6 +35,7 @@ _DATASET_OF_MODEL = {
     "deepseek-r1": "reasoning mix",
 }
 _BLOCKWISE = ("deepseek", "qwen3", "glm", "minimax", "kimi", "longcat")
+_WIDE = ("bf16", "fp16")
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
 _EIGHT_BIT_KV = ("tensorrt", "cuda")
 UNSTATED_CONTEXT = 4096.0
@@ -41,7 +44,7 @@ UNSTATED_CONTEXT = 4096.0
 @dataclass(slots=True)
 class Reading:
     """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits);
-    data_set: lengths are those of a data set, answered once."""
+    data_set: lengths are those of a data set, answered once; counted: a queue of a known number of requests."""
 
     deployment: Deployment
     n_devices: int
@@ -60,6 +63,7 @@ class Reading:
     flags: frozenset[str]
     tpot_limit_s: float = 0.0
     data_set: bool = False
+    counted: bool = False
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -88,7 +92,12 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     weight, activation, kv = _formats(row, model, chip, defaults)
     n = int(_number(row, "n_devices", 1.0))
     sizes = _layout(row, model, chip, weights_bytes * _ratio(weight), defaults)
+    room = sizes["tp"] * sizes["pp"] * sizes["dp"] * chip.usable_memory_bytes
+    if "precision-doubtful" in flags and weight in _WIDE and weights_bytes > room and "fp8" in chip.peak_flop_per_s:
+        weight = activation = defaults["weight_dtype"] = "fp8-blockwise" if model.name.startswith(_BLOCKWISE) else "fp8"
     mtp = int(_number(row, "mtp_tokens", 0.0))
+    if not mtp and "spec-decode-eagle3" in flags and row.get("mtp_tokens") is None:
+        mtp = defaults["mtp_tokens"] = EAGLE3_DRAFTS
     acceptance = row.get("mtp_acceptance")
     if mtp and acceptance is None:
         acceptance = defaults["mtp_acceptance"] = draft_acceptance(mtp)
@@ -110,7 +119,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         None if batch is None else _float(batch),
         _number(row, "concurrency", 0.0), _number(row, "request_rate_per_s", 0.0),
         _requests(row), int(_number(row, "prefill_devices", 0.0)), int(_number(row, "decode_devices", 0.0)),
-        flags, _limit(row), row.get("source_group") == "mlperf", defaults,
+        flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row), defaults,
     )  # fmt: skip
 
 
@@ -150,6 +159,9 @@ def _requests(row: Mapping[str, object]) -> float:
     stated = _RUN.search(str(row.get("notes") or ""))
     if stated:
         return float(stated[1])
+    if _is_perf_overview(row):
+        lengths = (round(_number(row, "input_len", 0.0)), round(_number(row, "output_len", 0.0)))
+        return float(TRTLLM_REQUESTS.get(lengths, MAX_QUEUE_REQUESTS))
     if "all-requests-at-t0" in flags or row.get("phase") == "offline":
         return concurrency or float(MAX_QUEUE_REQUESTS)
     if "experimental-sweep" in flags:
@@ -157,6 +169,12 @@ def _requests(row: Mapping[str, object]) -> float:
     if row.get("source_group") == "mlperf":
         return max(float(MAX_QUEUE_REQUESTS), 600.0 * _number(row, "request_rate_per_s", 0.0))
     return float(MAX_QUEUE_REQUESTS)
+
+
+def _is_perf_overview(row: Mapping[str, object]) -> bool:
+    """Whether a row is a queue of equal requests that TensorRT-LLM's own benchmark answers at once."""
+    offline = row.get("phase") == "offline" and "saturated" in str(row.get("flags") or "")
+    return offline and not row.get("concurrency") and str(row.get("framework") or "").startswith("TensorRT-LLM")
 
 
 def _limit(row: Mapping[str, object]) -> float:

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from supertwin.core.errors import SupertwinError
-from supertwin.inference.assumptions import Engine, engine
+from supertwin.inference.assumptions import Engine, engine, speculating
 from supertwin.inference.case import Deployment
 from supertwin.inference.curves import curves, decode_time
 from supertwin.inference.deployment import Curves, Load, Serving, serve
@@ -98,7 +98,8 @@ def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip
     key = _key(row, frozenset(str(row.get("flags") or "").split(";")))
     system = _system(*key)
     reading = read(row, model, system.chip, total_weights_bytes(model))
-    about = engine(reading.deployment.framework, system.chip)
+    d = reading.deployment
+    about = speculating(engine(d.framework, system.chip), d.mtp_tokens, d.dp)
     if reading.phase == "kernel-step":
         return _layer(reading, model, system), reading, system.chip
     if reading.phase == "decode":
@@ -195,7 +196,7 @@ def _rates(s: Serving, r: Reading) -> dict[str, float]:
 def _arrivals(r: Reading) -> str:
     if r.rate_per_s:
         return "poisson"
-    if r.data_set and r.phase == "offline":
+    if r.phase == "offline" and (r.data_set or r.counted):
         return "set"
     if "all-requests-at-t0" in r.flags or (r.phase == "offline" and r.concurrency and "saturated" in r.flags):
         return "set"

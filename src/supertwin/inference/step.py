@@ -6,6 +6,7 @@ All times broadcast over the batch, so one call samples a whole curve.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -109,6 +110,8 @@ class Plan:
 def _plan(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> Plan:
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip)
+    if shape.phase == "decode":
+        engine = assumptions.speculating(engine, deployment.mtp_tokens, deployment.dp)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     mixture = moe(model)
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
@@ -120,6 +123,7 @@ def _assemble(plan: Plan, model: ModelSpec, system: System, costs: Iterator[Oper
     for block in plan.blocks:
         _add_block(out, block, _pieces(block, plan, system, costs), system.chip, plan.shape.phase)
     _add_handovers(out, model, system, plan.placement, plan.shape)
+    _add_uneven_stages(out, model, plan)
     _add_host(out, plan.engine, plan.shape)
     return out
 
@@ -269,6 +273,23 @@ def _add_handovers(out: StepTimes, model: ModelSpec, system: System, placement: 
     size = shape.sequences * shape.q_len * model.hidden * 2.0 / placement.tp
     operator = Communication(part="pp", op="p2p", axis="pp", message_bytes=size)
     out.add("pp p2p", "network", communication_s(system, placement, operator) * (placement.pp - 1))
+
+
+def _add_uneven_stages(out: StepTimes, model: ModelSpec, plan: Plan) -> None:
+    """With pp micro-batches in flight the slowest stage sets the pace. Engines cut the layers evenly, the remainder to
+    the first stages, and put the head on the last one (vLLM get_pp_indices, TensorRT-LLM pp_layers).
+
+    A round takes pp x that stage instead of the sum of all. A lone sequence on a rank fills no pipeline.
+    """
+    pp = plan.placement.pp
+    if pp == 1:
+        return
+    ends: Real = sum((t for (part, _), t in out.parts.items() if part.startswith(("head", "mtp"))), start=0.0)
+    passed: Real = sum((t for (part, _), t in out.parts.items() if part == "pp p2p"), start=0.0)
+    layer = np.asarray(out.time_s - ends - passed) / model.n_layers
+    slowest = np.maximum(layer * math.ceil(model.n_layers / pp), layer * (model.n_layers // pp) + ends)
+    wait = pp * slowest - layer * model.n_layers - ends
+    out.add("pp wait", "latency", np.where(np.asarray(plan.shape.sequences) > 1.0, wait, 0.0))
 
 
 def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape) -> None:
