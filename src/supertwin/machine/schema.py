@@ -65,6 +65,13 @@ SYSTEM = (
     Attribute("power.system", "w", False, "chosen reading of the power of the full system under load"),
     Attribute("power.pue", "ratio", True, "facility power over IT power"),
     Attribute("price.system", "usd", False, "chosen reading of the purchase price of the full system"),
+    Attribute("fabric.cpu_bandwidth", "bytes_per_s", False, "what one host processor can send into the scale-up plane"),
+    Attribute("fabric.l2_ports", "count", False, "ports of one L2 switch chip of the scale-up plane"),
+    Attribute("fabric.l2_chips", "count", False, "L2 switch chips per sub-plane, where no part counts them"),
+    Attribute("fabric.links_per_module", "count", False, "links that one optical module carries"),
+    Attribute("fabric.torus_x", "count", False, "places along the first axis of the torus"),
+    Attribute("fabric.torus_y", "count", False, "places along the second axis of the torus"),
+    Attribute("fabric.torus_z", "count", False, "places along the third axis of the torus"),
 )
 
 TIER = (

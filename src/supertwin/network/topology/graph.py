@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from supertwin.core.errors import UnknownName
 from supertwin.machine.system import System
+from supertwin.network.topology.planes import Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +37,38 @@ class Graph:
     planes: tuple[str, ...]
     link_plane: npt.NDArray[np.int8]
     link_optical: npt.NDArray[np.bool_]
+    part_node: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    link_role: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    part_alive: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    structures: tuple[Structure, ...] = ()
+    faults: tuple[str, ...] = ()
+    marked: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def devices(self) -> int:
+        """Devices in use, those lost included."""
+        return len(self.device_parts)
+
+    def part(self, address: str) -> int:
+        """Part id of an address. Raises UnknownName with the nearest ones."""
+        try:
+            return self.parts.index(address)
+        except ValueError:
+            raise UnknownName(f"part of {self.system.name}", address, self.parts) from None
+
+    def kind_of(self, part: int) -> str:
+        """Kind of one part by name."""
+        return self.kinds[self.part_kind[part]]
+
+    def of_kind(self, kind: str) -> npt.NDArray[np.int64]:
+        """Part ids of one kind; empty when the system has none."""
+        if kind not in self.kinds:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(self.part_kind == self.kinds.index(kind))
+
+    def structure(self, plane: str) -> Structure:
+        """How routes are found in a plane. Raises UnknownName."""
+        for structure in self.structures:
+            if structure.plane == plane:
+                return structure
+        raise UnknownName(f"plane of {self.system.name}", plane, [s.plane for s in self.structures])
