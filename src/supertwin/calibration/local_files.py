@@ -21,6 +21,7 @@ confidence = "medium"
 fp32 = {{ value = "{flop:.4g} GFLOP/s", source = "measured", note = "best FP32 product" }}
 bf16 = {{ value = "{flop:.4g} GFLOP/s", source = "measured", note = "as FP32: no hardware for it is assumed" }}
 fp16 = {{ value = "{flop:.4g} GFLOP/s", source = "measured", note = "as FP32: no hardware for it is assumed" }}
+int8 = {{ value = "{flop:.4g} GOP/s", source = "measured", note = "as FP32: no hardware for it is assumed" }}
 
 [vector]
 fp32 = {{ value = "{vector:.4g} GFLOP/s", source = "measured", note = "best elementwise pass" }}

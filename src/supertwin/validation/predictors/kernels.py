@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from supertwin.calibration.attention_rows import attention_row
+from supertwin.calibration.attention_rows import attention_row, host_floor_s
 from supertwin.calibration.kernels import kernel_expert, kernel_gemm, kernel_time_s
 from supertwin.core.prediction import Part
 from supertwin.validation.outcome import Compared, Skip
@@ -61,12 +61,15 @@ def _product(row: Row) -> Timing:
 
 
 def _attention(row: Row) -> Timing:
-    """Attention kernels of the library that the source names."""
+    """Attention kernels of the library that the source names, never shorter than its host takes to issue a call."""
     try:
         found = attention_row(row)
     except ValueError as error:
         raise NoPrediction(str(error)) from None
-    return _priced(found.measured_s, _engine(row.text("chip"), found.library), found.operators)
+    engine = _engine(row.text("chip"), found.library)
+    timing = _priced(found.measured_s, engine, found.operators)
+    floor_s = host_floor_s(engine.attention(found.library), found)
+    return timing if timing.predicted_s >= floor_s else replace(timing, predicted_s=floor_s, bound="latency")
 
 
 def _experts(row: Row) -> Timing:
@@ -87,6 +90,20 @@ def _vector(row: Row) -> Timing:
     return _priced(_measured(row), _engine(row.text("chip"), ""), [call])
 
 
+def _memory_read(row: Row) -> Timing:
+    """A rate of reading memory, as the time of an elementwise add that reads _READ_BYTES."""
+    rate = row.number("measured_gbps")
+    if not rate:
+        raise NoPrediction("states no rate")
+    call = Vector(part="memory_read", op="add", bytes_read=_READ_BYTES, bytes_written=0.0)
+    return _priced(_READ_BYTES / (rate * 1e9), _engine(row.text("chip"), ""), [call])
+
+
+def _memory_capacity(_row: Row) -> Timing:
+    raise NoPrediction("a memory capacity is not a time")
+
+
+_READ_BYTES = 1e9
 _READERS: dict[str, Callable[[Row], Timing]] = {
     "gemm": _product,
     "grouped_gemm": _product,
@@ -98,6 +115,8 @@ _READERS: dict[str, Callable[[Row], Timing]] = {
     "moe_mlp": _experts,
     "rmsnorm": _vector,
     "moe_permute": _vector,
+    "memory_read": _memory_read,
+    "memory_capacity": _memory_capacity,
 }
 
 
