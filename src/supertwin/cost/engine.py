@@ -78,11 +78,13 @@ class CostEngine:
 
     library: attention kernels to assume: "" (serving, except that a list with backward operators is a training step),
     serving, training, or a library by name (trtllm, sglang, flashinfer, fa2, fa3, cudnn).
+    expert_kernels: calibration context of mixture-of-experts calls ("" = what the twin uses, cutlass).
     """
 
-    def __init__(self, chip: Chip, library: str = "") -> None:
+    def __init__(self, chip: Chip, library: str = "", expert_kernels: str = "") -> None:
         self.chip = chip
         self.library = library
+        self._expert_conditions = GemmConditions(context=expert_kernels)
         self._gemm = load_calibration(chip, "gemm")
         self._experts = load_calibration(chip, "experts")
         self._vector = VectorModel(chip, load_calibration(chip, "vector"))
@@ -148,7 +150,7 @@ class CostEngine:
         if isinstance(first, Attention):
             return self.attention(library).cost(_with(first, fields))
         if isinstance(first, ExpertMlp):
-            return expert_cost(self.chip, self._experts, _with(first, fields))
+            return expert_cost(self.chip, self._experts, _with(first, fields), self._expert_conditions)
         return self._price_vectors([m for m in members if isinstance(m, Vector)], fields)
 
     def _at_sustained_clock(self, cost: GemmCost, dtype: str, key: str, context: str) -> GemmCost:

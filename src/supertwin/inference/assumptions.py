@@ -20,7 +20,8 @@ class Engine:
     starts; launch_s: host time to issue one kernel without a graph (a floor under short prefill steps);
     memory_fraction: share of the device memory (or, with of_free, of what weights leave free) that may be filled;
     max_num_seqs, max_batched_tokens: default limits per engine instance (attention rank); mixes_prefill: prefill chunks
-    ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather).
+    ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather); expert_kernels:
+    calibration context of its default expert kernels.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Engine:
     mixes_prefill: bool
     exchange: str
     source: str
+    expert_kernels: str = ""
 
 
 _US = 1e-6
@@ -43,7 +45,9 @@ _VLLM_LIMITS = "vllm engine/arg_utils.py: 1024 sequences, 8192 tokens on >= 70 G
 ENGINES: tuple[Engine, ...] = (
     Engine(
         "tensorrt-llm", 300 * _US, 0.5 * _US, 5e-3, 4 * _US, 0.90, True, 2048, 8192, True, "gather",
-        "TensorRT-LLM docs: max_batch_size 2048, max_num_tokens 8192, free fraction 0.90 (perf-overview: often 0.95)",
+        "TensorRT-LLM docs: max_batch_size 2048, max_num_tokens 8192, free fraction 0.90 (perf-overview: often 0.95);"
+        " llm_args.MoeConfig.backend of 1.0: CUTLASS",
+        "cutlass",
     ),
     Engine(
         "mlperf-tensorrt", 200 * _US, 0.2 * _US, 2e-3, 3 * _US, 0.95, True, 2048, 8192, True, "gather",

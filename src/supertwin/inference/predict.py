@@ -14,7 +14,7 @@ from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.placement import Placement, check, place
 from supertwin.inference.shape import Shape
-from supertwin.inference.step import StepTimes, engine_of, step
+from supertwin.inference.step import StepTimes, engine_of, expert_kernels, step
 from supertwin.inference.uncertainty import Z90, factors, step_sigma
 
 
@@ -131,7 +131,7 @@ def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]
     """From the calibration's own spread of every operator, weighted by its time, and judgement for the rest."""
     network = sum(p.share for p in breakdown if p.bound == "network")
     host = sum(p.share for p in breakdown if p.part == "host")
-    engine = engine_of(case.system.chip)
+    engine = engine_of(case.system.chip, expert_kernels(case.deployment, case.system.chip))
     weights = [float(np.ravel(cost.time_s * count)[0]) for cost, count in times.costs]
     spread = sum(w * engine.spread(cost) for w, (cost, _) in zip(weights, times.costs, strict=True))
     return factors(step_sigma(network, host, spread / max(sum(weights), 1e-12) / Z90))

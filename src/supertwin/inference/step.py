@@ -70,16 +70,17 @@ class Piece:
 
 
 MOST_ENGINES = 64
-_ENGINES: dict[int, tuple[Chip, CostEngine]] = {}
+_ENGINES: dict[tuple[int, str], tuple[Chip, CostEngine]] = {}
 
 
-def engine_of(chip: Chip) -> CostEngine:
-    """The cost engine of a chip (one per chip object)."""
-    found = _ENGINES.get(id(chip))
+def engine_of(chip: Chip, expert_kernels: str = "") -> CostEngine:
+    """The cost engine of a chip (one per chip object and kind of expert kernels)."""
+    key = (id(chip), expert_kernels)
+    found = _ENGINES.get(key)
     if found is None or found[0] is not chip:
         if len(_ENGINES) >= MOST_ENGINES:
             _ENGINES.clear()
-        found = _ENGINES[id(chip)] = (chip, CostEngine(chip))
+        found = _ENGINES[key] = (chip, CostEngine(chip, expert_kernels=expert_kernels))
     return found[1]
 
 
@@ -92,8 +93,13 @@ def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Sh
     """Several steps whose arrays broadcast against each other, priced in one call of the cost engine."""
     plans = [_plan(model, system, deployment, shape) for deployment, shape in asked]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
-    costs = iter(engine_of(system.chip).price(compute))
+    costs = iter(engine_of(system.chip, expert_kernels(asked[0][0], system.chip)).price(compute))
     return [_assemble(plan, model, system, costs) for plan in plans]
+
+
+def expert_kernels(deployment: Deployment, chip: Chip) -> str:
+    """Kernels of the experts that the deployment's engine takes by default on the chip."""
+    return assumptions.engine(deployment.framework, chip).expert_kernels
 
 
 @dataclass(frozen=True, slots=True)
