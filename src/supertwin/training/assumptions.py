@@ -163,16 +163,17 @@ FRAGMENTATION = Assumption(
 )
 COMMUNICATION_BUFFERS = Assumption(
     "communication_buffers",
-    4.0e6,
-    "bytes per peer group and channel pair",
-    "staging of the collective library",
-    "NCCL documentation, NCCL_BUFFSIZE",
+    2 * 16 * 4.0 * 2**20,
+    "bytes per group",
+    "staging of the collective library outside the framework's allocator: 16 channels, send and receive, 4 MiB each "
+    "(HCCL_BUFFSIZE: 200 MB per group)",
+    "NCCL documentation, NCCL_BUFFSIZE and NCCL_MAX_NCHANNELS; reasoning for the number of channels",
 )
 CONTEXT_BYTES = Assumption(
     "framework_context",
-    0.5e9,
+    0.1e9,
     "bytes",
-    "cuBLAS and cuDNN workspaces that the framework allocates",
+    "matrix-library workspaces that the framework allocates: 8 to 32 MiB of cuBLAS and a few of Transformer Engine",
     "PyTorch documentation, CUBLAS_WORKSPACE_CONFIG",
 )
 OFFLOADED_KEEP = Assumption(

@@ -58,8 +58,8 @@ class Phase:
 class Overlap:
     """What this job hides inside a block: share of TP time, backward TP behind weight gradients, ring steps behind
     attention, expert traffic behind the other microbatch. skew scales expert work and traffic of the busiest device;
-    loss is the compute time that each second of hidden communication costs; vector_passes, attention_passes see
-    Framework."""
+    loss is the compute time that each second of hidden communication costs; vector_passes, attention_passes,
+    permute_passes see Framework."""
 
     tp_share: float
     tp_backward: bool
@@ -69,6 +69,7 @@ class Overlap:
     loss: float
     vector_passes: float = 1.0
     attention_passes: float = 1.0
+    permute_passes: float = 1.0
 
 
 def overlap_of(
@@ -87,6 +88,7 @@ def overlap_of(
         loss,
         framework.vector_passes,
         framework.attention_passes,
+        framework.permute_passes,
     )
 
 
@@ -132,6 +134,8 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
     seconds = float(cost.time_s) * count
     if isinstance(operator, Vector) and place != "compute/head":
         seconds *= overlap.vector_passes
+    if isinstance(operator, Vector) and operator.op == "permute":
+        seconds *= overlap.permute_passes
     if isinstance(operator, Attention):
         seconds *= overlap.attention_passes
     if place == "compute/moe" and "shared" not in operator.part:

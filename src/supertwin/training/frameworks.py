@@ -19,7 +19,8 @@ class Framework:
     gradient_bytes: per element as accumulated; reduce_bytes: per element on the wire.
     tp_backward_overlap: reduction of the input gradient runs beside the weight gradient of the same matrix.
     loss_fused: the vocabulary loss needs no FP32 copy of the logits; loss_apart: it is a row of tensor operations, each
-    of which passes over the FP32 logits (Megatron without --cross-entropy-loss-fusion). transport: all_to_all or dispatch kernels.
+    of which passes over the FP32 logits (Megatron without --cross-entropy-loss-fusion).
+    transport: all_to_all or dispatch kernels.
     attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
     experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
     messages_per_layer: collectives per layer and pass under full sharding (flat FSDP units: 1).
@@ -29,6 +30,10 @@ class Framework:
     dropout: GPT-style models are trained with dropout on attention and on both outputs by default.
     bias_apart: gradients of biases are column sums of their own (no epilogue of the matrix product).
     attention_passes: time of fused attention over that of the library named in `attention`.
+    permute_passes: memory traffic of sorting tokens by expert and back over that of fused kernels (Megatron without
+    --moe-permute-fusion: gather, chunks sorted by split and join on both sides, product with the weights, scatter-add).
+    states_reused: the 2-byte weights are the upper half of the FP32 copy (MindSpeed --reuse-fp32-param).
+    new_gradient_bytes: per weight, gradients of one microbatch that wait beside the accumulated ones.
     """
 
     name: str
@@ -51,6 +56,9 @@ class Framework:
     dropout: bool = False
     bias_apart: bool = False
     attention_passes: float = 1.0
+    permute_passes: float = 1.0
+    states_reused: bool = False
+    new_gradient_bytes: float = 0.0
     experts_follow_tp: bool = False
     accumulation_fused: bool = True
     recompute: str = "none"
@@ -67,10 +75,20 @@ _CLASSIC = replace(
     launch="eager",
     dropout=True,
     bias_apart=True,
+    permute_passes=3.0,
     dp_overlap=False,
     gather_overlap=False,
     reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default; "
     "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch",
+)
+_MINDSPEED = replace(
+    _CLASSIC,
+    name="mindspeed",
+    accumulation_fused=False,
+    permute_passes=1.0,
+    states_reused=True,
+    reason="MindSpeed: distributed optimizer, overlap flags mostly off, fused attention, --reuse-fp32-param, "
+    "--no-gradient-accumulation-fusion (the fused kernel is CUDA's)",
 )
 _PROFILES = {
     profile.name: profile
@@ -84,7 +102,9 @@ _PROFILES = {
             p2p_overlap=False,
             tp_backward_overlap=False,
             accumulation_fused=False,
-            reason="fork of Megatron-LM from before fused attention; gradients accumulated and reduced apart",
+            new_gradient_bytes=2.0,
+            reason="fork of Megatron-LM from before fused attention; gradients accumulated and reduced apart, those of "
+            "a microbatch kept until its backward is over (DeepSpeed BF16_Optimizer.update_hp_grads)",
         ),
         replace(
             DEFAULT,
@@ -163,15 +183,20 @@ _PROFILES = {
             reason="one XLA program per step; latency-hiding scheduler; AutodiffCheckpointType.SAVE_NOTHING by default",
             recompute="full",
         ),
+        _MINDSPEED,
+        replace(
+            _MINDSPEED,
+            name="mindspeed-llm",
+            permute_passes=6.3,
+            reason=f"{_MINDSPEED.reason}; permutation by tensor operations, 804 us where the fused kernel takes 127 "
+            "(hicann/cann-recipes-train, kernels.csv)",
+        ),
         replace(
             _CLASSIC,
-            name="mindspeed",
-            tp_overlap=False,
-            dp_overlap=False,
-            gather_overlap=False,
-            reason="MindSpeed-LLM example scripts: distributed optimizer, overlap flags mostly off, fused attention",
+            name="ascendspeed",
+            accumulation_fused=False,
+            reason="AscendSpeed 2023: fused attention, no overlap, no fused accumulation",
         ),
-        replace(_CLASSIC, name="ascendspeed", reason="AscendSpeed 2023: fused attention, no overlap"),
         replace(
             DEFAULT,
             name="mindformers",

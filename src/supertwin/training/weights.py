@@ -124,11 +124,13 @@ def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights
         return dense / (dense_ranks if shared else 1) + experts / (expert_ranks if shared else 1)
 
     trained = (weights.trained_dense, weights.trained_experts)
+    reused = framework.states_reused and case.precision == "bf16"  # what ZeRO keeps of the FP32 copy is its lower half
+    states = OPTIMIZER_BYTES - (PARAMETER_BYTES if reused else 0.0)
     base = spread(weights.dense, weights.experts, 3)
     return StateBytes(
         stored_bytes(case) * base + PARAMETER_BYTES * weights.adapters,
-        framework.gradient_bytes * spread(*trained, 2),
-        0.0 * base if case.offload_optimizer else OPTIMIZER_BYTES * spread(*trained, 1),
+        framework.gradient_bytes * spread(*trained, 2) + framework.new_gradient_bytes * (trained[0] + trained[1]),
+        0.0 * base if case.offload_optimizer else states * spread(*trained, 1),
     )
 
 

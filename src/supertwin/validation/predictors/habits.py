@@ -65,7 +65,10 @@ def _agrees(row: Row, script: Script) -> bool:
 
 
 def framework_of(row: Row, system: System) -> str:
-    """Framework of a row. NVIDIA's partners in MLPerf run NVIDIA's implementation, which is NeMo."""
+    """Framework of a row. NVIDIA's partners in MLPerf run NVIDIA's implementation, which is NeMo; MindSpeed-LLM scripts
+    for A3 (2025 on) pass --moe-permute-fusion, those for A2 do not."""
+    if row.text("framework").startswith("mindspeed-llm") and system.chip.name.startswith("ascend-910c"):
+        return "mindspeed"
     nvidia_round = row.text("source_group") == _MLPERF and system.chip.vendor == "nvidia"
     return row.text("framework") or ("nemo" if nvidia_round else "")
 

@@ -89,12 +89,16 @@ def _figures(row: Row, prediction: Prediction) -> list[Figure]:
 
 
 def _peak_bytes(row: Row, prediction: Prediction) -> float:
-    """Peak as the row's counter sees it: nvidia-smi adds the share of driver, context and libraries."""
+    """Peak as the row's counter sees it: nvidia-smi adds driver, context and the buffers of each process group."""
+    from supertwin.training.assumptions import COMMUNICATION_BUFFERS
+
     peak: float = prediction.memory.peak_bytes
     if row.text("memory_kind") != "nvidia-smi":
         return peak
     chip = system_of(row.text("chip"), row.integer("n_devices") or 0).chip
-    return peak + max(chip.memory_bytes - chip.usable_memory_bytes, 0.0)
+    groups = 1 + sum(int(prediction.layout[axis]) > 1 for axis in ("tp", "pp", "cp", "ep", "dp"))
+    seen = peak + groups * COMMUNICATION_BUFFERS.value + max(chip.memory_bytes - chip.usable_memory_bytes, 0.0)
+    return min(seen, chip.memory_bytes)
 
 
 def _comparable(row: Row) -> bool:
