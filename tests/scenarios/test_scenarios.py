@@ -23,7 +23,7 @@ def test_runs_and_fits(name: str) -> None:
 
 @pytest.mark.parametrize("name", CM384)
 def test_cloudmatrix_paper_within_20_percent(name: str) -> None:
-    # arXiv 2506.12708v2 tables 3 to 5; the bound. No end-to-end figure enters a constant.
+    # arXiv 2506.12708v2 tables 3 to 5. No end-to-end figure enters a constant.
     for row in run_scenario(name).comparison:
         assert 0.8 <= row.ratio <= 1.2, (row.figure, row.predicted, row.printed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supertwin.claims.result import DEPENDS, FAILS, HOLDS, Verdict, ratio_verdict
+from supertwin.claims.result import DEPENDS, FAILS, HOLDS, Verdict, near, near_rule
 from supertwin.machine import load_chip, load_system
 from supertwin.machine.chip import Chip, Cited
 from supertwin.machine.system import System
@@ -22,7 +22,7 @@ def _cited(holder: System | Chip, *names: str) -> tuple[str, ...]:
 
 
 def _readings(cited: Cited | None) -> list[float]:
-    return [cited.value, *(a.value for a in cited.alternatives)] if cited else []
+    return [c.value for c in (cited, *cited.alternatives) if c.kind != "refuted"] if cited else []
 
 
 def peak_of_cm384() -> Verdict:
@@ -30,12 +30,17 @@ def peak_of_cm384() -> Verdict:
     system = load_system("cm384")
     bf16, fp16 = _peak_pflops(system), _peak_pflops(system, "fp16")
     low = system.full_devices * load_chip("ascend-910c-die-560t").peak("bf16") / PETA
+    readings = [system.full_devices * r / PETA for r in _readings(system.chip.cited["peak.bf16"])]
+    met = near(bf16, 300.0, 0.03) == HOLDS
+    possible = any(near(r, 300.0, 0.03) == HOLDS for r in readings)
     return Verdict(
         f"{bf16:.0f} PFLOPS BF16, {fp16:.0f} FP16; {low:.0f} BF16 in the 560T bin",
-        DEPENDS,
-        f"768 dies x {system.chip.peak('bf16') / TERA:.1f} TFLOPS give {bf16:.0f}; 300 needs the 780 TFLOPS per"
-        " package that one analyst uses, between the BF16 and the FP16 rating of the 752T bin; lower bins fall short",
+        HOLDS if met else DEPENDS if possible else FAILS,
+        f"768 dies x {system.chip.peak('bf16') / TERA:.1f} TFLOPS give {bf16:.0f}; 300 needs the 780 TFLOPS per package"
+        " of one analyst, above the BF16 (708) and the FP16 (752) rating of the 752T bin; lower bins fall short",
         _cited(system.chip, "peak.bf16", "peak.fp16"),
+        bf16,
+        "holds when the chosen reading is within 3 %, depends when another published reading is",
     )
 
 
@@ -53,6 +58,8 @@ def peak_ratio() -> Verdict:
         f"the data sheet gives NVL72 {theirs:.0f} PFLOPS dense BF16, as another article says;"
         " 160 has no source in the data sheets",
         _cited(load_chip("gb200"), "peak.bf16") + _cited(load_chip("ascend-910c-die"), "peak.bf16"),
+        ours / theirs,
+        "holds from 1.7 on",
     )
 
 
@@ -61,9 +68,11 @@ def peak_nvl72_verdict() -> Verdict:
     peak = peak_of_nvl72()
     return Verdict(
         f"{peak:.0f} PFLOPS",
-        ratio_verdict(peak, 180.0, 0.02),
+        near(peak, 180.0, 0.02),
         "72 GPUs x 2.5 PFLOPS dense BF16",
         _cited(load_chip("gb200"), "peak.bf16"),
+        peak,
+        near_rule(0.02),
     )
 
 
@@ -73,9 +82,11 @@ def chip_ratio() -> Verdict:
     ratio = ours.peak("bf16") * ours.devices_per_package / theirs.peak("bf16")
     return Verdict(
         f"{ratio:.3f} (GB200), {ours.peak('bf16') * 2 / load_chip('b200-sxm').peak('bf16'):.3f} (B200)",
-        ratio_verdict(ratio, 1 / 3, 0.2),
+        near(ratio, 1 / 3, 0.2),
         "dense BF16 per package: two 910C dies against one Blackwell GPU (two dies)",
         _cited(ours, "peak.bf16") + _cited(theirs, "peak.bf16"),
+        ratio,
+        near_rule(0.2),
     )
 
 
@@ -86,9 +97,11 @@ def memory_ratio() -> Verdict:
     text = f"{ours:.1f} TB against {theirs:.1f} TB"
     return Verdict(
         f"{ours / theirs:.2f}x",
-        ratio_verdict(ours / theirs, 3.6),
+        near(ours / theirs, 3.6),
         text,
         _cited(a.chip, "memory.printed") + _cited(b.chip, "memory.printed"),
+        ours / theirs,
+        near_rule(0.1),
     )
 
 
@@ -98,9 +111,11 @@ def bandwidth_ratio() -> Verdict:
     ours, theirs = (s.full_devices * s.chip.memory_bytes_per_s / TERA for s in (a, b))
     return Verdict(
         f"{ours / theirs:.2f}x",
-        ratio_verdict(ours / theirs, 2.1),
+        near(ours / theirs, 2.1),
         f"{ours:.0f} TB/s against {theirs:.0f} TB/s",
         _cited(a.chip, "memory.bandwidth") + _cited(b.chip, "memory.bandwidth"),
+        ours / theirs,
+        near_rule(0.1),
     )
 
 
@@ -116,6 +131,8 @@ def power_ratio() -> Verdict:
         f"{(a.power_w or 0) / 1e3:.0f} kW against {(b.power_w or 0) / 1e3:.0f} kW at full load;"
         f" published readings of CM384 span {min(ours) / 1e3:.0f} to {max(ours) / 1e3:.0f} kW",
         _cited(a, "power.system") + _cited(b, "power.system"),
+        chosen,
+        "holds when even the smallest ratio of the published readings is 3 or more",
     )
 
 
@@ -128,6 +145,8 @@ def inventory() -> Verdict:
         HOLDS if (npus, cpus) == (384, 192) else FAILS,
         "48 nodes of 8 packages and 4 Kunpeng CPUs each",
         _cited(load_system("cm384"), "size.devices", "parts.cpu.count"),
+        npus,
+        "holds when both counts agree",
     )
 
 
@@ -142,6 +161,8 @@ def successor() -> Verdict:
         "never officially announced: the what-if chip takes four 910C dies as the press has it;"
         " change the file and rerun `supertwin compare`",
         _cited(new, "peak.bf16", "power.tdp"),
+        ratio,
+        "depends: no data sheet exists",
     )
 
 

@@ -21,12 +21,18 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the twin says: the computed value as text (a range where readings differ), verdict, reason, source ids."""
+    """What the twin says.
+
+    computed: the answer as text (a range where readings differ); value: its main number in the unit of the claim, None
+    where the answer is a list or not computed; rule: when the verdict would have been "holds".
+    """
 
     computed: str
     verdict: str  # holds | fails | depends | open
     because: str
     sources: tuple[str, ...] = ()
+    value: float | None = None
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,19 @@ class Claim:
     verdict: Verdict
 
 
-def ratio_verdict(computed: float, claimed: float, tolerance: float = 0.10) -> str:
-    """holds when within the tolerance of the claimed ratio, else fails."""
+def near_rule(tolerance: float) -> str:
+    """The rule of `near` in words."""
+    return f"holds when within {100 * tolerance:.0f} % of the claimed value"
+
+
+def near(computed: float, claimed: float, tolerance: float = 0.10) -> str:
+    """holds when within the tolerance of the claimed value (claims are rounded), else fails."""
     return HOLDS if abs(computed / claimed - 1.0) <= tolerance else FAILS
+
+
+LEAST_RULE = "holds when the prediction reaches the claimed value, depends when only its 90 % interval does"
+
+
+def at_least(computed: float, claimed: float, best: float) -> str:
+    """holds when the prediction reaches the claimed value, depends when only the end `best` of its interval does."""
+    return HOLDS if computed >= claimed else DEPENDS if best >= claimed else FAILS

@@ -24,13 +24,23 @@ def claim_fields(claim: Claim) -> dict[str, Any]:
     return {
         "id": statement.id,
         "claim": statement.claim,
-        "claimed": statement.claimed_value,
-        "computed": verdict.computed,
+        "claimed": _number(statement.claimed_value),
+        "computed": verdict.computed if verdict.value is None else verdict.value,
+        "computed_text": verdict.computed,
+        "rule": verdict.rule,
         "unit": statement.unit,
         "verdict": verdict.verdict,
         "because": verdict.because,
         "sources": list(verdict.sources),
     }
+
+
+def _number(text: str) -> float | str:
+    """A claimed value as a number where it is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def claims_view(claims: Sequence[Claim], explain: bool) -> list[RenderableType]:
@@ -42,9 +52,12 @@ def claims_view(claims: Sequence[Claim], explain: bool) -> list[RenderableType]:
         statement, verdict = claim.statement, claim.verdict
         colour = _COLOURS.get(verdict.verdict, "")
         view.append(Text.assemble((f"{statement.id} ", "bold"), (f"{verdict.verdict:<8}", colour), statement.claim))
-        figures = f"claimed {statement.claimed_value} {statement.unit}; computed {verdict.computed or 'nothing yet'}"
+        claimed = " ".join(filter(None, (statement.claimed_value, statement.unit))) or "no figure"
+        figures = f"claimed {claimed}; computed {verdict.computed or 'nothing yet'}"
         view.append(Padding(Text(figures), (0, 0, 0, 4)))
         view.append(Padding(Text(verdict.because, style="dim"), (0, 0, 0, 4)))
+        if explain and verdict.rule:
+            view.append(Padding(Text(f"rule: {verdict.rule}", style="dim"), (0, 0, 0, 4)))
         if explain and verdict.sources:
             view.append(Padding(Text("sources: " + ", ".join(verdict.sources), style="dim"), (0, 0, 0, 4)))
     return view
