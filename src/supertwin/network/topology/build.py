@@ -10,6 +10,8 @@ Host processors sit on the scale-up plane where the catalogue gives their bandwi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from supertwin.machine.system import System, Tier
@@ -38,6 +40,8 @@ def build(system: System) -> Graph:
             _scale_out(builder, tier)
         elif not _covered(tiers, place):
             _scale_up(builder, tier, inner if _same_clos(inner, tier) else None, below)
+        if builder.structures and not _covered(tiers, place):
+            builder.structures[-1] = replace(builder.structures[-1], reach=tier.devices)
         below = tier.devices
     if len(cpus) and "fabric.cpu_bandwidth" not in system.cited:
         _host_links(builder, cpus)
@@ -129,7 +133,7 @@ def _scale_out(builder: Builder, tier: Tier) -> None:
 
 
 def _vpc(builder: Builder) -> None:
-    """One card per node, shared by its devices; a single rail of leaves."""
+    """One card per node, of which each device has its share; a single rail of leaves."""
     system = builder.system
     plane = next((plane for plane in system.planes if plane.name == "vpc"), None)
     if plane is None:
@@ -139,7 +143,7 @@ def _vpc(builder: Builder) -> None:
     cards = builder.add_parts("card", names, np.arange(system.nodes))
     home = cards[np.arange(system.devices) // system.devices_per_node]
     step = (plane.latency_s or VPC_LATENCY_S) / 4
-    up = builder.add_links(builder.devices, home, Wire(rate, step, "vpc"))
+    up = builder.add_links(builder.devices, home, Wire(plane.bandwidth_bytes_per_s, step, "vpc"))
     low = builder.level(builder.devices, up)
     levels = fat_tree(builder, low, cards.reshape(-1, 1), "vpc", Wire(rate, step, "vpc", role=3))
-    builder.structures.append(Clos("vpc", rate, levels))
+    builder.structures.append(Clos("vpc", plane.bandwidth_bytes_per_s, levels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from supertwin.machine.system import System
 from supertwin.network.topology.graph import Graph
-from supertwin.network.topology.planes import Ids, Level, Structure
+from supertwin.network.topology.planes import Clos, Ids, Level, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Builder:
             part_node=np.concatenate(self._node).astype(np.int32),
             link_role=column("role", np.int8),
             part_alive=np.ones(len(self.names), np.bool_),
-            structures=tuple(self.structures),
+            structures=tuple(_padded(structure, len(self.names)) for structure in self.structures),
         )
 
     def _ends(self, even: int, odd: int) -> Ids:
@@ -111,3 +111,14 @@ class Builder:
     def _by_block(self, values: Sequence[Any], dtype: Any) -> npt.NDArray[Any]:
         lengths = [2 * len(low) for low, _, _ in self._links]
         return np.repeat(np.asarray(values, dtype), lengths)
+
+
+def _padded(structure: Structure, parts: int) -> Structure:
+    """Tables by part id grow to all parts: -1 for those added after the plane."""
+    if isinstance(structure, Clos):
+        return replace(structure, levels=tuple(Level(_longer(v.row, parts), v.uplink) for v in structure.levels))
+    return replace(structure, device_of_part=_longer(structure.device_of_part, parts))
+
+
+def _longer(table: Ids, parts: int) -> Ids:
+    return np.concatenate([table, np.full(parts - len(table), -1, np.int32)])

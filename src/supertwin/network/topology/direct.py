@@ -44,7 +44,8 @@ def torus(builder: Builder, tier: Tier, plane: str) -> None:
             _ring(builder, wire, link[:, axis], (place, stride, side))
         stride *= side
     first = (number * size).astype(np.int32)
-    builder.structures.append(Torus(plane, tier.bandwidth_bytes_per_s, sides, link, first, builder.device_of_part()))
+    here = builder.device_of_part()
+    builder.structures.append(Torus(plane, tier.bandwidth_bytes_per_s, rate, sides, link, first, here))
 
 
 def _ring(builder: Builder, wire: Wire, link: Ids, axis: tuple[Ids, int, int]) -> None:

@@ -16,8 +16,8 @@ from supertwin.network.topology.planes import Structure
 class Graph:
     """Parts and directed links of the devices in use of a system, as columns.
 
-    parts: addresses ("node3/npu5/die1", "node3/cpu2", "node3/ub-l1-4", "ub-l2-4-11", "node3/npu5/die1/nic" ...), index =
-    part id; part_kind: index into kinds (device, cpu, nic, switch-l1, switch-l2, leaf, spine ...), [parts].
+    parts: addresses ("node3/npu5/die1", "node3/cpu2", "node3/ub-l1-4", "ub-l2-4-11", "node3/npu5/die1/nic" ...), index
+    = part id; part_kind: index into kinds (device, cpu, nic, switch-l1, switch-l2, leaf, spine ...), [parts].
     device_parts: part id of device 0, 1, ... in the order of device numbers (rank order), [devices].
     link_from, link_to: part ids, [links]; link_bytes_per_s: capacity in that direction (parallel links of a pair are
     one row; `link_count` says how many); link_latency_s: of this hop; link_plane: index into planes (ub, rdma, vpc,
@@ -58,7 +58,7 @@ class Graph:
 
     def kind_of(self, part: int) -> str:
         """Kind of one part by name."""
-        return self.kinds[self.part_kind[part]]
+        return self.kinds[int(self.part_kind[part])]
 
     def of_kind(self, kind: str) -> npt.NDArray[np.int64]:
         """Part ids of one kind; empty when the system has none."""

@@ -25,37 +25,44 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Clos:
-    """Endpoints below one or more levels of switches (UB, NVSwitch, fat tree). line_rate: of one endpoint, bytes/s."""
+    """Endpoints below one or more levels of switches (UB, NVSwitch, fat tree). line_rate: of one endpoint, bytes/s.
+
+    reach (of every structure): neighbouring devices that one instance joins, 0 when it joins none to each other.
+    """
 
     plane: str
     line_rate: float
     levels: tuple[Level, ...]
+    reach: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """Direct links. link_to_member: link id from a device to each member of its block, -1 for none, [devices, block]."""
+    """Direct links. link_to_member: link id from a device to each place of its block, -1 for none, [devices, block]."""
 
     plane: str
     line_rate: float
     link_to_member: Ids
     device_of_part: Ids
+    reach: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Torus:
     """Devices at places of a torus, first axis fastest.
 
-    sides: places per axis; link: link id from a device one step up (0) or down (1) an axis, [devices, axes, 2].
-    first: device number at place 0 of the device's torus, [devices].
+    sides: places per axis; link_rate: bytes/s of a healthy link; link: link id from a device one step up (0) or down
+    (1) an axis, [devices, axes, 2]; first: device number at place 0 of the device's torus, [devices].
     """
 
     plane: str
     line_rate: float
+    link_rate: float
     sides: tuple[int, ...]
     link: Ids
     first: Ids
     device_of_part: Ids
+    reach: int = 0
 
 
 Structure: TypeAlias = Clos | Mesh | Torus

@@ -107,7 +107,7 @@ def fat_tree(builder: Builder, low: Level, ends: Ids, plane: str, wire: Wire) ->
     """
     nodes, rails = ends.shape
     half = SWITCH_PORTS // 2
-    units = -(-nodes // (half if nodes > SWITCH_PORTS or rails > 1 and nodes > half else SWITCH_PORTS))
+    units = -(-nodes // (half if nodes > SWITCH_PORTS or (rails > 1 and nodes > half) else SWITCH_PORTS))
     per_leaf = -(-nodes // units)
     leaf_names = [f"{plane}-leaf-{r}-{u}" for u in range(units) for r in range(rails)]
     leaves = builder.add_parts("leaf", leaf_names).reshape(units, rails)
