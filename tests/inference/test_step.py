@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from supertwin.core.errors import InputError
 from supertwin.core.formats import number_format
 from supertwin.inference import Deployment, InferenceCase, check, predict
-from supertwin.inference.overlap import compute_and_exchange, two_streams
+from supertwin.inference.overlap import two_batches, two_streams
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
 from supertwin.machine import load_system
@@ -132,12 +132,24 @@ def test_natural_balance_is_slower() -> None:
     assert predict(r1(replace(WIDE_EP, expert_balance="natural"), 48, 4096)).step_time_s > balanced
 
 
-@given(st.floats(1e-6, 1e-2), st.floats(1e-6, 1e-2), st.floats(0, 0.3))
-def test_overlap_is_between_the_longer_side_and_the_sum(a: float, b: float, taken: float) -> None:
-    layer = float(compute_and_exchange(a, b, taken))
-    assert 2 * max(a, b) <= layer * 1.000001
-    assert layer <= 2 * (a + b) + 2 * b * taken / (1 - taken) + 1e-12
-    assert float(two_streams(a, b, 0.0)) == pytest.approx(2 * max(a, b))
+_TIME = st.floats(1e-6, 1e-2)
+
+
+@given(st.tuples(_TIME, _TIME), st.tuples(_TIME, _TIME), st.floats(0, 0.3))
+def test_overlap_is_between_the_longer_side_and_the_sum(
+    compute: tuple[float, float], exchange: tuple[float, float], taken: float
+) -> None:
+    layer = float(two_batches(compute, exchange, taken))
+    assert 2 * max(sum(compute), sum(exchange)) <= layer * 1.000001
+    assert layer <= 2 * (sum(compute) + sum(exchange)) / (1 - taken) * 1.000001
+    assert float(two_batches(compute, (0.0, 0.0), taken)) == pytest.approx(2 * sum(compute))
+
+
+def test_alternating_stages_wait_for_each_other() -> None:
+    """Equal sums hide each other only when every exchange fits beside the compute it runs with."""
+    assert float(two_batches((3.0, 3.0), (3.0, 3.0), 0.0)) == pytest.approx(12.0)
+    assert float(two_batches((5.0, 1.0), (1.0, 5.0), 0.0)) == pytest.approx(5 + 5 + 1 + 5)
+    assert float(two_streams(2.0, 3.0, 0.0)) == pytest.approx(6.0)
 
 
 @pytest.mark.parametrize(

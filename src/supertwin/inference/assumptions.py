@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from supertwin.machine.chip import Chip
+from supertwin.model.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +260,19 @@ def unknown_balance(chip: Chip, phase: str) -> str:
     """Balance of a run that does not state it: Ascend decode results with draft tokens are published with forced expert
     balance (measurements/README, traps); everything else is taken as natural."""
     return "perfect" if chip.vendor == "huawei" and phase in ("decode", "kernel-step") else "natural"
+
+
+BLOCKWISE = ("deepseek", "qwen3", "glm", "minimax", "kimi", "longcat")
+"""Families whose FP8 checkpoints carry one scale per 128 x 128 block (quantization_config: weight_block_size)."""
+
+
+def scaling_of(model: ModelSpec, weight: str, activation: str) -> tuple[str, str]:
+    """(weight, activation) formats with the scaling that plain "fp8" means for the model's checkpoint."""
+    if weight == "fp8" and model.name.startswith(BLOCKWISE):
+        weight = "fp8-blockwise"
+    if activation == "fp8" and weight == "fp8-blockwise":
+        activation = "fp8-blockwise"
+    return weight, activation
 
 
 def draft_acceptance(draft_tokens: int) -> float:

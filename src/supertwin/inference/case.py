@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
@@ -15,6 +15,9 @@ class Deployment:
     tp: attention tensor parallel inside one data-parallel rank; dp: attention ranks of the instance;
     dp_attention: the dp ranks share one set of experts; ep: expert-parallel degree (1 = experts tensor-sharded over
     tp x dp); instance devices = tp x pp x dp.
+    cp in decode cuts the cache over devices of the tp group, which would hold copies of it otherwise, and adds none
+    (vLLM: decode context parallelism). In prefill it cuts the new tokens over own devices (cp_adds_devices): an
+    instance then has tp x pp x dp x cp, and every cp rank holds the weights of its tp group.
     """
 
     tp: int = 1
@@ -32,11 +35,17 @@ class Deployment:
     expert_balance: str = "natural"
     redundant_experts: int = 0
     framework: str = ""
+    cp_adds_devices: bool = False
+
+    @property
+    def token_split(self) -> int:
+        """Devices over which context parallelism cuts the new tokens of a sequence: cp in prefill, else 1."""
+        return self.cp if self.cp_adds_devices else 1
 
     @property
     def devices(self) -> int:
         """Devices of one instance."""
-        return self.tp * self.pp * self.dp
+        return self.tp * self.pp * self.dp * self.token_split
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +66,9 @@ class InferenceCase:
     kv_len: int = 0
     prefix_len: int = 0
     defaults: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Context parallelism means what the phase makes of it."""
+        adds = self.phase == "prefill"
+        if self.deployment.cp_adds_devices != adds:
+            object.__setattr__(self, "deployment", replace(self.deployment, cp_adds_devices=adds))

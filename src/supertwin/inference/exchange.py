@@ -43,6 +43,6 @@ def group_of(placement: Placement, operator: Communication) -> Group:
     p = placement
     if operator.axis == "ep":
         return p.ep_group if operator.op in ("dispatch", "combine", "all_to_all") else p.expert_group
-    return {"tp": p.tp_group, "etp": Group(p.etp, 1), "cp": Group(p.cp, 1), "pp": Group(p.pp, p.tp * p.ranks)}[
+    return {"tp": p.tp_group, "etp": Group(p.etp, 1), "cp": p.cp_group, "pp": Group(p.pp, p.tp * p.token_split * p.ranks)}[
         operator.axis
     ]

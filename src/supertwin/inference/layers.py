@@ -14,7 +14,7 @@ from supertwin.inference.case import Deployment
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
-from supertwin.model.spec import LayerSpec, ModelSpec
+from supertwin.model.spec import AttentionSpec, LayerSpec, ModelSpec
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
 from supertwin.workload.operators import ExpertMlp, Gemm, Operator, Real, Vector
 from supertwin.workload.shard import Shard, Step
@@ -86,11 +86,17 @@ def transport(placement: Placement, engine: Engine) -> str:
 
 
 def blocks(
-    model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape, shard: Shard
+    model: ModelSpec,
+    deployment: Deployment,
+    placement: Placement,
+    shape: Shape,
+    shard: Shard,
+    separate_rope: bool = False,
 ) -> tuple[Block, ...]:
     """All blocks of a step: embedding, layers by kind, head, and the draft passes.
 
     With micro-batch overlap, layers whose experts lie behind an exchange are given for one of two micro-batches.
+    separate_rope: the attention kernel takes the rotary part of the keys apart (no pass that joins them).
     """
     model = spread_shared(model, placement, deployment.redundant_experts)
     fill = shape.shared_sequences / (shape.sequences * placement.ranks)
@@ -101,6 +107,8 @@ def blocks(
     for layer in model.layers:
         split = overlapped and _has_experts(layer)
         ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
+        if layer.attention is not None and layer.attention.kind == "mla" and not separate_rope:
+            ops = with_joined_keys(ops, layer.attention, shard)
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
@@ -145,6 +153,21 @@ def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
     return [x for o in filled for x in (one_expert(o) if isinstance(o, ExpertMlp) else [o])]
 
 
+def with_joined_keys(ops: list[Operator], block: AttentionSpec, shard: Shard) -> list[Operator]:
+    """Full latent attention writes the keys of all heads from their two parts before the core.
+
+    vLLM MLACommonImpl: torch.cat of k_nope and the expanded k_pe; SGLang forward_normal: two copies into an empty k.
+    """
+    out: list[Operator] = []
+    for o in ops:
+        out.append(o)
+        if isinstance(o, Gemm) and o.part == "attention/kv":
+            values = o.m * (block.heads / shard.tp)
+            read, written = (2.0 * values * n for n in (block.qk_nope_head_dim, block.qk_head_dim))
+            out.append(Vector(part="attention/keys", op="copy", bytes_read=read, bytes_written=written))
+    return out
+
+
 def one_expert(operator: ExpertMlp) -> list[Operator]:
     """An expert alone on its rank needs no grouping and no permutation after a dispatch: up, activation, down."""
     if operator.routing or np.any(np.asarray(operator.experts) > 1.0):
@@ -164,7 +187,7 @@ def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape:
     block = moe(model)
     if block is None or placement.ep == 1 or block.groups > 1:
         return 1.0
-    rows = shape.shared_tokens * block.topk / placement.ep
+    rows = shape.shared_tokens / placement.token_split * block.topk / placement.ep
     return rank_skew(rows, placement.ep, block.experts, deployment.redundant_experts, deployment.expert_balance)
 
 

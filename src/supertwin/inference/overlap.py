@@ -39,7 +39,20 @@ def two_streams(attention_s: Real, experts_s: Real, memory_s: Real) -> Real:
     return 2.0 * np.maximum(np.maximum(attention_s, experts_s), memory_s)
 
 
-def compute_and_exchange(compute_s: Real, exchange_s: Real, cores_taken: float) -> Real:
-    """A layer of two micro-batches where exchanges run beside compute and take a share of its cores while they run."""
-    busy = compute_s + np.minimum(exchange_s, compute_s) * cores_taken / (1.0 - cores_taken)
-    return 2.0 * np.maximum(busy, exchange_s)
+def two_batches(compute_s: tuple[Real, Real], exchange_s: tuple[Real, Real], cores_taken: float) -> Real:
+    """A layer of two micro-batches A and B whose stages alternate: exchanges run beside the other one's compute.
+
+    compute_s: (attention, experts), exchange_s: (dispatch, combine) of one micro-batch. Compute runs attention A,
+    attention B, experts A, experts B; beside them run combine B of the layer before, dispatch A, dispatch B, combine A
+    (DeepSeek profile data; SGLang operations_strategy, prefill without delay). A stage ends when both sides have ended.
+    Exchange kernels take cores_taken of the cores while they run.
+    """
+    attention, experts = compute_s
+    dispatch, combine = exchange_s
+    pairs = ((attention, combine), (attention, dispatch), (experts, dispatch), (experts, combine))
+    return sum((_beside(*pair, cores_taken) for pair in pairs), start=0.0)
+
+
+def _beside(compute_s: Real, exchange_s: Real, cores_taken: float) -> Real:
+    lost = cores_taken / (1.0 - cores_taken) if cores_taken else 0.0
+    return np.maximum(compute_s + np.minimum(exchange_s * cores_taken, compute_s * lost), exchange_s)

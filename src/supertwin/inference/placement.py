@@ -23,7 +23,7 @@ class Placement:
 
     moe_devices: devices that share one set of routed experts (tp, or tp x dp with attention DP) = ep x etp;
     ranks: attention ranks whose tokens meet in one set of experts (dp with attention DP, else 1); cp splits the prefill
-    queries (and the decode cache) of one sequence over devices of the tp group.
+    queries of one sequence over token_split groups of tp devices, or the decode cache over devices of one tp group.
     """
 
     tp: int
@@ -34,6 +34,7 @@ class Placement:
     cp: int
     ranks: int
     devices: int
+    token_split: int = 1
 
     @property
     def moe_devices(self) -> int:
@@ -44,6 +45,11 @@ class Placement:
     def tp_group(self) -> Group:
         """Tensor-parallel neighbours."""
         return Group(self.tp, 1)
+
+    @property
+    def cp_group(self) -> Group:
+        """Ranks that share one sequence: a tp group apart in prefill, neighbours inside it in decode."""
+        return Group(self.cp, self.tp if self.token_split > 1 else 1)
 
     @property
     def ep_group(self) -> Group:
@@ -62,7 +68,7 @@ def place(deployment: Deployment) -> Placement:
     ranks = d.dp if d.dp_attention else 1
     shared = d.tp * ranks
     ep = min(d.ep, shared)
-    return Placement(d.tp, d.pp, d.dp, ep, max(1, shared // ep), max(1, d.cp), ranks, d.devices)
+    return Placement(d.tp, d.pp, d.dp, ep, max(1, shared // ep), max(1, d.cp), ranks, d.devices, d.token_split)
 
 
 def moe(model: ModelSpec) -> FeedForwardSpec | None:
@@ -105,7 +111,8 @@ def _check_lengths(case: InferenceCase) -> None:
 
 def _check_devices(case: InferenceCase) -> None:
     d, system = case.deployment, case.system
-    sizes = f"tp({d.tp}) x pp({d.pp}) x dp({d.dp}) = {d.devices} devices"
+    context = f" x cp({d.cp})" if d.token_split > 1 else ""
+    sizes = f"tp({d.tp}) x pp({d.pp}) x dp({d.dp}){context} = {d.devices} devices"
     if d.devices > system.devices:
         raise InputError(
             f"{sizes} of one instance, but {system.name} has {system.devices}; take less or {system.name}:N"
@@ -114,6 +121,31 @@ def _check_devices(case: InferenceCase) -> None:
         raise InputError(f"{sizes} does not divide the {system.devices} devices of {system.name} into whole instances")
     if d.pp > case.model.n_layers:
         raise InputError(f"pp({d.pp}) exceeds the {case.model.n_layers} layers of {case.model.name}")
+    _check_context(case)
+
+
+def _check_context(case: InferenceCase) -> None:
+    """Prefill: a rank has at least one token. Decode: the cp devices hold copies of the same keys, which GQA has only
+    where tp exceeds the KV heads (vLLM: decode_context_parallel_size)."""
+    d, model = case.deployment, case.model
+    if case.phase == "prefill":
+        if d.cp > case.input_len:
+            raise InputError(f"cp({d.cp}) exceeds the {case.input_len} new tokens of a sequence")
+        return
+    heads = kv_heads(model)
+    copies = max(1, d.tp // max(heads, 1)) if heads else 1
+    if copies % d.cp:
+        legal = ", ".join(str(i) for i in range(1, copies + 1) if copies % i == 0)
+        raise InputError(
+            f"cp({d.cp}) in decode cuts the cache over devices that hold the same keys: tp({d.tp}) over "
+            f"{heads} KV heads of {model.name} makes {copies} copies; legal cp: {legal}"
+        )
+
+
+def kv_heads(model: ModelSpec) -> int:
+    """Heads over which tp cuts the cache, the most of any layer: one where attention is latent; 0 without a cache."""
+    blocks = [layer.attention for layer in model.layers if layer.attention is not None]
+    return max((1 if a.kind == "mla" else a.kv_heads for a in blocks if a.kind in ("gqa", "mla")), default=0)
 
 
 def _check_shares(model: ModelSpec, d: Deployment) -> None:

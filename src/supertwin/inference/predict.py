@@ -24,7 +24,7 @@ def predict(case: InferenceCase) -> Prediction:
     In both phases `batch` counts sequences per device (below 1 is legal when a tensor-parallel group shares one).
     """
     check(case)
-    case = _with_balance(case)
+    case = _with_scaling(_with_balance(case))
     d, placement = case.deployment, place(case.deployment)
     times = step(case.model, case.system, d, shape_of(case, placement))
     seconds = float(np.ravel(times.time_s)[0])
@@ -58,9 +58,19 @@ def _with_balance(case: InferenceCase) -> InferenceCase:
     return replace(case, deployment=deployment, defaults={**case.defaults, "expert_balance": chosen})
 
 
+def _with_scaling(case: InferenceCase) -> InferenceCase:
+    """Plain "fp8" in the scaling of the model's checkpoint; listed as a default where that is block-wise."""
+    d = case.deployment
+    formats = assumptions.scaling_of(case.model, d.weight_dtype, d.activation_dtype)
+    if formats == (d.weight_dtype, d.activation_dtype):
+        return case
+    deployment = replace(d, weight_dtype=formats[0], activation_dtype=formats[1])
+    return replace(case, deployment=deployment, defaults={**case.defaults, "weight_dtype": formats[0]})
+
+
 def shape_of(case: InferenceCase, placement: Placement) -> Shape:
-    """Sequences on one attention rank: batch x tp, at least one whole sequence."""
-    sequences = case.batch * placement.tp
+    """Sequences on one attention rank (tp devices, times cp in prefill): at least one whole sequence."""
+    sequences = case.batch * placement.tp * placement.token_split
     new = case.input_len if case.phase == "prefill" else 1 + case.deployment.mtp_tokens
     keys = case.input_len + case.prefix_len if case.phase == "prefill" else case.kv_len
     return Shape(
@@ -75,11 +85,12 @@ def shape_of(case: InferenceCase, placement: Placement) -> Shape:
 def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dict[str, float | None], float]:
     d, chip = case.deployment, case.system.chip
     rate = number_format(d.activation_dtype).rate
-    use = float(np.ravel(times.flop)[0]) / d.pp / seconds / chip.peak(rate)
+    filled = min(1.0, case.batch * d.tp * d.token_split)  # a rank is priced with one sequence at least
+    use = filled * float(np.ravel(times.flop)[0]) / seconds / chip.peak(rate)
     figures: dict[str, float | None] = {
         "mfu": use,
         "compute_use": use,
-        "hbm_use": float(np.ravel(times.bytes)[0]) / d.pp / seconds / chip.memory_bytes_per_s,
+        "hbm_use": filled * float(np.ravel(times.bytes)[0]) / seconds / chip.memory_bytes_per_s,
         "layer_time_s": float(np.ravel(times.last_layer_s)[0]),
     }
     if case.phase == "decode":
@@ -120,7 +131,7 @@ def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
 
 def _memory(case: InferenceCase) -> Memory:
     d = case.deployment
-    sequences = case.batch * d.tp * d.pp
+    sequences = case.batch * d.tp * d.pp * d.token_split
     decode = case.phase == "decode"
     keys = case.kv_len if decode else case.input_len + case.prefix_len
     new = 1.0 + d.mtp_tokens if decode else float(case.input_len)

@@ -20,6 +20,7 @@ from supertwin.inference.assumptions import (
     MLPERF_TPOT_S,
     TRTLLM_REQUESTS,
     draft_acceptance,
+    scaling_of,
     unknown_balance,
 )
 from supertwin.inference.case import Deployment
@@ -34,7 +35,6 @@ _DATASET_OF_MODEL = {
     "llama-3.1-8b": "CNN-DailyMail",
     "deepseek-r1": "reasoning mix",
 }
-_BLOCKWISE = ("deepseek", "qwen3", "glm", "minimax", "kimi", "longcat")
 _WIDE = ("bf16", "fp16")
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
 _EIGHT_BIT_KV = ("tensorrt", "cuda")
@@ -94,7 +94,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     sizes = _layout(row, model, chip, weights_bytes * _ratio(weight), defaults)
     room = sizes["tp"] * sizes["pp"] * sizes["dp"] * chip.usable_memory_bytes
     if "precision-doubtful" in flags and weight in _WIDE and weights_bytes > room and "fp8" in chip.peak_flop_per_s:
-        weight = activation = defaults["weight_dtype"] = "fp8-blockwise" if model.name.startswith(_BLOCKWISE) else "fp8"
+        weight = activation = defaults["weight_dtype"] = scaling_of(model, "fp8", "fp8")[0]
     mtp = int(_number(row, "mtp_tokens", 0.0))
     if not mtp and "spec-decode-eagle3" in flags and row.get("mtp_tokens") is None:
         mtp = defaults["mtp_tokens"] = EAGLE3_DRAFTS
@@ -103,6 +103,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         acceptance = defaults["mtp_acceptance"] = draft_acceptance(mtp)
     deployment = Deployment(
         tp=sizes["tp"], pp=sizes["pp"], dp=sizes["dp"], ep=sizes["ep"], cp=sizes["cp"],
+        cp_adds_devices=row["phase"] == "prefill",
         dp_attention=bool(sizes["dp_attention"]),
         weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
         mtp_tokens=mtp, mtp_acceptance=_float(acceptance or 0.0),
@@ -206,11 +207,7 @@ def _formats(
             framework.startswith(_EIGHT_BIT_KV) or row.get("source_group") == "mlperf"
         )
         kv = defaults["kv_dtype"] = "fp8" if eight else "bf16"
-    if weight == "fp8" and model.name.startswith(_BLOCKWISE):
-        weight = "fp8-blockwise"
-    if activation == "fp8" and weight == "fp8-blockwise":
-        activation = "fp8-blockwise"
-    return weight, activation, kv
+    return (*scaling_of(model, weight, activation), kv)
 
 
 def _usual_weight(row: Mapping[str, object], chip: Chip) -> str:

@@ -59,7 +59,8 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with)."""
+    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with);
+    outward: an exchange that brings tokens to their experts."""
 
     part: str
     stage: str
@@ -67,6 +68,7 @@ class Piece:
     bound: str
     cost: OperatorCost | None = None
     count: Real = 1.0
+    outward: bool = False
 
 
 MOST_ENGINES = 64
@@ -121,7 +123,8 @@ def _plan(model: ModelSpec, system: System, deployment: Deployment, shape: Shape
     shard = shard_of(model, deployment, placement, system.chip, engine)
     mixture = moe(model)
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
-    return Plan(placement, shape, engine, blocks(model, deployment, placement, shape, shard), experts)
+    apart = system.chip.vendor == "huawei"  # npu_fused_infer_attention_score takes query_rope and key_rope
+    return Plan(placement, shape, engine, blocks(model, deployment, placement, shape, shard, apart), experts)
 
 
 def _assemble(plan: Plan, model: ModelSpec, system: System, costs: Iterator[OperatorCost]) -> StepTimes:
@@ -140,7 +143,7 @@ def _pieces(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCo
     for o in block.operators:
         if isinstance(o, Communication):
             time = communication_s(system, plan.placement, o, plan.experts) * o.count
-            out.append(Piece(_part(o), "exchange", time, "network"))
+            out.append(Piece(_part(o), "exchange", time, "network", outward=o.part.endswith("dispatch")))
         else:
             cost = next(costs)
             out.append(Piece(_part(o), _stage(o), cost.time_s * o.count, _bound(cost), cost, o.count))
@@ -237,14 +240,17 @@ def _memory_s(split: list[Piece], attention: bool) -> Real:
 
 def _compute_and_exchange(split: list[Piece]) -> tuple[Real, Real]:
     """(compute, exchange) of one micro-batch on a device that runs both side by side."""
-    compute: Real = 0.0
-    exchange: Real = 0.0
+    times = _stage_times(split)
+    return times["attention"] + times["experts"], times["dispatch"] + times["combine"]
+
+
+def _stage_times(split: list[Piece]) -> dict[str, Real]:
+    """Time of each stage of one micro-batch; all exchanges but the way to the experts count as combine."""
+    times: dict[str, Real] = dict.fromkeys(("attention", "experts", "dispatch", "combine"), 0.0)
     for p in split:
-        if p.stage == "exchange":
-            exchange = exchange + p.time_s
-        else:
-            compute = compute + p.time_s
-    return compute, exchange
+        stage = p.stage if p.stage != "exchange" else "dispatch" if p.outward else "combine"
+        times[stage] = times[stage] + p.time_s
+    return times
 
 
 def _overlapped(
@@ -257,7 +263,8 @@ def _overlapped(
         sides = [p.stage == "attention" for p in split]
     else:
         taken = assumptions.SM_COMMUNICATION_SHARE if chip.vendor == "nvidia" and phase == "prefill" else 0.0
-        layer = overlap.compute_and_exchange(*streams, taken)
+        t = _stage_times(split)
+        layer = overlap.two_batches((t["attention"], t["experts"]), (t["dispatch"], t["combine"]), taken)
         sides = [p.stage != "exchange" for p in split]
     return layer, _shares(split, sides, np.asarray(streams[0]) >= np.asarray(streams[1]))
 
@@ -276,7 +283,7 @@ def _add_handovers(out: StepTimes, model: ModelSpec, system: System, placement: 
     """A pipeline stage passes the hidden state of its tokens on: pp - 1 times per step."""
     if placement.pp == 1:
         return
-    size = shape.sequences * shape.q_len * model.hidden * 2.0 / placement.tp
+    size = shape.sequences * shape.q_len * model.hidden * 2.0 / (placement.tp * placement.token_split)
     operator = Communication(part="pp", op="p2p", axis="pp", message_bytes=size)
     out.add("pp p2p", "network", communication_s(system, placement, operator) * (placement.pp - 1))
 
