@@ -83,7 +83,8 @@ def step_of(case: TrainingCase) -> Step:
 def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     """Switches of the case; partial recomputation is full recomputation of some layers."""
     again = {"partial": "full"}.get(case.recompute, case.recompute)
-    flash = framework.flash if not case.attention_kernel else case.attention_kernel == "flash"
+    habit = framework.flash and (framework.alibi_fused or case.model.positions != "alibi")
+    flash = habit if not case.attention_kernel else case.attention_kernel == "flash"
     rank = case.lora_rank if case.task == "lora" else 0
     classic = biased(case.model) and not rank
     apart = framework.loss_apart if case.fused_loss is None else not case.fused_loss

@@ -30,6 +30,7 @@ from supertwin.validation.tables import Row
 _GIB = 2**30
 _TARGETS = ("tokens_per_s_per_device", "step_time_s", "peak_memory_gib")
 _SEQ_LEN = 4096
+_BALANCED = ("force-balanced-moe", "token-drop")  # else a trained router spreads the tokens
 _SIZES = ("tp", "pp", "cp", "ep", "dp", "vpp")
 _MEMORY_FACTORS = (0.8, 1.25)
 
@@ -151,7 +152,7 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         attention_kernel=habits.attention_of(row),
         offload="offload" in flags,
         packed="packed" in flags,
-        force_balanced="real-routing" not in flags,
+        force_balanced=not flags.isdisjoint(_BALANCED),
         overlap_tp=True if "async-tp" in flags else None,
     )
     settings: dict[str, Any] = habits.script_of(row).settings
