@@ -16,6 +16,7 @@ from typing import Any
 
 from supertwin.calibration.common import require_polars, require_scipy
 from supertwin.calibration.operator_tables import FAMILY_TABLES, OPTIONAL, check_folder, check_tables, table_path
+from supertwin.calibration.unseen import Judged, judge, overall
 from supertwin.core.errors import InputError, TableError, UnknownName
 from supertwin.cost.calibration import ENVIRONMENT, shipped_folder
 
@@ -49,8 +50,6 @@ def fit_folder(
     progress: told what is under way. Raises InputError (no such folder, not writable), UnknownName (family, chip),
     TableError (missing table, column or number), MissingExtra.
     """
-    from supertwin.calibration.unseen import judge, overall
-
     began, source, target = time.perf_counter(), Path(tables), Path(out)
     tell = progress or (lambda _text: None)
     chips = _check(source, families)
@@ -66,7 +65,7 @@ def fit_folder(
     judged_families = [f for f in families if f not in ("training-attention", "launch")]
     with _reading_from(target):
         judged = judge(source, judged_families, progress=tell) if judged_families else []
-    rows = [j.as_fields() for j in judged] + _fitted_whole(written)
+    rows = [j.as_fields() for j in judged] + _others(written, judged)
     elapsed_s = time.perf_counter() - began
     use = f"export {ENVIRONMENT}={shlex.quote(str(target.resolve()))}"
     check = f"supertwin validate --operators {shlex.quote(str(source.resolve()))}"
@@ -176,13 +175,35 @@ def _reading_from(folder: Path) -> Iterator[None]:
             os.environ[ENVIRONMENT] = before
 
 
-def _fitted_whole(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Rows for files without held-out rows: few measurements, all of them fitted."""
+# kind of the rows of a file; those of a chip that the tables judge are in the judged kinds already
+_KINDS: Mapping[str, str] = {
+    "experts": "moe",
+    "attention-cudnn": "training attention",
+    "attention-fa2": "training attention (fa2)",
+    "attention-fa3": "training attention (fa3)",
+}
+_JUDGED_AS: Mapping[str, tuple[str, ...]] = {
+    "gemm": ("gemm", "mla_bmm", "grouped_gemm"),
+    "experts": ("moe",),
+    "vector": ("norm", "elementwise"),
+    "links": ("comm", "ep_all_to_all"),
+}
+
+
+def _others(files: Sequence[Path], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Rows for files that no operator table judges: their own residual, n = 0 where few rows were all fitted."""
+    known = {(j.chip, j.kind) for j in judged}
     rows = []
     for path in sorted(set(files)):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not content["residual"].get("n_held_out"):
-            fitted = sum(int(data["rows"]) for data in content["data_sets"])
-            kind = {"attention-cudnn": "training attention", "attention-fa2": "training attention"}.get(path.stem)
-            rows.append({"chip": content["chip"], "kind": kind or path.stem, "n_fit": fitted, "n_held_out": 0, "n": 0})
+        chip, residual = content["chip"], content["residual"]
+        kinds = _JUDGED_AS.get(path.stem, ("attention prefill", "attention decode"))
+        held = int(residual.get("n_held_out", 0))
+        if any((chip, kind) in known for kind in kinds) and (held or path.stem in _JUDGED_AS):
+            continue
+        total = sum(int(data["rows"]) for data in content["data_sets"])
+        row = {"chip": chip, "kind": _KINDS.get(path.stem, path.stem), "n_fit": total - held, "n_held_out": held}
+        if held:
+            row |= {"n": held, "median_ape": residual["held_out_median_ape"], "p90_ape": residual["p90"], "bias": None}
+        rows.append({"n": 0, **row})
     return rows

@@ -37,7 +37,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _errors(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return f"{100.0 * row['median_ape']:.1f}", f"{100.0 * row['p90_ape']:.1f}", f"{100.0 * row['bias']:+.1f}"
+    bias = UNKNOWN if row["bias"] is None else f"{100.0 * row['bias']:+.1f}"
+    return f"{100.0 * row['median_ape']:.1f}", f"{100.0 * row['p90_ape']:.1f}", bias
 
 
 def _goal(name: str, median: float) -> str:
