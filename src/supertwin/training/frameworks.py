@@ -116,8 +116,8 @@ _PROFILES = {
             reduce_bytes=2.0,
             messages_per_layer=12.0,
             vector_passes=3.5,
-            reason="ZeRO-3 engine: reduces in the compute format, gathers tensor by tensor (12 in a GPT layer); models of "
-            "the transformers library, whose norm runs as seven tensor operations (139 us against 40 us fused, "
+            reason="ZeRO-3 engine: reduces in the compute format, gathers tensor by tensor (12 in a GPT layer); models "
+            "of the transformers library, whose norm runs as seven tensor operations (139 us against 40 us fused, "
             "hicann/cann-recipes-train, kernels.csv), rotary positions and activation likewise",
         ),
         replace(

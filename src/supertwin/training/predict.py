@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
-from supertwin.core.prediction import Bill, Memory, Part, Prediction
-from supertwin.machine.chip import Chip
+from supertwin.core.formats import number_format
+from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.network.links import load_links_by_name
-from supertwin.room import energy_j_per_token, power_w, usd_per_device_hour, usd_per_million_tokens
+from supertwin.room import Activity, bill, bill_warnings, machine_rows
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import check
@@ -25,7 +25,6 @@ _BOUNDS = {
     "compute/norm": "memory",
     "compute/accumulate": "memory",
 }
-_SPREAD_90 = 1.645  # standard deviations of a two-sided 90 % interval
 
 
 def predict(case: TrainingCase) -> Prediction:
@@ -47,7 +46,7 @@ def predict(case: TrainingCase) -> Prediction:
         figures=figures(setting, step, use),
         memory=memory,
         breakdown=breakdown(step),
-        bill=bill(setting, step, tokens),
+        bill=bill(case.system, case.layout.devices, tokens, activity(setting, step, executed)),
         layout=layout_row(case),
         defaults={
             "framework": setting.framework.name,
@@ -102,18 +101,16 @@ def layout_row(case: TrainingCase) -> dict[str, int | str]:
     return row | {"devices": case.layout.devices, "sequence_parallel": int(case.sequence_parallel)}
 
 
-def bill(setting: Setting, step: StepTime, tokens_per_s_per_device: float) -> Bill:
-    """Power, energy and price of the whole job."""
-    case, chip = setting.case, setting.case.system.chip
-    share = setting.microbatches / step.total_s
-    compute = sum(s for name, s in step.parts.items() if name.startswith("compute/")) / step.total_s
-    network = sum(s for name, s in step.parts.items() if name.startswith("communication/")) / step.total_s
-    hbm = step.passes.moved_bytes * share / chip.memory_bytes_per_s
-    power = float(power_w(case.system, min(compute, 1.0), min(hbm, 1.0), min(network, 1.0), case.layout.devices))
-    per_device = power / case.layout.devices
-    price = usd_per_device_hour(case.system, per_device / case.system.pue)
-    usd = None if price is None else usd_per_million_tokens(price, tokens_per_s_per_device)
-    return Bill(power, float(energy_j_per_token(per_device, tokens_per_s_per_device)), usd)
+def activity(setting: Setting, step: StepTime, executed_flop_per_s: float) -> Activity[float]:
+    """What the busiest device does: executed matrix work (recomputation included) and memory traffic over its peaks,
+    and the share of time in exposed communication (hidden communication is not counted)."""
+    chip = setting.case.system.chip
+    moved = step.passes.moved_bytes * setting.microbatches / step.total_s
+    return Activity(
+        matrix=executed_flop_per_s / chip.peak(number_format(setting.case.precision).rate),
+        memory=moved / chip.memory_bytes_per_s,
+        network=sum(s for name, s in step.parts.items() if name.startswith("communication/")) / step.total_s,
+    )
 
 
 def interval(step: StepTime) -> tuple[float, float]:
@@ -128,31 +125,21 @@ def interval(step: StepTime) -> tuple[float, float]:
         + (assume.NETWORK_SIGMA.value * shares["network"]) ** 2
         + (assume.HOST_SIGMA.value * shares["latency"]) ** 2
     )
-    factor = math.exp(_SPREAD_90 * math.sqrt(variance))
+    factor = math.exp(Z90 * math.sqrt(variance))
     return 1.0 / factor, factor
 
 
 def sources(setting: Setting) -> tuple[tuple[str, str, str, str], ...]:
-    """What the prediction stands on: data-sheet values of the machine, habits of the framework, assumptions."""
+    """What the prediction stands on: the machine and its room, the framework, calibrations, assumptions."""
     case, framework = setting.case, setting.framework
-    rows = [
-        *_cited(case.system.chip),
-        *(
-            (f"tier {tier.name}", f"{tier.bandwidth_bytes_per_s / 1e9:g} GB/s", case.system.name, "spec")
-            for tier in case.system.tiers
-        ),
-    ]
-    rows.append((f"framework {framework.name}", framework.launch, framework.reason, "assumption"))
-    calibration = engine_sources(engine_of(case.system.chip, framework.attention))
-    links = load_links_by_name(case.system.chip.name, case.system.chip.relative).sources()
-    return (*rows, *calibration, *links, *(item.row() for item in assume.all_assumptions()))
-
-
-def _cited(chip: Chip) -> list[tuple[str, str, str, str]]:
-    return [
-        (f"{chip.name}.{name}", f"{cited.value:g} {cited.unit}", cited.source, cited.kind)
-        for name, cited in chip.cited.items()
-    ]
+    chip = case.system.chip
+    return (
+        *machine_rows(case.system),
+        (f"framework {framework.name}", framework.launch, framework.reason, "assumption"),
+        *engine_sources(engine_of(chip, framework.attention)),
+        *load_links_by_name(chip.name, chip.relative).sources(),
+        *(item.row() for item in assume.all_assumptions()),
+    )
 
 
 def warnings(setting: Setting, memory: Memory) -> tuple[str, ...]:
@@ -170,4 +157,4 @@ def warnings(setting: Setting, memory: Memory) -> tuple[str, ...]:
         )
     if setting.microbatches < case.layout.pp:
         found.append(f"{setting.microbatches} microbatches on {case.layout.pp} pipeline stages leave most stages idle")
-    return tuple(found)
+    return (*found, *bill_warnings(case.system))

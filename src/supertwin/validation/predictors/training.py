@@ -90,10 +90,13 @@ def _figures(row: Row, prediction: Prediction) -> list[Figure]:
 
 
 def _peak_bytes(row: Row, prediction: Prediction) -> float:
-    """Peak as the row's counter sees it: nvidia-smi adds driver, context and the buffers of each process group."""
-    from supertwin.training.assumptions import COMMUNICATION_BUFFERS
+    """Peak as the row's counter sees it: reserved memory adds what the allocator holds unused; nvidia-smi also driver,
+    context and the buffers of each process group."""
+    from supertwin.training.assumptions import COMMUNICATION_BUFFERS, RESERVED_UNUSED
 
     peak: float = prediction.memory.peak_bytes
+    if row.text("memory_kind") in ("reserved", "nvidia-smi"):
+        peak /= 1.0 - RESERVED_UNUSED.value
     if row.text("memory_kind") != "nvidia-smi":
         return peak
     chip = system_of(row.text("chip"), row.integer("n_devices") or 0).chip
