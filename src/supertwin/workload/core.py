@@ -53,9 +53,9 @@ def chunk_keys(step: Step, chunk: int) -> Real:
 
 
 def query_share(step: Step, shard: Shard) -> tuple[Real, Real]:
-    """(queries per sequence, divisor of the heads) on a context-parallel rank."""
+    """(queries per sequence, divisor of the heads) on a context-parallel rank; decode gathers the queries of all."""
     if step.phase == "decode":
-        return step.q_len, 1.0
+        return step.q_len, 1.0 / shard.cp
     if shard.context == "ulysses":
         return step.q_len, shard.cp
     return step.q_len / shard.cp, 1.0
@@ -71,7 +71,7 @@ def core(block: AttentionSpec, step: Step, shard: Shard, heads: tuple[Real, Real
         q_len=queries,
         kv_len=keys,
         heads=heads[0] / split,
-        kv_heads=maximum(heads[1] / split, 1.0),
+        kv_heads=maximum(heads[1] / maximum(split, 1.0), 1.0),
         qk_head_dim=block.qk_head_dim,
         v_head_dim=block.v_head_dim,
         causal=causal,
