@@ -72,9 +72,3 @@ class InferenceCase:
         adds = self.phase == "prefill"
         if self.deployment.cp_adds_devices != adds:
             object.__setattr__(self, "deployment", replace(self.deployment, cp_adds_devices=adds))
-
-    def __post_init__(self) -> None:
-        """Context parallelism means what the phase makes of it."""
-        adds = self.phase == "prefill"
-        if self.deployment.cp_adds_devices != adds:
-            object.__setattr__(self, "deployment", replace(self.deployment, cp_adds_devices=adds))

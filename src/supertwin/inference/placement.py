@@ -52,11 +52,6 @@ class Placement:
         return Group(self.cp, self.tp if self.token_split > 1 else 1)
 
     @property
-    def cp_group(self) -> Group:
-        """Ranks that share one sequence: a tp group apart in prefill, neighbours inside it in decode."""
-        return Group(self.cp, self.tp if self.token_split > 1 else 1)
-
-    @property
     def ep_group(self) -> Group:
         """Ranks that exchange tokens with each other."""
         return Group(self.ep, self.etp)
@@ -126,31 +121,6 @@ def _check_devices(case: InferenceCase) -> None:
         raise InputError(f"{sizes} does not divide the {system.devices} devices of {system.name} into whole instances")
     if d.pp > case.model.n_layers:
         raise InputError(f"pp({d.pp}) exceeds the {case.model.n_layers} layers of {case.model.name}")
-    _check_context(case)
-
-
-def _check_context(case: InferenceCase) -> None:
-    """Prefill: a rank has at least one token. Decode: the cp devices hold copies of the same keys, which GQA has only
-    where tp exceeds the KV heads (vLLM: decode_context_parallel_size)."""
-    d, model = case.deployment, case.model
-    if case.phase == "prefill":
-        if d.cp > case.input_len:
-            raise InputError(f"cp({d.cp}) exceeds the {case.input_len} new tokens of a sequence")
-        return
-    heads = kv_heads(model)
-    copies = max(1, d.tp // max(heads, 1)) if heads else 1
-    if copies % d.cp:
-        legal = ", ".join(str(i) for i in range(1, copies + 1) if copies % i == 0)
-        raise InputError(
-            f"cp({d.cp}) in decode cuts the cache over devices that hold the same keys: tp({d.tp}) over "
-            f"{heads} KV heads of {model.name} makes {copies} copies; legal cp: {legal}"
-        )
-
-
-def kv_heads(model: ModelSpec) -> int:
-    """Heads over which tp cuts the cache, the most of any layer: one where attention is latent; 0 without a cache."""
-    blocks = [layer.attention for layer in model.layers if layer.attention is not None]
-    return max((1 if a.kind == "mla" else a.kv_heads for a in blocks if a.kind in ("gqa", "mla")), default=0)
     _check_context(case)
 
 

@@ -104,7 +104,6 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     deployment = Deployment(
         tp=sizes["tp"], pp=sizes["pp"], dp=sizes["dp"], ep=sizes["ep"], cp=sizes["cp"],
         cp_adds_devices=row["phase"] == "prefill",
-        cp_adds_devices=row["phase"] == "prefill",
         dp_attention=bool(sizes["dp_attention"]),
         weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
         mtp_tokens=mtp, mtp_acceptance=_float(acceptance or 0.0),
