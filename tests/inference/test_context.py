@@ -28,7 +28,9 @@ def test_prefill_context_parallelism_adds_devices_and_gives_no_speed_away(model:
     assert [p.step_time_s for p in cases] == sorted((p.step_time_s for p in cases), reverse=True)
     for p in cases:
         assert p.step_time_s * p.tokens_per_s_per_device * int(p.layout["devices"]) == pytest.approx(8192)
-        assert p.figures["mfu"] == pytest.approx(cases[0].figures["mfu"] * p.tokens_per_s_per_device / rates[0], rel=0.2)
+        assert p.figures["mfu"] == pytest.approx(
+            cases[0].figures["mfu"] * p.tokens_per_s_per_device / rates[0], rel=0.2
+        )
 
 
 def test_the_cache_of_a_prompt_is_cut_over_its_context_ranks() -> None:

@@ -22,7 +22,8 @@ class Engine:
     memory_fraction: share of the device memory (or, with of_free, of what weights leave free) that may be filled;
     max_num_seqs, max_batched_tokens: default limits per engine instance (attention rank); mixes_prefill: prefill chunks
     ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather); expert_kernels:
-    calibration context of its default expert kernels.
+    calibration context of its default expert kernels; routes_in_passes: long prefill steps exchange tokens by a plain
+    all-to-all, and sort and restore them in passes of their own.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Engine:
     exchange: str
     source: str
     expert_kernels: str = ""
+    routes_in_passes: bool = False
 
 
 _US = 1e-6
@@ -73,6 +75,7 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
         "vLLM on A3: step = compute + communication + free time, factor 1.03 to 1.37 (reference/peers.md)",
+        routes_in_passes=True,
     ),
     Engine(
         "sglang", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 8192, False, "gather",
@@ -89,14 +92,17 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "mindie", 1000 * _US, 2 * _US, 10e-3, 8 * _US, 0.90, False, 256, 8192, False, "dispatch",
         "MindIE defaults: maxBatchSize 200 to 256, maxPrefillTokens 8192",
+        routes_in_passes=True,
     ),
     Engine(
         "cann-recipes", 700 * _US, 0.0, 0.0, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",
         "offline loop with one graph per step; CM384 paper 4.2.4: 0.6 to 0.8 ms to launch one graph",
+        routes_in_passes=True,
     ),
     Engine(
         "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",
         "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed",
+        routes_in_passes=True,
     ),
     Engine(
         "deepseek", 300 * _US, 0.0, 5e-3, 8 * _US, 0.95, False, 4096, 16384, False, "dispatch",

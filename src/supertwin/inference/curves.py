@@ -46,7 +46,10 @@ def curves(
         system,
         [
             (decode, decode_shape(decode, resident, input_len + output_len / 2.0)),
-            (replace(prefill, mtp_tokens=0, cp=prefill.token_split), prefill_shape(prefill, fill, input_len, new_tokens)),
+            (
+                replace(prefill, mtp_tokens=0, cp=prefill.token_split),
+                prefill_shape(prefill, fill, input_len, new_tokens),
+            ),
         ],
     )
     p, chunk = place(prefill), engine.max_batched_tokens

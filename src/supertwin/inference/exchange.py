@@ -12,19 +12,24 @@ from supertwin.network.group import Group
 from supertwin.workload.operators import Communication
 
 
-def communication_s(system: System, placement: Placement, operator: Communication, experts: float = 0.0) -> Real:
-    """Seconds of one exchange. experts: routed experts over all ranks (dispatch and combine)."""
+def communication_s(
+    system: System, placement: Placement, operator: Communication, experts: float = 0.0, plain: bool = False
+) -> Real:
+    """Seconds of one exchange. experts: routed experts over all ranks (dispatch and combine); plain: many tokens travel
+    by an all-to-all of every copy instead of a dispatch or combine kernel."""
     group = group_of(placement, operator)
     if operator.op in ("dispatch", "combine"):
-        return _routed_s(system, operator, group, experts)
-    return collective_time(
-        system, operator.op, operator.message_bytes, group, library="inference", context="production"
-    ).time_s
+        return _routed_s(system, operator, group, experts, plain)
+    return _collective_s(system, operator.op, operator, group)
 
 
-def _routed_s(system: System, o: Communication, group: Group, experts: float) -> Real:
-    """Dispatch or combine. CANN's fused kernels are measured with 128 tokens per rank; Ascend prefill runs the normal
-    kernels, measured with 4,096."""
+def _collective_s(system: System, op: str, o: Communication, group: Group) -> Real:
+    return collective_time(system, op, o.message_bytes, group, library="inference", context="production").time_s
+
+
+def _routed_s(system: System, o: Communication, group: Group, experts: float, plain: bool) -> Real:
+    """Dispatch or combine. CANN's fused kernels are measured with 128 tokens per rank; DeepEP's normal kernels on
+    Ascend with 4,096."""
 
     def timed(library: str, mode: str) -> Real:
         call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, experts)
@@ -33,7 +38,7 @@ def _routed_s(system: System, o: Communication, group: Group, experts: float) ->
     few = np.asarray(o.tokens) <= LOW_LATENCY_TOKENS
     if system.chip.vendor != "huawei" or np.all(few):
         return timed("default", "auto")
-    normal = timed("deepep-ascend", "normal")
+    normal = _collective_s(system, "all_to_all", o, group) if plain else timed("deepep-ascend", "normal")
     return np.where(few, timed("default", "auto"), normal) if np.any(few) else normal
 
 
@@ -43,6 +48,9 @@ def group_of(placement: Placement, operator: Communication) -> Group:
     p = placement
     if operator.axis == "ep":
         return p.ep_group if operator.op in ("dispatch", "combine", "all_to_all") else p.expert_group
-    return {"tp": p.tp_group, "etp": Group(p.etp, 1), "cp": p.cp_group, "pp": Group(p.pp, p.tp * p.token_split * p.ranks)}[
-        operator.axis
-    ]
+    return {
+        "tp": p.tp_group,
+        "etp": Group(p.etp, 1),
+        "cp": p.cp_group,
+        "pp": Group(p.pp, p.tp * p.token_split * p.ranks),
+    }[operator.axis]

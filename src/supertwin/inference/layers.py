@@ -15,8 +15,9 @@ from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import AttentionSpec, LayerSpec, ModelSpec
+from supertwin.network.exchange import LOW_LATENCY_TOKENS
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
-from supertwin.workload.operators import ExpertMlp, Gemm, Operator, Real, Vector
+from supertwin.workload.operators import Communication, ExpertMlp, Gemm, Operator, Real, Vector
 from supertwin.workload.shard import Shard, Step
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
@@ -35,6 +36,18 @@ class Block:
     layer: bool = False
     microbatches: int = 1
     shortcut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """Passes over tokens beside the model's own operators. joins_keys: full latent attention joins the two parts of its
+    keys; routes_in_passes: see with_routing_passes."""
+
+    joins_keys: bool = True
+    routes_in_passes: bool = False
+
+
+PLAIN = Habits()
 
 
 def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
@@ -91,12 +104,11 @@ def blocks(
     placement: Placement,
     shape: Shape,
     shard: Shard,
-    separate_rope: bool = False,
+    about: Habits = PLAIN,
 ) -> tuple[Block, ...]:
     """All blocks of a step: embedding, layers by kind, head, and the draft passes.
 
     With micro-batch overlap, layers whose experts lie behind an exchange are given for one of two micro-batches.
-    separate_rope: the attention kernel takes the rotary part of the keys apart (no pass that joins them).
     """
     model = spread_shared(model, placement, deployment.redundant_experts)
     fill = shape.shared_sequences / (shape.sequences * placement.ranks)
@@ -107,8 +119,9 @@ def blocks(
     for layer in model.layers:
         split = overlapped and _has_experts(layer)
         ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
-        if layer.attention is not None and layer.attention.kind == "mla" and not separate_rope:
+        if layer.attention is not None and layer.attention.kind == "mla" and about.joins_keys:
             ops = with_joined_keys(ops, layer.attention, shard)
+        ops = with_routing_passes(ops) if about.routes_in_passes else ops
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
@@ -166,6 +179,30 @@ def with_joined_keys(ops: list[Operator], block: AttentionSpec, shard: Shard) ->
             read, written = (2.0 * values * n for n in (block.qk_nope_head_dim, block.qk_head_dim))
             out.append(Vector(part="attention/keys", op="copy", bytes_read=read, bytes_written=written))
     return out
+
+
+def with_routing_passes(ops: list[Operator]) -> list[Operator]:
+    """Tokens are copied in the order of their experts before an all-to-all, sorted by local expert after it, put back
+    into the order of arrival before the way home, and summed at home (cann-recipes-infer, DeepSeek-R1 prefill, "double
+    routing": init_routing, re_routing, index_select, finalize_routing). Steps of few tokens run fused kernels instead.
+    """
+    out: list[Operator] = []
+    for o in ops:
+        if not isinstance(o, Communication) or o.op not in ("dispatch", "combine"):
+            out.append(o)
+            continue
+        values: Real = o.tokens * o.hidden * np.where(np.asarray(o.tokens) > LOW_LATENCY_TOKENS, 1.0, 0.0)
+        sent: Real = values * o.topk * number_format(o.dtype).bytes_per_element
+        kept: Real = values * 2.0
+        home = o.op == "combine"
+        before = (sent, sent) if home else (kept, sent)
+        after = (sent + kept, kept) if home else (sent, sent)
+        out += [_permute(*before), o, _permute(*after)]
+    return out
+
+
+def _permute(bytes_read: Real, bytes_written: Real) -> Vector:
+    return Vector(part="moe/permute", op="permute", bytes_read=bytes_read, bytes_written=bytes_written)
 
 
 def one_expert(operator: ExpertMlp) -> list[Operator]:

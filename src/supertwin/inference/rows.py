@@ -137,7 +137,9 @@ def _decode(r: Reading, model: ModelSpec, system: System, about: Engine) -> dict
 def _prefill(r: Reading, model: ModelSpec, system: System, about: Engine) -> dict[str, float]:
     d, p = r.deployment, place(r.deployment)
     new = max(r.input_len * (1.0 - r.hit_rate), 1.0)
-    rank_sequences = r.batch * p.tp * p.pp * p.token_split if r.batch else max(1.0, np.floor(about.max_batched_tokens / new))
+    rank_sequences = (
+        r.batch * p.tp * p.pp * p.token_split if r.batch else max(1.0, np.floor(about.max_batched_tokens / new))
+    )
     if not r.batch and r.concurrency:
         rank_sequences = min(rank_sequences, max(1.0, r.concurrency / r.instances / p.dp))
     chunks = max(1.0, rank_sequences * new / about.max_batched_tokens)

@@ -18,7 +18,7 @@ from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions, overlap
 from supertwin.inference.case import Deployment
 from supertwin.inference.exchange import communication_s
-from supertwin.inference.layers import Block, blocks, shard_of
+from supertwin.inference.layers import Block, Habits, blocks, shard_of
 from supertwin.inference.placement import Placement, moe, place
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -123,8 +123,11 @@ def _plan(model: ModelSpec, system: System, deployment: Deployment, shape: Shape
     shard = shard_of(model, deployment, placement, system.chip, engine)
     mixture = moe(model)
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
-    apart = system.chip.vendor == "huawei"  # npu_fused_infer_attention_score takes query_rope and key_rope
-    return Plan(placement, shape, engine, blocks(model, deployment, placement, shape, shard, apart), experts)
+    habits = Habits(
+        joins_keys=system.chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
+        routes_in_passes=engine.routes_in_passes and shape.phase == "prefill",
+    )
+    return Plan(placement, shape, engine, blocks(model, deployment, placement, shape, shard, habits), experts)
 
 
 def _assemble(plan: Plan, model: ModelSpec, system: System, costs: Iterator[OperatorCost]) -> StepTimes:
@@ -142,7 +145,7 @@ def _pieces(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCo
     out = []
     for o in block.operators:
         if isinstance(o, Communication):
-            time = communication_s(system, plan.placement, o, plan.experts) * o.count
+            time = communication_s(system, plan.placement, o, plan.experts, plan.engine.routes_in_passes) * o.count
             out.append(Piece(_part(o), "exchange", time, "network", outward=o.part.endswith("dispatch")))
         else:
             cost = next(costs)
