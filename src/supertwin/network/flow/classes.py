@@ -18,7 +18,8 @@ class FlowClasses:
     capacity_bytes_per_s: of one link, [link classes]; links: how many links each link class has;
     limit_bytes_per_s: most that one flow can take by itself (protocol, engine), inf if none, 0 for flows without a
     route, [classes]; priority: strict; lower numbers first, [classes]; start_s: when the class begins, [classes];
-    latency_s: of the path, [classes]. names for reports. cut_off: flows of the pattern that have no path and are in no class.
+    latency_s: of the path, [classes]. names for reports.
+    cut_off: flows of the pattern that have no path and are in no class.
     weight: share of a class's flows relative to others at a common bottleneck, [classes]; None: all equal.
     """
 

@@ -8,7 +8,7 @@ Without contention the two agree; where links are shared, oversubscribed or brok
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,9 @@ import numpy.typing as npt
 from supertwin.core.errors import InputError
 from supertwin.network.flow.classes import FlowClasses
 from supertwin.network.flow.costs import Call, Costs, costs
-from supertwin.network.flow.fabric import flows
-from supertwin.network.flow.pattern import Ints, Pattern, Phase
+from supertwin.network.flow.fabric import NO_FLOWS, Ints, flows, one_after_the_other
 from supertwin.network.flow.run import FlowRun, run
-from supertwin.network.flow.schedule import Wire, phases
+from supertwin.network.flow.schedule import Phase, Wire, phases
 from supertwin.network.group import Group
 from supertwin.network.topology.graph import Graph
 
@@ -98,44 +97,67 @@ def collective(  # noqa: PLR0913 - mirrors network.collective_time
     ranks = ranks_of(graph, group, every)
     plan = costs(graph.system, call, ranks[0])
     schedule = phases(op, plan.algorithm.split("/")[0], call.message_bytes, Wire(graph.system, plan, ranks))
-    return carry(graph, op, plan, schedule, faults)
+    return carry(damaged(graph, faults), op, plan, schedule)
 
 
-def carry(graph: Graph, op: str, plan: Costs, schedule: tuple[Phase, ...], faults: Sequence[str]) -> FlowCollective:
+def damaged(graph: Graph, faults: Sequence[str]) -> Graph:
+    """The graph without the parts named; itself when there is none."""
+    if not len(faults):
+        return graph
+    from supertwin.network.topology.faults import apply_faults
+
+    return apply_faults(graph, faults)
+
+
+def carry(graph: Graph, op: str, plan: Costs, schedule: tuple[Phase, ...]) -> FlowCollective:
     """Run a schedule phase by phase and add the costs beside the links."""
-    classes, owner = flows(graph, [pattern for phase in schedule for pattern in phase], faults)
-    after, stage = chained(schedule, owner)
-    fixed = np.where(stage == 0, plan.latency_s + plan.own_s, 0.0)
-    done = run(classes, after, fixed)
-    transfer = max(0.0, done.time_s - plan.latency_s - plan.own_s) if schedule else 0.0
-    time = plan.total_s(transfer) if schedule else 0.0
+    if not schedule:
+        return FlowCollective(op, plan.algorithm, 0.0, 0.0, 0.0, (), (), run(NO_FLOWS))
+    parts = [part for part, _ in _phase_classes(graph, schedule, plan)]
+    stage = np.repeat(np.arange(len(parts)), [len(part.names) for part in parts])
+    beside = plan.latency_s + plan.own_s
+    done = run(one_after_the_other(parts), chained(stage), np.where(stage == 0, beside, 0.0))
+    transfer = max(0.0, done.time_s - beside)
+    time = plan.total_s(transfer)
     return FlowCollective(
-        op, plan.algorithm, time, time - transfer if np.isfinite(time) else plan.latency_s, transfer,
-        phase_times(schedule, stage, done), tuple((name, s) for name, s, _ in done.busiest()), done,
-        tuple(done.reasons.values()),
+        op, plan.algorithm, time, time - transfer if np.isfinite(time) else beside, transfer,
+        phase_times(schedule, stage, done), slowest_links(done), done, tuple(done.reasons.values()),
     )  # fmt: skip
 
 
-def chained(schedule: Sequence[Sequence[Pattern]], owner: Ints) -> tuple[list[tuple[int, ...]], Ints]:
-    """(classes that each class waits for, phase of each class) when every phase waits for the one before."""
-    phase_of = np.repeat(np.arange(len(schedule)), [len(phase) for phase in schedule])
-    stage = phase_of[owner] if owner.size else owner
-    members = [tuple(np.flatnonzero(stage == s).tolist()) for s in range(len(schedule))]
-    return [members[s - 1] if s else () for s in stage.tolist()], stage
+def _phase_classes(graph: Graph, schedule: tuple[Phase, ...], plan: Costs) -> list[tuple[FlowClasses, Ints]]:
+    """Flow classes of every phase; the two halves of an all-reduce often have the same links."""
+    seen: dict[tuple[tuple[int, ...], tuple[float, ...]], tuple[FlowClasses, Ints]] = {}
+    out = []
+    for phase in schedule:
+        key = tuple(id(part) for pattern in phase for part in (*pattern.groups, pattern.source, pattern.target))
+        sizes = tuple(pattern.bytes_each for pattern in phase)
+        if (key, sizes) not in seen:
+            seen[key, sizes] = flows(graph, phase, [plan.shares] * len(phase))
+        out.append(seen[key, sizes])
+    return out
 
 
-def phase_times(schedule: Sequence[Sequence[Pattern]], stage: Ints, done: FlowRun) -> tuple[PhaseTime, ...]:
+def chained(stage: Ints) -> list[tuple[int, ...]]:
+    """Classes that each class waits for when every phase waits for the one before; stage: phase of each class."""
+    members = [tuple(np.flatnonzero(stage == s).tolist()) for s in range(int(stage.max(initial=-1)) + 1)]
+    return [members[s - 1] if s else () for s in stage.tolist()]
+
+
+def phase_times(schedule: Sequence[Phase], stage: Ints, done: FlowRun) -> tuple[PhaseTime, ...]:
     """When each phase ran."""
     out = []
     for number, phase in enumerate(schedule):
         mine = stage == number
-        if mine.any():
-            name = " + ".join(pattern.name for pattern in phase)
-            start, end = float(done.first_byte_s[mine].min()), float(done.finish_s[mine].max())
-            out.append(PhaseTime(name, start, end, float(done.classes.flows[mine].sum())))
+        name = " + ".join(pattern.name for pattern in phase)
+        start, end = float(done.first_byte_s[mine].min()), float(done.finish_s[mine].max())
+        out.append(PhaseTime(name, start, end, float(done.classes.flows[mine].sum())))
     return tuple(out)
 
 
-def without_latency(classes: FlowClasses) -> FlowClasses:
-    """Path latencies taken out: the calibrated rounds of a collective contain them."""
-    return replace(classes, latency_s=np.zeros_like(classes.latency_s))
+def slowest_links(done: FlowRun, most: int = 5) -> tuple[tuple[str, float], ...]:
+    """(link class, seconds of line rate that its bytes take) over all phases, the slowest first."""
+    seconds: dict[str, float] = {}
+    for name, value, _ in done.busiest(len(done.classes.link_names)):
+        seconds[name] = seconds.get(name, 0.0) + value
+    return tuple(sorted(seconds.items(), key=lambda entry: -entry[1])[:most])

@@ -2,7 +2,7 @@
 
 The flow level takes the same numbers as network.collective: which algorithm and protocol the library picks for a
 message, its fixed cost and rounds of latency, and the share of the line rate that it reaches on each link class. Bytes
-divided by that share are the bytes that the flow puts on the line, so that several collectives on one link share the
+divided by that share are the bytes that a flow puts on the line, so that several collectives on one link share the
 line rate itself.
 """
 
@@ -20,6 +20,7 @@ from supertwin.network.algorithms import ALGORITHMS
 from supertwin.network.collective import Calibrated, Line, calibrated, lines_of, numbers_at
 from supertwin.network.links import Parameters, named_folder
 from supertwin.network.span import Level, rank_levels
+from supertwin.network.topology.build import plane_name
 
 HIERARCHICAL = "hierarchical"
 HIERARCHICAL_OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
@@ -38,15 +39,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """algorithm: "direct/large"; latency_s: fixed cost and rounds; own_s: the rank's own part beside the links;
-    efficiency: share of the line rate by tier, [tiers]; floor_s and extra_s as in the closed form.
+    """algorithm: "direct/large"; latency_s: fixed cost and rounds; own_s: the rank's own part beside the links.
+
+    shares: of the line rate by plane, "" for planes that the group uses only when something is broken; floor_s and
+    extra_s as in the closed form.
     """
 
     algorithm: str
     levels: tuple[Level, ...]
     latency_s: float
     own_s: float
-    efficiency: npt.NDArray[np.float64]
+    shares: Mapping[str, float]
     floor_s: float = 0.0
     extra_s: float = 0.0
 
@@ -64,20 +67,21 @@ def costs(system: System, call: Call, ranks: npt.NDArray[np.int64]) -> Costs:
     key = (call.op, call.library, call.context, named_folder())
     found = calibrated(chip.name, chip.relative, chip.vendor, key, levels, int(ranks.size))
     if not levels:
-        return Costs("none", (), 0.0, 0.0, np.ones(len(tiers)))
+        return Costs("none", (), 0.0, 0.0, {})
     line, numbers, used = _pick(call, levels, found)
     bare = {path: {n: {**g, "own_share": 0.0} for n, g in groups.items()} for path, groups in used.items()}
     slopes = {other.algorithm: other.s_per_byte for other in lines_of(levels, call.op, bare)}
-    share = np.ones(len(tiers))
+    shares = {}
     for level in levels:
-        index = next(i for i, tier in enumerate(tiers) if tier.name == level.tier)
-        share[index] = numbers_at(used.get(level.path, {}), line.algorithm, numbers)["efficiency"]
+        tier = next(tier for tier in tiers if tier.name == level.tier)
+        at_tier = numbers_at(used.get(level.path, {}), line.algorithm, numbers)
+        shares[plane_name(tier)] = shares[""] = at_tier["efficiency"]
     name, latency = line.algorithm, line.latency_s
     own = max(0.0, line.s_per_byte - slopes[line.algorithm]) * call.message_bytes
     if call.algorithm == HIERARCHICAL:
         name = f"{HIERARCHICAL}/{name.split('/')[1]}"
         latency = numbers["fixed_s"] + _hierarchical_hops_s(call.op, levels, numbers)
-    return Costs(name, levels, latency, own, share, found.floor_s, found.extra_s)
+    return Costs(name, levels, latency, own, shares, found.floor_s, found.extra_s)
 
 
 def _far_pair(last: Level, system: System, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

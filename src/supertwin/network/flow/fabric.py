@@ -1,84 +1,114 @@
-"""Patterns of a schedule as flow classes on the links of a graph."""
+"""Patterns of a schedule as flow classes on the links of a graph, with the calibrated share of each plane."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from supertwin.network.flow.classes import FlowClasses
-from supertwin.network.flow.condense import Incidence, condense, usage
-from supertwin.network.flow.pattern import AllPairs, Floats, Ints, Pairs, Pattern
 from supertwin.network.topology.graph import Graph
-from supertwin.network.topology.routes import best_paths, link_shares
+from supertwin.network.topology.patterns import Pattern
+from supertwin.network.topology.symmetry import classes
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Shares = Mapping[str, float]  # plane -> share of its line rate that the library reaches; "" for all other planes
+NO_FLOWS = FlowClasses(
+    (), np.zeros(0), np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64),
+    np.zeros(0), np.zeros(0), (),
+)  # fmt: skip
 
 
-def flows(graph: Graph, patterns: Sequence[Pattern], faults: Sequence[str] = ()) -> tuple[FlowClasses, Ints]:
-    """Joint flow classes of several patterns, and the pattern that each class belongs to.
+def flows(graph: Graph, patterns: Sequence[Pattern], shares: Sequence[Shares]) -> tuple[FlowClasses, Ints]:
+    """Joint flow classes of patterns that may run together, and the pattern that each class belongs to.
 
-    Link classes are common to all patterns, so that patterns that run together share their links.
+    shares: one mapping per pattern; a payload byte takes 1 / share bytes of every link of the plane. Flows without a
+    route become a class of their own with limit 0.
     """
-    listed = [pattern.listed() if isinstance(pattern, AllPairs) else pattern for pattern in patterns]
-    return _listed(graph, listed)
+    given = [(number, pattern) for number, pattern in enumerate(patterns) if pattern.flows]
+    if not given:
+        return NO_FLOWS, np.zeros(0, np.int64)
+    # the start tells the patterns apart in the classes; none has begun by itself
+    found = classes(graph, [replace(pattern, start_s=float(number)) for number, pattern in given])
+    owner = found.start_s.astype(np.int64)
+    planes = _planes(graph, found.link_names)
+    usage = found.usage.copy()
+    for number, _ in given:
+        by_column = np.array([shares[number].get(plane, shares[number].get("", 1.0)) for plane in planes])
+        usage[owner == number] /= by_column
+    names = tuple(f"{patterns[number].name}: {name}" for number, name in zip(owner.tolist(), found.names, strict=True))
+    zero = np.zeros(owner.size)
+    found = replace(found, names=names, usage=usage, start_s=zero, latency_s=zero)
+    return _with_cut_off(found, owner, given)
 
 
-def _listed(graph: Graph, listed: Sequence[Pairs]) -> tuple[FlowClasses, Ints]:
-    owner = np.repeat(np.arange(len(listed)), [pairs.source.size for pairs in listed])
-    source = np.concatenate([np.zeros(0, np.int64), *(pairs.source for pairs in listed)])
-    target = np.concatenate([np.zeros(0, np.int64), *(pairs.target for pairs in listed)])
-    size = np.concatenate([np.zeros(0), *(pairs.bytes_each for pairs in listed)])
-    pair, which = np.unique(source * graph.devices + target, return_inverse=True)
-    incidence, latency, routed = _routes(graph, pair // graph.devices, pair % graph.devices)
-    # the same pair in several patterns has the same links: its entries are repeated per flow
-    order = np.argsort(incidence.flow, kind="stable")
-    count = np.bincount(incidence.flow, minlength=pair.size)
-    first = np.r_[0, np.cumsum(count)[:-1]] if pair.size else np.zeros(0, np.int64)
-    length = count[which]
-    flow = np.repeat(np.arange(which.size), length)
-    place = np.arange(flow.size) - np.repeat(np.cumsum(length) - length, length) + np.repeat(first[which], length)
-    used, link = np.unique(incidence.link[order][place], return_inverse=True)
-    entries = Incidence(flow, link, incidence.share[order][place])
-    capacity = graph.link_bytes_per_s[used]
-    key = np.stack([owner.astype(np.float64), size, latency[which], routed[which]], axis=1)
-    found = condense(entries, key, capacity)
-    return _classes(graph, listed, (owner, size, latency[which], routed[which]), (used, found), usage(entries, found))
+def _with_cut_off(found: FlowClasses, owner: Ints, given: Sequence[tuple[int, Pattern]]) -> tuple[FlowClasses, Ints]:
+    """Flows of a pattern that no class holds have no route."""
+    held = np.bincount(owner, found.flows, max(number for number, _ in given) + 1)
+    lost = [(number, pattern, pattern.flows - held[number]) for number, pattern in given]
+    lost = [entry for entry in lost if entry[2] > 0.5]
+    if not lost:
+        return found, owner
+    more = len(lost)
+    extra = replace(
+        NO_FLOWS,
+        names=tuple(f"{pattern.name}: {round(number)} flows" for _, pattern, number in lost),
+        flows=np.array([number for _, _, number in lost], dtype=np.float64),
+        bytes_each=np.array([pattern.bytes_each for _, pattern, _ in lost]),
+        usage=np.zeros((more, len(found.link_names))),
+        limit_bytes_per_s=np.zeros(more),
+        priority=np.array([pattern.priority for _, pattern, _ in lost], np.int64),
+        start_s=np.zeros(more),
+        latency_s=np.zeros(more),
+    )
+    return _rows_of_both(found, extra), np.append(owner, [number for number, _, _ in lost])
 
 
-def _classes(
-    graph: Graph, listed: Sequence[Pairs], columns: tuple[Ints, Floats, Floats, Floats], found: tuple, table: Floats
-) -> tuple[FlowClasses, Ints]:
-    owner, size, latency, routed = columns
-    used, partition = found
-    _, one, flows_each = np.unique(partition.flow, return_index=True, return_counts=True)
-    _, link, links_each = np.unique(partition.link, return_index=True, return_counts=True)
-    names = [f"{graph.parts[graph.link_from[i]]} -> {graph.parts[graph.link_to[i]]}" for i in used[link].tolist()]
-    return FlowClasses(
-        names=tuple(listed[i].name for i in owner[one].tolist()),
-        flows=flows_each.astype(np.float64),
-        bytes_each=size[one],
-        usage=table,
-        capacity_bytes_per_s=graph.link_bytes_per_s[used[link]],
-        links=links_each.astype(np.float64),
-        limit_bytes_per_s=np.where(routed[one] > 0, np.inf, 0.0),
-        priority=np.zeros(one.size, np.int64),
-        start_s=np.zeros(one.size),
-        latency_s=np.zeros(one.size),
-        link_names=tuple(names),
-    ), owner[one]
+def _rows_of_both(one: FlowClasses, other: FlowClasses) -> FlowClasses:
+    columns = ("flows", "bytes_each", "limit_bytes_per_s", "priority", "start_s", "latency_s")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in columns}
+    return replace(one, names=one.names + other.names, usage=np.vstack([one.usage, other.usage]), **joined)
 
 
-def _routes(graph: Graph, source: Ints, target: Ints) -> tuple[Incidence, Floats, Floats]:
-    flow, link, share = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    latency, routed = np.zeros(source.size), np.zeros(source.size)
-    ends = graph.device_parts
-    for index in range(source.size):
-        paths = best_paths(graph, int(ends[source[index]]), int(ends[target[index]]))
-        if not paths.share.size:
-            continue
-        links, shares = link_shares(paths)
-        flow.append(np.full(links.size, index))
-        link.append(links)
-        share.append(shares)
-        latency[index] = graph.link_latency_s[paths.links].sum(axis=1).max()
-        routed[index] = 1.0
-    return Incidence(np.concatenate(flow), np.concatenate(link), np.concatenate(share)), latency, routed
+def one_after_the_other(parts: Sequence[FlowClasses]) -> FlowClasses:
+    """Classes of phases that never run together: every phase has link classes of its own."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = NO_FLOWS
+    for part in parts:
+        wide = np.zeros((len(joined.names) + len(part.names), len(joined.link_names) + len(part.link_names)))
+        wide[: len(joined.names), : len(joined.link_names)] = joined.usage
+        wide[len(joined.names) :, len(joined.link_names) :] = part.usage
+        both = _rows_of_both(
+            replace(joined, usage=np.zeros((len(joined.names), 1))), replace(part, usage=np.zeros((len(part.names), 1)))
+        )
+        joined = replace(
+            both,
+            usage=wide,
+            capacity_bytes_per_s=np.append(joined.capacity_bytes_per_s, part.capacity_bytes_per_s),
+            links=np.append(joined.links, part.links),
+            link_names=joined.link_names + part.link_names,
+        )
+    return joined
+
+
+def _planes(graph: Graph, link_names: Sequence[str]) -> list[str]:
+    """Plane of each link class, by the two parts that its sample link joins ("a -> b")."""
+    numbers = _part_numbers(graph.parts)
+    count = len(graph.parts)
+    key = graph.link_from.astype(np.int64) * count + graph.link_to
+    wanted = [name.split(" -> ") for name in link_names]
+    sample = np.array([numbers[a] * count + numbers[b] for a, b in wanted], dtype=np.int64)
+    where = np.flatnonzero(np.isin(key, sample))
+    plane_of = dict(zip(key[where].tolist(), graph.link_plane[where].tolist(), strict=True))
+    return [graph.planes[plane_of[k]] for k in sample.tolist()]
+
+
+@lru_cache(maxsize=4)
+def _part_numbers(parts: tuple[str, ...]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(parts)}

@@ -1,26 +1,30 @@
 """Collectives as phases of flows between devices.
 
-Notation as in network.algorithms: n ranks, S message bytes. Each function gives the payload of every flow; `Wire`
-divides it by the calibrated share of the line rate of the tier that the two ends talk through.
+Notation as in network.algorithms: n ranks, S message bytes. A phase is what runs at the same time; the next one begins
+when the one before has ended. Bytes are payload.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from supertwin.core.errors import InputError
 from supertwin.machine.system import System
 from supertwin.network.algorithms import ALGORITHMS
 from supertwin.network.flow.costs import Costs
-from supertwin.network.flow.pattern import AllPairs, Floats, Ints, Pairs, Pattern, Phase
+from supertwin.network.topology.patterns import Pattern
+
+Ints = npt.NDArray[np.int64]
+Phase = tuple[Pattern, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """Groups of equal size on a system, and what a payload weighs on each tier. ranks: [groups, n], ascending rows."""
+    """Groups of equal size on a system. ranks: device numbers in the order of the ranks, [groups, n]."""
 
     system: System
     costs: Costs
@@ -31,30 +35,16 @@ class Wire:
         """Ranks of one group."""
         return int(self.ranks.shape[1])
 
-    def pairs(self, name: str, source: Ints, target: Ints, payload: float | Floats) -> Pairs:
+    def pairs(self, name: str, source: Ints, target: Ints, payload: float) -> Pattern:
         """Listed flows; pairs of a device with itself are dropped."""
-        source, target = source.ravel(), target.ravel()
-        size = np.broadcast_to(np.asarray(payload, dtype=np.float64), source.shape)
-        keep = (source != target) & (size > 0)
-        source, target = source[keep], target[keep]
-        tier = np.full(source.size, len(self.system.tiers) - 1)
-        for index in range(len(self.system.tiers) - 1, -1, -1):
-            devices = self.system.tiers[index].devices
-            tier[source // devices == target // devices] = index
-        return Pairs(name, source, target, size[keep] / self.costs.efficiency[tier])
+        source, target = np.ravel(source), np.ravel(target)
+        keep = source != target
+        return Pattern(name, payload, source=source[keep], target=target[keep])
 
     def everyone(self, name: str, payload: float, ranks: Ints | None = None) -> Phase:
-        """All pairs of each group, one pattern per tier."""
+        """All pairs of each group; nothing for groups of one."""
         groups = self.ranks if ranks is None else ranks
-        out: list[Pattern] = []
-        below, inside = 1, _met(groups, 1)
-        for index, tier in enumerate(self.system.tiers):
-            met = _met(groups, tier.devices)
-            if met > inside:
-                size = payload / float(self.costs.efficiency[index])
-                out.append(AllPairs(f"{name} {tier.name}", groups, size, below, tier.devices))
-            below, inside = tier.devices, met
-        return tuple(out)
+        return (Pattern(name, payload, tuple(groups)),) if groups.shape[1] > 1 else ()
 
     def nested(self) -> list[tuple[int, Ints]] | None:
         """Per level, outermost last: (tier index, ranks as [blocks of the tier, blocks below, ranks below]).
@@ -83,18 +73,13 @@ def phases(op: str, algorithm: str, message_bytes: float, wire: Wire) -> tuple[P
     return SCHEDULES[algorithm](op, message_bytes, wire)
 
 
-def _met(groups: Ints, block: int) -> int:
-    """How many ordered pairs of one group lie in one block of `block` devices."""
-    key = np.arange(len(groups))[:, None] << 40 | groups // block
-    return int((np.unique(key, return_counts=True)[1] ** 2).sum())
-
-
 def _direct(op: str, size: float, wire: Wire) -> tuple[Phase, ...]:
     if op == "p2p":
         return ((wire.pairs("p2p", wire.ranks[:, :-1], wire.ranks[:, 1:], size),),)
     part = size / wire.size
     if op == "all_reduce":
-        return wire.everyone("reduce-scatter", part), wire.everyone("all-gather", part)
+        scatter = wire.everyone("reduce-scatter", part)
+        return scatter, tuple(replace(pattern, name="all-gather") for pattern in scatter)
     return (wire.everyone(op, part),)
 
 
@@ -145,10 +130,12 @@ def _along_rings(op: str, volume: float, wire: Wire, levels: int | None = None) 
 def _tree(op: str, size: float, wire: Wire) -> tuple[Phase, ...]:
     """Chains inside the blocks, a double binary tree between the blocks of the outermost tier (Sanders et al.).
 
+    Few blocks and full meshes take the rings, which move the same bytes over all their links.
+
     The edges are scaled so that the busiest block sends what the closed form counts, wire x S over all its ranks.
     """
     nested = wire.nested()
-    if nested is None or nested[-1][1].shape[1] < 3:
+    if nested is None or nested[-1][1].shape[1] < 3 or wire.system.tiers[nested[-1][0]].topology == "mesh":
         return (_along_rings(op, ALGORITHMS[op]["tree"].wire(wire.size) * size, wire),)
     volume = ALGORITHMS[op]["tree"].wire(wire.size) * size
     shaped = nested[-1][1]
