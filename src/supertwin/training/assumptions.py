@@ -161,6 +161,13 @@ FRAGMENTATION = Assumption(
     "caching allocators round and split blocks; allocated peaks exclude most of it",
     "arXiv 2205.05198, section 3 and 4.2.4 (reasoning)",
 )
+UNALIGNED_PRODUCT = Assumption(
+    "unaligned_product",
+    3.0,
+    "times an aligned product",
+    "batched products of 2-byte values whose rows are no multiple of 16 bytes load 4 or 8 bytes at a time",
+    "NVIDIA, Matrix multiplication background user's guide, section 4.1 (chart of unaligned sizes, about a third)",
+)
 RESERVED_UNUSED = Assumption(
     "reserved_unused",
     0.15,

@@ -138,6 +138,8 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
         seconds *= overlap.permute_passes
     if isinstance(operator, Attention):
         seconds *= overlap.attention_passes
+    if isinstance(operator, Gemm) and not _aligned(operator):
+        seconds *= assume.UNALIGNED_PRODUCT.value
     if place == "compute/moe" and "shared" not in operator.part:
         seconds *= overlap.skew
     sums.times[_INDEX[place]] += seconds
@@ -153,6 +155,11 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
     elif isinstance(operator, Attention):
         sums.core_s += seconds
         sums.flop += float(cost.flop) * count
+
+
+def _aligned(operator: Gemm) -> bool:
+    """Whether the rows of a batched product over heads start at multiples of 16 bytes."""
+    return "attention/core" not in operator.part or not (float(operator.n) % 8 or float(operator.k) % 8)
 
 
 def _add_call(sums: _Sums, operator: Communication, fabric: Fabric, overlap: Overlap) -> None:

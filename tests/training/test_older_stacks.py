@@ -1,0 +1,125 @@
+"""What older and eager stacks do more than fused ones: each mechanism against arithmetic done by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from supertwin.machine.systems import load_system
+from supertwin.model.load import load_model
+from supertwin.training import Layout, TrainingCase, memory, predict
+from supertwin.training.frameworks import framework_named
+from supertwin.training.shape import Recipe, end_blocks, layer_block, recipe_of, shard_of, step_of
+from supertwin.training.unfused import unfused
+from supertwin.workload.operators import Attention, Operator, Vector
+
+
+def job(model: str = "gpt-22b", framework: str = "megatron-lm", **changes: object) -> TrainingCase:
+    case = TrainingCase(
+        model=load_model(model),
+        system=load_system("dgx-a100:8"),
+        layout=Layout(tp=8),
+        micro_batch=4,
+        global_batch=16,
+        seq_len=2048,
+        precision="fp16",
+        sequence_parallel=False,
+        sharding="none",
+        framework=framework,
+    )
+    return replace(case, **changes)  # type: ignore[arg-type]
+
+
+def moved(operators: tuple[Operator, ...], *names: str) -> float:
+    found = [op for op in operators if isinstance(op, Vector) and op.part.endswith(names)]
+    return sum(float(op.bytes_read + op.bytes_written) for op in found)
+
+
+def test_dropout_of_scores_passes_over_them_once_more_and_keeps_a_mask() -> None:
+    call = Attention(
+        part="attention/core", batch=2.0, q_len=512.0, kv_len=512.0, heads=4.0, kv_heads=4.0,
+        qk_head_dim=64.0, v_head_dim=64.0,
+    )  # fmt: skip
+    scores = 2 * 4 * 512 * 512
+    forward = tuple(unfused([call], dropout=True))
+    back = tuple(unfused([replace(call, direction="bwd")], dropout=True))
+    assert moved(forward, "/softmax") == pytest.approx(4 * scores)
+    assert moved(forward, "/dropout") == pytest.approx((2 + 3) * scores)
+    assert moved(back, "/dropout") == pytest.approx((3 + 2) * scores)
+    assert moved(tuple(unfused([call])), "/dropout") == 0.0
+    context = 2 * 512 * 4 * 64
+    assert moved(forward, "/copy") == pytest.approx(2 * 2 * context)
+    assert moved(back, "/copy") == pytest.approx(2 * 2 * 4 * context)  # context, and three gradients joined
+
+
+def test_bias_sums_read_every_output_gradient_once() -> None:
+    case = job()
+    framework = framework_named(case.framework)
+    kind, shard, step = case.model.layers[0], shard_of(case, framework), step_of(case)
+    with_sums = layer_block(case.model, kind, step, shard, Recipe(bias_sums=True)).backward
+    without = layer_block(case.model, kind, step, shard, Recipe()).backward
+    tokens, hidden = 4 * 2048, case.model.hidden
+    columns = (3 * hidden + 4 * hidden) / 8 + 2 * hidden  # qkv and up are cut over tp, both outputs are whole
+    added = sum(float(op.bytes_read) for op in with_sums[len(without) :] if isinstance(op, Vector))
+    assert len(with_sums) == len(without) + 4
+    assert added == pytest.approx(2.0 * tokens * columns)
+
+
+def test_the_loss_by_tensor_operations_moves_52_bytes_per_logit() -> None:
+    case = job()
+    shard, step = shard_of(case, framework_named(case.framework)), step_of(case)
+    _, head, _ = end_blocks(case.model, step, shard, Recipe(loss_apart=True))
+    logits = 4 * 2048 * case.model.vocab / 8
+    assert moved(head.forward + head.backward, "head/loss") == pytest.approx((38 + 14) * logits)
+    slow, fast = predict(job(fused_loss=False)), predict(job(fused_loss=True))
+    assert slow.step_time_s > fast.step_time_s
+
+
+def test_dropout_and_bias_belong_to_gpt_models() -> None:
+    framework = framework_named("megatron-lm")
+    gpt, llama = recipe_of(job(), framework), recipe_of(job("llama2-7b"), framework)
+    assert (gpt.dropout, gpt.bias_sums) == (True, True)
+    assert (llama.dropout, llama.bias_sums) == (False, False)
+    assert not recipe_of(job(), framework_named("megatron-core")).dropout
+
+
+def test_alibi_leaves_the_fused_kernel_of_older_stacks() -> None:
+    bloom = job("bloom-7b1", "mindspeed-llm")
+    assert not recipe_of(bloom, framework_named("mindspeed-llm")).flash
+    assert recipe_of(bloom, framework_named("megatron-core")).flash
+    assert recipe_of(job("llama2-7b", "mindspeed-llm"), framework_named("mindspeed-llm")).flash
+
+
+def test_overlap_of_replicas_follows_the_case_before_the_framework() -> None:
+    base = job("llama2-7b", "megatron-core", layout=Layout(tp=2, dp=4), sharding="zero1", precision="bf16")
+    exposed = [
+        sum(p.time_s for p in predict(replace(base, overlap_dp=flag)).breakdown if p.part == "communication/dp")
+        for flag in (True, False)
+    ]
+    assert exposed[1] > 3.0 * exposed[0]
+
+
+def test_states_reused_as_weights_cost_two_bytes_less() -> None:
+    base = job("llama2-7b", precision="bf16", sharding="none")
+    plain, reused = (memory(replace(base, framework=name)) for name in ("megatron-lm", "mindspeed-llm"))
+    assert plain.optimizer_bytes - reused.optimizer_bytes == pytest.approx(plain.parameters_bytes)
+
+
+def test_eager_permutation_costs_what_its_passes_move() -> None:
+    base = job("mixtral-8x7b", layout=Layout(dp=8, ep=8), precision="bf16", sharding="zero1", micro_batch=1)
+    fused, eager = (predict(replace(base, framework=name)).step_time_s for name in ("mindspeed", "mindspeed-llm"))
+    assert eager > 1.02 * fused
+
+
+def test_products_of_unaligned_heads_are_slower() -> None:
+    """Megatron keeps [s, b, heads x d]: rows of d = 108 values are no multiple of 16 bytes."""
+    odd, even = (
+        attention_s(job(model, attention_kernel="unfused"))
+        for model in ("bloomfam-l78-h13824-a128", "bloomfam-l78-h13824-a96")
+    )
+    assert odd > 1.25 * even
+
+
+def attention_s(case: TrainingCase) -> float:
+    return sum(p.time_s for p in predict(case).breakdown if p.part == "compute/attention")
