@@ -10,9 +10,9 @@ from supertwin.machine import load_system
 from supertwin.model import load_model
 from supertwin.training import memory
 from supertwin.training.case import Layout, TrainingCase
+from supertwin.training.layouts import Choice, candidates, choose
 from supertwin.validation import run, tables
 from supertwin.validation.breakdown import step_parts
-from supertwin.validation.layouts import Choice, candidates, choose
 from supertwin.validation.outcome import Score, Skip
 from supertwin.validation.predictors.kernels import compare as compare_kernels
 from supertwin.validation.predictors.training import case_of

@@ -38,7 +38,7 @@ def _case(values: Values) -> TrainingCase:
     from supertwin.machine import load_system
     from supertwin.model import load_model
     from supertwin.training.case import Layout, TrainingCase
-    from supertwin.validation.layouts import Choice, choose
+    from supertwin.training.layouts import Choice, choose
 
     given, defaults = stated(values, _FIXED)
     system = load_system(str(values["on"] or "cm384"))

@@ -14,7 +14,7 @@ from supertwin.core.prediction import Prediction
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
-from supertwin.validation.layouts import Choice, choose, default_batch
+from supertwin.training.layouts import Choice, choose, default_batch
 from supertwin.validation.outcome import Compared, Figure, Skip
 from supertwin.validation.predictors import habits
 from supertwin.validation.predictors.common import (
