@@ -12,6 +12,7 @@ import numpy as np
 
 from supertwin.network.topology.graph import Graph
 from supertwin.network.topology.patterns import Pattern
+from supertwin.network.topology.planes import Ids
 from supertwin.network.topology.relations import ODD, SCRAMBLE, Hashes, Relations, mix
 
 
@@ -52,6 +53,13 @@ class Colouring:
         """Colours once a part is told apart from all others."""
         marked = self.stable.copy()
         marked[part] = mix(marked[part : part + 1] + ODD)[0]
+        return self.refine(marked)
+
+    def told_apart(self, sets: Sequence[Ids]) -> Hashes:
+        """Colours once every set of parts is told apart from the rest; the members of a set stay equal."""
+        marked = self.stable.copy()
+        for number, parts in enumerate(sets):
+            marked[parts] = mix(marked[parts] + mix(np.array([number + 2], np.uint64)))
         return self.refine(marked)
 
     def refine(self, colour: Hashes) -> Hashes:

@@ -42,7 +42,6 @@ class Graph:
     part_alive: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     structures: tuple[Structure, ...] = ()
     faults: tuple[str, ...] = ()
-    marked: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def devices(self) -> int:

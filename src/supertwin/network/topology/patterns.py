@@ -51,8 +51,10 @@ class Pattern:
         return np.concatenate([_EMPTY, *from_groups, self.target[self.source == rank]])
 
     def _meets(self, group: Ranks, rank: int) -> npt.NDArray[np.bool_]:
-        there = group // self.inner != rank // self.inner
-        return there & (group // self.outer == rank // self.outer) if self.outer else there
+        there: npt.NDArray[np.bool_] = group // self.inner != rank // self.inner
+        if self.outer:
+            there &= group // self.outer == rank // self.outer
+        return there
 
     def _pairs(self, group: Ranks) -> int:
         _, out = np.unique(group // self.outer if self.outer else 0 * group, return_counts=True)

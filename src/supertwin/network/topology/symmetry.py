@@ -109,11 +109,11 @@ def _representatives(graph: Graph, colouring: Colouring, pattern: Pattern) -> It
     _, first, count = np.unique(colouring.stable[parts], return_index=True, return_counts=True)
     for place, number in zip(first, count, strict=True):
         source = int(parts[place])
-        targets = graph.device_parts[pattern.targets(int(ranks[place]))]
+        targets = graph.device_parts[pattern.targets(int(ranks[place]))].astype(np.int64)
         if not len(targets):
             continue
         if len(targets) <= FEW_TARGETS:
-            yield source, targets, np.full(len(targets), number)
+            yield source, targets, np.full(len(targets), number, np.int64)
             continue
         seen = colouring.apart(source)[targets]
         _, where, times = np.unique(seen, return_index=True, return_counts=True)

@@ -1,0 +1,181 @@
+"""Parts and links taken away or degraded, and what that does.
+
+    node3   node3/npu5   node3/npu5/die1   node3/cpu2   node3/ub-l1-4   ub-l2-4-11   node3/npu5/die1/nic     a part
+    ub-4                     a sub-plane                    ub   rdma   vpc       a whole plane
+    node3/ub-l1-4--ub-l2-4-11    a link, both directions (`->`: one)              ub-l2-4-11/optics-7   a transceiver
+    ub-l2-4-*   node[0-3]    patterns with * ? [ ]
+
+A part goes with everything below its address. `ADDRESS=0.5` leaves half of the capacity.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.core.errors import InputError, UnknownName
+from supertwin.network.topology.graph import Graph
+
+Ints = npt.NDArray[np.int64]
+REMOVE, DEGRADE = "remove", "degrade"
+MOST_NAMES = 4000  # names that are searched for near ones
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """target: address or pattern; kind: remove or degrade; factor: share of the capacity that a degraded link keeps."""
+
+    target: str
+    kind: str = REMOVE
+    factor: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """`ub-l2-4-11 removed`, `ub at 50 %`."""
+        return f"{self.target} removed" if self.kind == REMOVE else f"{self.target} at {100 * self.factor:g} %"
+
+
+def fault(text: str) -> Fault:
+    """`ADDRESS` is removed, `ADDRESS=0.5` keeps half. Raises InputError."""
+    target, equals, factor = text.partition("=")
+    if not equals:
+        return Fault(target)
+    try:
+        value = float(factor)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise InputError(f"fault {text!r}: expected ADDRESS or ADDRESS=SHARE with a share from 0 to 1")
+    return Fault(target, DEGRADE, value) if value > 0 else Fault(target)
+
+
+def apply(graph: Graph, faults: Iterable[Fault | str]) -> Graph:
+    """The graph after the faults; ids stay as they are, a removed link has capacity 0.
+
+    Factors of several faults multiply. Raises UnknownName (nothing has that address), InputError (kind or factor).
+    """
+    alive, rate, words = graph.part_alive.copy(), graph.link_bytes_per_s.copy(), list(graph.faults)
+    for given in faults:
+        one = fault(given) if isinstance(given, str) else given
+        _check(one)
+        parts, links, kept = find(graph, one.target)
+        factor = 0.0 if one.kind == REMOVE else one.factor
+        if len(parts):
+            hit = np.zeros(len(graph.parts), bool)
+            hit[parts] = True
+            if one.kind == REMOVE:
+                alive[parts] = False
+            rate[hit[graph.link_from] | hit[graph.link_to]] *= factor
+        rate[links] *= kept + (1 - kept) * factor
+        words.append(one.words)
+    return replace(graph, part_alive=alive, link_bytes_per_s=rate, faults=tuple(words))
+
+
+def find(graph: Graph, target: str) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+    """(parts, links, share of each link that the target leaves alone) behind an address. Raises UnknownName."""
+    nothing = np.zeros(0, np.int64)
+    if re.search(r"--|->", target):
+        links = _links(graph, target)
+        return nothing, links, np.zeros(len(links))
+    if target in graph.planes:
+        links = np.flatnonzero(graph.link_plane == graph.planes.index(target))
+        return nothing, links, np.zeros(len(links))
+    parts = _parts(graph, target)
+    if len(parts):
+        return parts, nothing, np.zeros(0)
+    module = re.fullmatch(r"(.+)/optics-(\d+)", target)
+    if module:
+        links, kept = _module(graph, module[1], int(module[2]))
+        if len(links):
+            return nothing, links, kept
+    raise _unknown(graph, target)
+
+
+def modules(graph: Graph, switch: str) -> int:
+    """Optical modules that a part holds: its optical ports over the links of one module. Raises UnknownName."""
+    return -(-len(_ports(graph, graph.part(switch))) // links_per_module(graph))
+
+
+def links_per_module(graph: Graph) -> int:
+    """Links that one module carries, 1 where the catalogue does not say."""
+    cited = graph.system.cited.get("fabric.links_per_module")
+    return int(cited.value) if cited else 1
+
+
+def _check(one: Fault) -> None:
+    if one.kind not in (REMOVE, DEGRADE):
+        raise UnknownName("kind of fault", one.kind, (REMOVE, DEGRADE))
+    if not 0 <= one.factor <= 1:
+        raise InputError(f"fault {one.target!r}: factor {one.factor}; expected the share that is left, 0 to 1")
+
+
+def _parts(graph: Graph, target: str) -> Ints:
+    """Parts with the address, below it, of the sub-plane, or matching the pattern."""
+    below = target + "/"
+    found = [i for i, name in enumerate(graph.parts) if name == target or name.startswith(below)]
+    sub_plane = re.fullmatch(r"(?:(.+)/)?([a-z]+)-(\d+)", target)
+    if not found and sub_plane:
+        home, plane, number = sub_plane.groups()
+        start = f"{re.escape(home)}/" if home else r"(?:.+/)?"
+        rule = re.compile(rf"{start}{plane}-(?:l1-{number}|l2-{number}-\d+)")
+        found = [i for i, name in enumerate(graph.parts) if rule.fullmatch(name)]
+    if not found and re.search(r"[*?\[]", target):
+        rule = re.compile(fnmatch.translate(target))
+        found = [i for i, name in enumerate(graph.parts) if rule.match(name)]
+        found += [i for top in _heads(graph, rule) for i, name in enumerate(graph.parts) if name.startswith(top)]
+    return np.unique(found).astype(np.int64)
+
+
+def _heads(graph: Graph, rule: re.Pattern[str]) -> list[str]:
+    """Address prefixes (nodes, packages) that match a pattern."""
+    heads = {"/".join(name.split("/")[:depth]) for name in graph.parts for depth in range(1, name.count("/") + 1)}
+    return [head + "/" for head in heads if rule.match(head)]
+
+
+def _links(graph: Graph, target: str) -> Ints:
+    first, arrow, second = re.split(r"(--|->)", target, maxsplit=1)
+    ends = []
+    for name in (first, second):
+        parts = _parts(graph, name)
+        if not len(parts):
+            raise _unknown(graph, name)
+        mask = np.zeros(len(graph.parts), bool)
+        mask[parts] = True
+        ends.append(mask)
+    there = ends[0][graph.link_from] & ends[1][graph.link_to]
+    if arrow == "--":
+        there |= ends[1][graph.link_from] & ends[0][graph.link_to]
+    if not there.any():
+        near = graph.link_to[ends[0][graph.link_from]]
+        raise UnknownName("link", target, [f"{first}{arrow}{graph.parts[i]}" for i in near[:MOST_NAMES]])
+    return np.flatnonzero(there).astype(np.int64)
+
+
+def _ports(graph: Graph, part: int) -> Ints:
+    """Outgoing optical links of a part in order, one entry per physical link."""
+    out = np.flatnonzero((graph.link_from == part) & graph.link_optical)
+    return np.repeat(out, graph.link_count[out]).astype(np.int64)
+
+
+def _module(graph: Graph, switch: str, number: int) -> tuple[Ints, npt.NDArray[np.float64]]:
+    if switch not in graph.parts:
+        raise _unknown(graph, switch)
+    each = links_per_module(graph)
+    ports = _ports(graph, graph.part(switch))[number * each : (number + 1) * each]
+    links, lost = np.unique(ports, return_counts=True)
+    kept = 1.0 - lost / graph.link_count[links]
+    return np.concatenate([links, links ^ 1]), np.concatenate([kept, kept])
+
+
+def _unknown(graph: Graph, target: str) -> UnknownName:
+    head = target.partition("/")[0]
+    names: Sequence[str] = [name for name in graph.parts if name.partition("/")[0] == head]
+    if not names:
+        heads = dict.fromkeys(name.partition("/")[0] for name in graph.parts)
+        names = [*heads, *graph.planes]
+    return UnknownName(f"part of {graph.system.name}", target, names[:MOST_NAMES])
