@@ -17,7 +17,7 @@ Closed set, closed loop, Poisson arrivals and P/D disaggregation are (1) with di
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,20 @@ class Serving:
 
 def serve(curves: Curves, load: Load, instances: float, disaggregated: tuple[float, float] | None = None) -> Serving:
     """Steady state of `instances` equal instances, or of (prefill instances, decode instances) when disaggregated."""
+    return _through_front_end(_engines(curves, load, instances, disaggregated), load, instances)
+
+
+def _through_front_end(engine: Serving, load: Load, instances: float) -> Serving:
+    """A server's front end (HTTP, tokeniser) is one process that takes requests one after the other: no instance serves
+    more than 1 / request_gap_s, and of a set that is offered at once the mean request waits for half of all others."""
+    most = instances / max(load.request_gap_s, 1e-9)
+    rate, ttft = min(engine.requests_per_s, most), engine.ttft_s
+    if load.arrivals == "set":
+        ttft = max(ttft, 0.5 * load.requests / most)
+    return replace(engine, requests_per_s=rate, ttft_s=ttft)
+
+
+def _engines(curves: Curves, load: Load, instances: float, disaggregated: tuple[float, float] | None = None) -> Serving:
     if disaggregated is not None:
         return _split(curves, load, *disaggregated)
     if load.arrivals == "poisson":

@@ -176,10 +176,11 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
     if curve.capacity < 1.0:
         r.defaults["capacity"] = "less than one request fits; one is assumed"
         curve = replace(curve, capacity=1.0)
+    front_end = 0.0 if r.counted else about.request_gap_s  # trtllm-bench calls the engine itself
     load = Load(
         arrivals=arrivals, input_len=r.input_len, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
         concurrency=r.concurrency, rate_per_s=r.rate_per_s, requests=r.requests,
-        varied=r.varied, request_gap_s=about.request_gap_s,
+        varied=r.varied, request_gap_s=front_end,
         mixes_prefill=about.mixes_prefill,
         tpot_limit_s=r.tpot_limit_s,
     )  # fmt: skip
