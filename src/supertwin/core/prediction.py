@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+Z90 = 1.645  # standard deviations to either side of a normal 90 % interval
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -51,11 +53,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Power, energy and money of the step (whole job power; per-token energy and price)."""
+    """Power, energy and money of the step (whole job power; per-token energy and price).
+
+    power_w, and with it energy and price, includes cooling (IT power x PUE); it_power_w does not.
+    """
 
     power_w: float | None
     energy_j_per_token: float | None
     usd_per_million_tokens: float | None
+    it_power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.core.prediction import Bill, Memory, Part, Prediction
+from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.inference import assumptions
-from supertwin.inference.bill import bill_of
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.placement import Placement, check, place
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import StepTimes, engine_of, expert_kernels, step
-from supertwin.inference.uncertainty import Z90, factors, step_sigma
+from supertwin.inference.uncertainty import factors, step_sigma
+from supertwin.network.links import load_links
+from supertwin.room import Activity, bill, bill_warnings, machine_rows
 
 
 def predict(case: InferenceCase) -> Prediction:
@@ -40,7 +41,7 @@ def predict(case: InferenceCase) -> Prediction:
         figures=figures,
         memory=memory,
         breakdown=breakdown,
-        bill=_bill(case, figures, tokens, breakdown),
+        bill=bill(case.system, d.devices, tokens, _activity(figures, breakdown)),
         layout=_layout(d),
         defaults=_defaults(case),
         interval=_interval(case, times, breakdown),
@@ -89,7 +90,6 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
     use = filled * float(np.ravel(times.flop)[0]) / seconds / chip.peak(rate)
     figures: dict[str, float | None] = {
         "mfu": use,
-        "compute_use": use,
         "hbm_use": filled * float(np.ravel(times.bytes)[0]) / seconds / chip.memory_bytes_per_s,
         "layer_time_s": float(np.ravel(times.last_layer_s)[0]),
     }
@@ -148,13 +148,11 @@ def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]
     return factors(step_sigma(network, host, spread / max(sum(weights), 1e-12) / Z90))
 
 
-def _bill(case: InferenceCase, figures: dict[str, float | None], tokens: float, parts: tuple[Part, ...]) -> Bill:
-    used = (
-        figures["compute_use"] or 0.0,
-        figures["hbm_use"] or 0.0,
-        sum(p.share for p in parts if p.bound == "network"),
-    )
-    return bill_of(case.system, case.deployment.devices, tokens, used)
+def _activity(figures: dict[str, float | None], parts: tuple[Part, ...]) -> Activity[float]:
+    """Matrix work and memory traffic over the peaks, the share of time in exposed exchanges and that in kernels."""
+    network = sum(p.share for p in parts if p.bound == "network")
+    waiting = sum(p.share for p in parts if p.bound in ("latency", "bubble"))
+    return Activity(figures["mfu"] or 0.0, figures["hbm_use"] or 0.0, network, 1.0 - waiting)
 
 
 def _layout(d: Deployment) -> dict[str, int | str]:
@@ -179,10 +177,9 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
         out.append(("expert popularity spread", f"{assumptions.POPULARITY_CV:g}", "arXiv 2408.15664", "assumption"))
     if case.deployment.microbatch_overlap:
         out.append(("core share of the attention stream", "16 of 24", "arXiv 2506.12708v2 figure 14", "spec"))
-    for name, cited in case.system.chip.cited.items():
-        if name.startswith(("peak", "memory_bytes", "memory.")):
-            out.append((name, f"{cited.value:g} {cited.unit}", cited.source, cited.kind))
-    return (*out, *engine_of(case.system.chip).sources())
+    chip = case.system.chip
+    engine_rows = engine_of(chip, expert_kernels(case.deployment, chip)).sources()
+    return (*machine_rows(case.system), *out, *engine_rows, *load_links(chip).sources())
 
 
 def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:
@@ -194,4 +191,4 @@ def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:
         )
     if case.deployment.mtp_tokens and case.model.mtp is None:
         out.append(f"{case.model.name} has no MTP module: drafts are priced as one layer of the model")
-    return tuple(out)
+    return (*out, *bill_warnings(case.system))

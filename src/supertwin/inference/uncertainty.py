@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
+from supertwin.core.prediction import Z90
 from supertwin.inference.reading import Reading
 from supertwin.machine.chip import Chip
 
-Z90 = 1.645
 KERNELS = 0.12  # typical spread of the operator calibrations where no step is at hand
 NETWORK = 0.25  # collectives: median error of 12 % with heavy tails
 HOST = 0.50  # host gaps are known to about a factor 1.6

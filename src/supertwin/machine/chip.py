@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from supertwin.core.units import UNITS
+
 
 @dataclass(frozen=True, slots=True)
 class Cited:
@@ -21,6 +23,19 @@ class Cited:
     kind: str = "spec"
     note: str = ""
     alternatives: tuple[Cited, ...] = ()
+
+
+def stated(cited: Cited) -> str:
+    """A value in the unit in which its source states it: 989.4e12 of unit TFLOP/s is "989.4 TFLOP/s".
+
+    The text can be read back with core.units.parse_quantity (six significant digits).
+    """
+    return f"{cited.value / UNITS[cited.unit][0]:.6g} {cited.unit}"
+
+
+def readings(cited: Cited) -> tuple[Cited, ...]:
+    """The chosen value first, then the readings that were not chosen; those of kind refuted are left out."""
+    return (cited, *(other for other in cited.alternatives if other.kind != "refuted"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ CHIP = (
     Attribute("package.devices", "count", True, "devices per package"),
     Attribute("power.tdp", "w", True, "power limit per device"),
     Attribute("power.idle", "w", True, "power of an idle device"),
+    Attribute("power.limited_at", "ratio", False, "share of the dense peak at which long products draw the limit"),
     Attribute("price.rental", "usd_per_s", False, "published rental price per device"),
 )
 

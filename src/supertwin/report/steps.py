@@ -43,6 +43,7 @@ def step_fields(prediction: Prediction, model: str, system: str) -> dict[str, An
         "memory": memory_fields(prediction.memory),
         "breakdown": [part_fields(part) for part in prediction.breakdown],
         "power_w": prediction.bill.power_w,
+        "it_power_w": prediction.bill.it_power_w,
         "energy_j_per_token": prediction.bill.energy_j_per_token,
         "usd_per_million_tokens": prediction.bill.usd_per_million_tokens,
         "layout": dict(prediction.layout),
@@ -179,7 +180,8 @@ def _bill(prediction: Prediction) -> list[tuple[str, str]]:
     bill = prediction.bill
     energy = UNKNOWN if bill.energy_j_per_token is None else f"{number(bill.energy_j_per_token)} J"
     money = f"{usd(bill.usd_per_million_tokens)} per million tokens"
-    return [("power", f"{si(bill.power_w, 'W')} for the job"), ("energy per token", energy), ("cost", money)]
+    power = f"{si(bill.power_w, 'W')} for the job, cooling included ({si(bill.it_power_w, 'W')} without)"
+    return [("power", power), ("energy per token", energy), ("cost", money)]
 
 
 def _bar(share: float, bound: str) -> Text:

@@ -11,8 +11,11 @@ from supertwin.machine.schema import Attribute
 from supertwin.machine.source import DATA
 
 ROOM = (
-    Attribute("power.compute_share", "ratio", True, "share of a chip's dynamic power at full matrix load"),
-    Attribute("power.memory_share", "ratio", True, "share of it at full memory load"),
+    Attribute("power.limited_at", "ratio", True, "share of the dense peak at which long products draw the limit"),
+    Attribute("power.awake_share", "ratio", True, "share of a chip's dynamic power while any kernel runs"),
+    Attribute("power.memory_share", "ratio", True, "share of a chip's dynamic power at the full memory rate"),
+    Attribute("power.network_share", "ratio", True, "share of it when its links are busy all the time"),
+    Attribute("power.host_share", "ratio", True, "load of hosts, fans and losses when the chips are at their limit"),
     Attribute("power.typical_load", "ratio", True, "average load in the price of electricity"),
     Attribute("price.amortisation", "s", True, "time over which the purchase is written off"),
     Attribute("price.electricity", "usd_per_j", True, "price of electricity"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from supertwin.core.units import UNITS
-from supertwin.machine.chip import Cited
+from supertwin.machine.chip import Cited, readings
 from supertwin.machine.system import System
 from supertwin.room.assumptions import assumed
 from supertwin.room.power import it_power_w
@@ -88,4 +88,4 @@ def usd_per_million_tokens(usd_per_device_hour: float, tokens_per_s_per_device: 
 def rental_readings(system: System) -> tuple[Cited, ...]:
     """Published rental prices of the chip (value in USD per second and device), the chosen one first; () if none."""
     rental = system.chip.cited.get("price.rental")
-    return () if rental is None else (rental, *rental.alternatives)
+    return () if rental is None else readings(rental)

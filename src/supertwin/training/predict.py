@@ -103,13 +103,15 @@ def layout_row(case: TrainingCase) -> dict[str, int | str]:
 
 def activity(setting: Setting, step: StepTime, executed_flop_per_s: float) -> Activity[float]:
     """What the busiest device does: executed matrix work (recomputation included) and memory traffic over its peaks,
-    and the share of time in exposed communication (hidden communication is not counted)."""
+    the share of time in exposed communication (hidden communication is not counted), and that in kernels."""
+    waiting = step.parts["bubble"] + step.parts["host"]
     chip = setting.case.system.chip
     moved = step.passes.moved_bytes * setting.microbatches / step.total_s
     return Activity(
         matrix=executed_flop_per_s / chip.peak(number_format(setting.case.precision).rate),
         memory=moved / chip.memory_bytes_per_s,
         network=sum(s for name, s in step.parts.items() if name.startswith("communication/")) / step.total_s,
+        busy=1.0 - waiting / step.total_s,
     )
 
 
