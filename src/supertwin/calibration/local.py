@@ -46,7 +46,7 @@ Progress = Callable[[str], None]
 FULL = Effort(
     rows=(1, 4, 16, 48, 128, 384, 1024),
     widths=(128, 256, 640, 1024, 2048),
-    cold_rows=(1, 4),
+    cold_rows=(1, 4, 64),
     cold_widths=(512, 1024, 1536, 2048),
     sizes=tuple(2**p for p in range(8, 25)),
     mlp=(1024, 2048, 512, 2048, 1024),
@@ -55,12 +55,14 @@ FULL = Effort(
 QUICK = Effort(
     rows=(1, 4, 16, 64, 256, 512),
     widths=(128, 512, 1024),
-    cold_rows=(1, 4),
+    cold_rows=(1, 4, 64),
     cold_widths=(512, 1024, 2048),
     sizes=tuple(2**p for p in range(8, 25, 2)),
     mlp=(512, 1024, 512),
     seconds=0.003,
 )
+# A second of it: whether several threads can be measured at all beside what else runs
+PROBE = Effort((1, 16, 64), (128, 512, 1024), (), (), (2**12,), (128, 128), 0.002)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +135,16 @@ def measure_calmly(effort: Effort, progress: Progress) -> tuple[Timings, list[st
     """
     threads, warnings = wanted_threads(), []
     progress(f"measuring with {threads} thread{'s' if threads > 1 else ''}")
-    timings = measure(effort, threads)
+    timings = measure(PROBE, threads) if threads > 1 else None
+    if timings is None or timings.noise() <= MOST_NOISE:
+        timings = measure(effort, threads)
     if timings.noise() > CALM and threads > 1:
-        progress(f"rounds differ by {100.0 * timings.noise():.0f} %: measuring again with one thread")
+        progress(f"rounds differ by {100.0 * timings.noise():.0f} %: measuring with one thread")
         alone = measure(effort, 1)
-        if alone.noise() < 0.5 * timings.noise():
+        if alone.noise() < 0.5 * timings.noise() or timings.noise() > MOST_NOISE:
             warnings.append(
                 f"other programs disturb {threads} threads (rounds differ by {100.0 * timings.noise():.0f} %); "
-                "measured one thread, so predictions hold for one: repeat on a quiet machine for all cores"
+                "predictions hold for one thread: repeat on a quiet machine for all cores"
             )
             timings = alone
     noise = timings.noise()

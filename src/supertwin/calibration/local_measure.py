@@ -66,7 +66,7 @@ class Timings:
 
     def noise(self) -> float:
         """90th percentile over points of the ratio, minus 1, between the upper and the lower quartile of rounds."""
-        rounds = np.concatenate([np.sort(s, axis=1) for s in self.seconds.values()])
+        rounds = np.concatenate([np.sort(s, axis=1) for s in self.seconds.values() if s.size])
         quarter = rounds.shape[1] // 4
         return float(np.quantile(rounds[:, -1 - quarter] / rounds[:, quarter], 0.9) - 1.0)
 
