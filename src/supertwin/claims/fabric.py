@@ -9,6 +9,7 @@ from supertwin.claims.result import DEPENDS, FAILS, HOLDS, Verdict
 from supertwin.machine import load_system
 from supertwin.machine.system import System
 from supertwin.network import Group, Path, collective_time, exchange_time, transfer_time
+from supertwin.network.topology import build
 from supertwin.scenarios import run_scenario
 
 PACKAGES = (8, 16, 32, 64, 128, 256, 384)
@@ -112,6 +113,9 @@ def peer_to_peer() -> Verdict:
         f" {WIDE / NARROW * wide / narrow:.1f}x the tokens, since fewer experts sit on a die. Dispatch and combine over"
         f" {EP_SHOWN} ranks: " + ", ".join(f"{name} {us:.0f} us" for name, us in layers.items()),
         ("cm2", "nvidia-gb200-ds", "dsv3-hw"),
+        each["CM384"][-1],
+        "holds when 384 packages exchange more in all than an NVL72 rack, such racks or H800 servers do and more dies"
+        " decode more tokens per package; depends when one of the two is true",
     )
 
 
@@ -123,6 +127,7 @@ def optics() -> Verdict:
     hop = (far - near) / 2
     package = ours.chip.devices_per_package * _scale_up(ours)
     copper, copper_s = _scale_up(theirs), _scale_up_latency(theirs)
+    true = [_all_optical(ours), package > copper, far < copper_s]
     hours = found.hours_between_failures
     return Verdict(
         f"{found.modules:.0f} modules of 400G, {found.scale_up:.0f} of them scale-up; {found.power_w[0] / 1e3:.0f} to"
@@ -130,13 +135,23 @@ def optics() -> Verdict:
         f" failure every {hours[0]:.0f} to {hours[1]:.0f} h; {package / 1e9:.0f} GB/s per package against"
         f" {copper / 1e9:.0f} of NVLink copper; 512 B in {1e6 * near:.1f} us through one switch, {1e6 * far:.1f} us"
         " through three",
-        DEPENDS,
+        HOLDS if all(true) else DEPENDS if any(true) else FAILS,
         "optical holds between nodes (inside a node and a package it is copper); higher bandwidth fails per package"
         f" ({package / copper:.2f}x) and holds for the machine ({384 * package / 72 / copper:.1f}x of one rack); low"
         f" latency holds: the two further hops cost {1e9 * hop:.0f} ns each, {1e9 * SWITCH_HOP_S:.0f} of them in the"
         f" switch, the rest in modules and fibre; NVLink measured {1e6 * copper_s:.1f} us with its software (64 B)",
         ("cm2", "wp-a3", "semianalysis-cm384", "optics-market", "dsv3-hw", "nvidia-gb200-ds"),
+        found.modules,
+        "holds when every link is optical, a package sends more than an NVLink GPU and 512 B take less time; fails when"
+        " none is true",
     )
+
+
+def _all_optical(system: System) -> bool:
+    """Whether the scale-up plane has no electrical link, inside the node included."""
+    graph = build(system)
+    plane = graph.link_plane == graph.planes.index("ub")
+    return bool(graph.link_optical[plane].all())
 
 
 def _scale_up(system: System) -> float:
@@ -159,7 +174,7 @@ def optics_share() -> Verdict:
     return Verdict(
         f"optics are {100 * power[0]:.0f} to {100 * power[1]:.0f} % of the power and {100 * price[0]:.0f} to"
         f" {100 * price[1]:.0f} % of the price; {low:.0f} to {high:.0f} module failures a year",
-        HOLDS if price[0] > 0.05 else DEPENDS,
+        HOLDS if price[0] >= 0.05 else DEPENDS if price[1] >= 0.05 else FAILS,
         f"{found.modules:.0f} modules at {MODULE_W[0]:.0f} to {MODULE_W[1]:.0f} W (linear; signal processors would take"
         f" {found.modules * MODULE_DSP_W / 1e3:.0f} kW) and {MODULE_USD[0]:.0f} to {MODULE_USD[1]:.0f} USD (assumption)"
         f" against {min(powers) / 1e3:.0f} to {max(powers) / 1e3:.0f} kW and {min(prices) / 1e6:.1f} to"
@@ -168,6 +183,8 @@ def optics_share() -> Verdict:
         f" {lost[1] * (1 - TOLERATED):.4f} % at most when {100 * TOLERATED:.0f} % of the faults are survived, as the"
         " maker says",
         ("semianalysis-cm384", "wp-a3", "ft-cm384", "tender-a3", "optics-market", "huawei-availability-2025"),
+        50.0 * sum(price),
+        "holds when the low end of the share of the price is at least 5 %, depends when only the high end is",
     )
 
 
