@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertwin.inference.rows import Skip, predict_row
+from supertwin.inference.regimes import measure
+from supertwin.inference.rows import Skip, predict_row, scores
 
 _TEXT = {
     "id", "source", "source_group", "source_date", "system", "chip", "phase", "model", "framework", "weight_dtype",
@@ -50,6 +51,33 @@ def test_dense_offline_rows_of_one_vendor_agree() -> None:
     ratios.sort()
     assert len(ratios) > 20
     assert ratios[len(ratios) // 2] == pytest.approx(1.0, abs=0.15)
+
+
+def test_intervals_cover_nine_of_ten_unseen_rows() -> None:
+    """Quantiles of half of a sample of the rows, applied to the other half."""
+    found = scores(ROWS[::2])
+    fitted = measure(found[::2])
+    hits = []
+    for names, score in found[1::2]:
+        low, high = next((fitted[n][:2] for n in names if n in fitted), (-1.645, 1.645))
+        hits.append(low <= score <= high)
+    assert 0.85 < sum(hits) / len(hits) < 0.96
+
+
+def test_shipped_intervals_cover_the_rows() -> None:
+    inside = [low <= measured <= high for r in ROWS[::7] for _, measured, _, low, high in metrics_of(r)]
+    assert 0.85 < sum(inside) / len(inside) < 0.97
+
+
+def metrics_of(row: dict[str, object]) -> list[tuple[str, float, float, float, float]]:
+    answer = predict_row(row)
+    return [] if isinstance(answer, Skip) or row["kind"] == "ci-floor" else answer
+
+
+def test_quantiles_are_order_statistics() -> None:
+    table = measure([(("a",), float(i)) for i in range(1, 100)])
+    assert table == {"a": [5.0, 95.0, 99]}
+    assert measure([(("few",), 1.0)] * 10) == {}
 
 
 @settings(max_examples=40, deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -17,6 +17,7 @@ from supertwin.inference.deployment import Curves, Load, Serving, serve
 from supertwin.inference.memory import largest_batch, total_weights_bytes
 from supertwin.inference.placement import place
 from supertwin.inference.reading import Reading, read
+from supertwin.inference.regimes import NORMAL_90, interval, regimes
 from supertwin.inference.step import Shape, step
 from supertwin.inference.uncertainty import interval_of_row
 from supertwin.machine import system_for_chip
@@ -45,7 +46,7 @@ def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
     """
     try:
         with np.errstate(all="ignore"):
-            figures, reading, chip = _figures(row)
+            figures, reading, chip, about = _figures(row)
     except SupertwinError as error:
         return Skip(str(error))
     except (KeyError, ValueError, ZeroDivisionError, FloatingPointError) as error:
@@ -54,11 +55,35 @@ def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
     for name, measured in _measured(row).items():
         predicted = figures.get(name, math.nan)
         if measured > 0 and math.isfinite(predicted) and predicted > 0:
-            low, high = interval_of_row(reading, chip, name)
+            low, high = interval(regimes(reading, about, name), sigma_of(reading, chip, name))
             out.append((name, measured, predicted, predicted * low, predicted * high))
     return out or Skip(
         "no metric of the row is a measurement that the model gives (limits, totals and requests are not)"
     )
+
+
+def sigma_of(reading: Reading, chip: Chip, metric: str) -> float:
+    """Composed standard deviation (of the logarithm) of one metric of a row."""
+    return math.log(interval_of_row(reading, chip, metric)[1]) / NORMAL_90
+
+
+def scores(rows: Iterable[Mapping[str, object]]) -> list[tuple[tuple[str, ...], float]]:
+    """(regimes, score) of every metric of measured rows; lower bounds of CI jobs are not measurements."""
+    out: list[tuple[tuple[str, ...], float]] = []
+    for row in rows:
+        if row.get("kind") == "ci-floor":
+            continue
+        try:
+            with np.errstate(all="ignore"):
+                figures, reading, chip, about = _figures(row)
+        except (SupertwinError, KeyError, ValueError, ZeroDivisionError):
+            continue
+        for name, measured in _measured(row).items():
+            predicted = figures.get(name, math.nan)
+            if measured > 0 and math.isfinite(predicted) and predicted > 0:
+                score = math.log(measured / predicted) / sigma_of(reading, chip, name)
+                out.append((regimes(reading, about, name), score))
+    return out
 
 
 def _measured(row: Mapping[str, object]) -> dict[str, float]:
@@ -93,7 +118,7 @@ def _key(row: Mapping[str, object], flags: frozenset[str]) -> tuple[str, int]:
     return next((name for flag, name in bins.items() if flag in flags), chip), int(float(str(row["n_devices"])))
 
 
-def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip]:
+def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip, Engine]:
     model = load_model(str(row["model"]))
     key = _key(row, frozenset(str(row.get("flags") or "").split(";")))
     system = _system(*key)
@@ -101,12 +126,12 @@ def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip
     d = reading.deployment
     about = speculating(engine(d.framework, system.chip), d.mtp_tokens, d.dp)
     if reading.phase == "kernel-step":
-        return _layer(reading, model, system), reading, system.chip
+        return _layer(reading, model, system), reading, system.chip, about
     if reading.phase == "decode":
-        return _decode(reading, model, system, about), reading, system.chip
+        return _decode(reading, model, system, about), reading, system.chip, about
     if reading.phase == "prefill":
-        return _prefill(reading, model, system, about), reading, system.chip
-    return _serving(reading, model, key, about), reading, system.chip
+        return _prefill(reading, model, system, about), reading, system.chip, about
+    return _serving(reading, model, key, about), reading, system.chip, about
 
 
 def _layer(r: Reading, model: ModelSpec, system: System) -> dict[str, float]:
