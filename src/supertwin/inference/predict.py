@@ -76,8 +76,8 @@ def shape_of(case: InferenceCase, placement: Placement) -> Shape:
     keys = case.input_len + case.prefix_len if case.phase == "prefill" else case.kv_len
     return Shape(
         phase=case.phase,
-        sequences=np.array([max(sequences, 1.0)]),
-        shared_sequences=np.array([max(sequences * placement.ranks, 1.0)]),
+        sequences=max(sequences, 1.0),
+        shared_sequences=max(sequences * placement.ranks, 1.0),
         q_len=float(new),
         kv_len=float(keys),
     )
