@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,8 @@ def test_timed_keeps_the_shortest() -> None:
         np.sum(np.arange(1_000_000 if next(calls, None) is not None else 10))
 
     assert local_measure.timed(call, 0.02) < 1e-4
+
+
+def test_a_long_call_takes_the_time_of_its_thread() -> None:
+    assert local_measure.timed(lambda: time.sleep(0.01), 0.0) >= 0.01
+    assert local_measure.timed(lambda: time.sleep(0.01), 0.0, alone=True) < 0.005

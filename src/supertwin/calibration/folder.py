@@ -202,7 +202,12 @@ def _others(files: Sequence[Path], judged: Sequence[Judged]) -> list[dict[str, A
         if any((chip, kind) in known for kind in kinds) and (held or path.stem in _JUDGED_AS):
             continue
         total = sum(int(data["rows"]) for data in content["data_sets"])
-        row = {"chip": chip, "kind": _KINDS.get(path.stem, path.stem), "n_fit": max(total - held, 0), "n_held_out": held}
+        row = {
+            "chip": chip,
+            "kind": _KINDS.get(path.stem, path.stem),
+            "n_fit": max(total - held, 0),
+            "n_held_out": held,
+        }
         if held:
             row |= {"n": held, "median_ape": residual["held_out_median_ape"], "p90_ape": residual["p90"], "bias": None}
         rows.append({"n": 0, **row})
