@@ -151,10 +151,36 @@ def _constants(chip: str, relative: str, libraries: tuple[str, str, str], mode: 
     raise InputError(f"no {op} kernel is known for {chip!r} in mode {mode!r}")
 
 
-def evaluate_exchange(
-    found: Mapping[str, float], levels: tuple[Level, ...], call: Exchange, mode: str
-) -> CollectiveTime:
-    """The formula of the module for given constants."""
+@dataclass(frozen=True, slots=True)
+class Volumes:
+    """What one rank moves and at what cost.
+
+    inside_bytes, outside_bytes: to other ranks of its block and to other blocks; ..._s_per_byte: at the calibrated
+    rates; beside_s: issuing messages, before or after the bytes inside; fixed_s and sharpness as in the module formula.
+    """
+
+    inside_bytes: Real
+    outside_bytes: Real
+    inside_s_per_byte: Real
+    outside_s_per_byte: Real
+    beside_s: Real
+    fixed_s: Real
+    sharpness: float
+
+    def data_s(self) -> Real:
+        """The slower of the two when nothing else uses the links."""
+        inside = self.inside_bytes * self.inside_s_per_byte + self.beside_s
+        slower: Real = np.maximum(inside, self.outside_bytes * self.outside_s_per_byte)
+        return slower
+
+    def total_s(self, data_s: Real) -> Real:
+        """Fixed cost and data together."""
+        total: Real = (self.fixed_s**self.sharpness + data_s**self.sharpness) ** (1.0 / self.sharpness)
+        return total
+
+
+def volumes(found: Mapping[str, float], levels: tuple[Level, ...], call: Exchange, mode: str) -> Volumes:
+    """Bytes and costs of a call for given constants."""
     inside = [level for level in levels if level.path not in OUTSIDE]
     block = inside[-1].outer if inside else 1
     n = levels[-1].outer
@@ -178,18 +204,43 @@ def evaluate_exchange(
         # the DeepEP V2 kernels let the network write to the final rank: no forwarding inside the node
         copies_in = distinct_places(n, call.topk) / (blocks if found.get("unforwarded") else 1.0)
         copies_out = distinct_places(reach, call.topk) * (1.0 - 1.0 / blocks)
-    data = tokens * (copies_in * (unit * s_per_byte + found.get("message_s", 0.0)) + found.get("token_s", 0.0))
+    beside = tokens * (copies_in * found.get("message_s", 0.0) + found.get("token_s", 0.0))
+    outside: Real = 0.0 * tokens
+    outer_s_per_byte: Real = 0.0
     fixed = found["fixed_s"] + found.get("expert_s", 0.0) * experts + found.get("rank_s", 0.0) * n
     if blocks > 1 or found.get("rdma_only"):
         outer_rate = found.get("rdma_bytes_per_s", levels[-1].bytes_per_s)
         outer_rate = outer_rate * found.get("outer_efficiency", OUTER_EFFICIENCY)
         crowd = 1.0 + found.get("outer_crowding", 0.0) * np.maximum(copies_out - 3.0, 0.0) * (not by_copy)
-        data = np.maximum(data, tokens * copies_out * unit * crowd / outer_rate)
+        outside, outer_s_per_byte = tokens * copies_out * unit * crowd, 1.0 / outer_rate
         fixed = fixed + found.get("outer_fixed_s", OUTER_FIXED_S)
         fixed = fixed + found.get("outer_hop_s", OUTER_HOP_S) * log2(max(blocks, 1))
-    p = found.get("sharpness", 1.0)
-    time = (fixed**p + data**p) ** (1.0 / p)
+    inner_bytes, p = tokens * copies_in * unit, found.get("sharpness", 1.0)
+    return Volumes(inner_bytes, outside, s_per_byte, outer_s_per_byte, beside, fixed, p)
+
+
+def evaluate_exchange(
+    found: Mapping[str, float], levels: tuple[Level, ...], call: Exchange, mode: str
+) -> CollectiveTime:
+    """The formula of the module for given constants."""
+    moved = volumes(found, levels, call, mode)
+    data = moved.data_s()
+    time = moved.total_s(data)
     if isinstance(time, np.floating):
         time, data = float(time), float(data)
     kind = "fused" if found.get("fused") else mode
     return CollectiveTime(time, time - data, data, kind, levels[-1].tier)
+
+
+def mode_of(call: Exchange) -> str:
+    """The mode that `auto` takes, by tokens per rank (a number)."""
+    if call.mode != "auto":
+        return call.mode
+    return "low-latency" if float(np.max(call.tokens_per_rank)) <= LOW_LATENCY_TOKENS else "normal"
+
+
+def constants(system: System, call: Exchange, mode: str, library: str = "default") -> Parameters:
+    """Fitted constants of a call in one mode. Raises UnknownName, InputError."""
+    chip = system.chip
+    own = VENDOR_LIBRARY.get(chip.vendor, "deepep")
+    return _constants(chip.name, chip.relative, (own, library, named_folder()), mode, call.op)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from supertwin.network.flow.classes import FlowClasses
 from supertwin.network.topology.graph import Graph
 from supertwin.network.topology.patterns import Pattern
-from supertwin.network.topology.symmetry import classes
+from supertwin.network.topology.symmetry import joint_classes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -33,17 +33,16 @@ def flows(graph: Graph, patterns: Sequence[Pattern], shares: Sequence[Shares]) -
     given = [(number, pattern) for number, pattern in enumerate(patterns) if pattern.flows]
     if not given:
         return NO_FLOWS, np.zeros(0, np.int64)
-    # the start tells the patterns apart in the classes; none has begun by itself
-    found = classes(graph, [replace(pattern, start_s=float(number)) for number, pattern in given])
-    owner = found.start_s.astype(np.int64)
+    found, place = joint_classes(graph, [pattern for _, pattern in given])
+    owner = np.array([number for number, _ in given], dtype=np.int64)[place]
     planes = _planes(graph, found.link_names)
     usage = found.usage.copy()
     for number, _ in given:
         by_column = np.array([shares[number].get(plane, shares[number].get("", 1.0)) for plane in planes])
         usage[owner == number] /= by_column
     names = tuple(f"{patterns[number].name}: {name}" for number, name in zip(owner.tolist(), found.names, strict=True))
-    zero = np.zeros(owner.size)
-    found = replace(found, names=names, usage=usage, start_s=zero, latency_s=zero)
+    # the calibrated rounds of a collective contain the latency of its paths
+    found = replace(found, names=names, usage=usage, latency_s=np.zeros(owner.size), cut_off=0.0)
     return _with_cut_off(found, owner, given)
 
 
@@ -77,10 +76,8 @@ def _rows_of_both(one: FlowClasses, other: FlowClasses) -> FlowClasses:
 
 def one_after_the_other(parts: Sequence[FlowClasses]) -> FlowClasses:
     """Classes of phases that never run together: every phase has link classes of its own."""
-    if len(parts) == 1:
-        return parts[0]
-    joined = NO_FLOWS
-    for part in parts:
+    joined = parts[0]
+    for part in parts[1:]:
         wide = np.zeros((len(joined.names) + len(part.names), len(joined.link_names) + len(part.link_names)))
         wide[: len(joined.names), : len(joined.link_names)] = joined.usage
         wide[len(joined.names) :, len(joined.link_names) :] = part.usage
@@ -112,3 +109,11 @@ def _planes(graph: Graph, link_names: Sequence[str]) -> list[str]:
 @lru_cache(maxsize=4)
 def _part_numbers(parts: tuple[str, ...]) -> dict[str, int]:
     return {name: number for number, name in enumerate(parts)}
+
+
+def rows_of(given: FlowClasses, rows: Ints) -> FlowClasses:
+    """Classes by index, repeated where an index repeats, on the same link classes."""
+    columns = ("flows", "bytes_each", "usage", "limit_bytes_per_s", "priority", "start_s", "latency_s")
+    taken: dict[str, Any] = {name: getattr(given, name)[rows] for name in columns}
+    weight = None if given.weight is None else given.weight[rows]
+    return replace(given, names=tuple(given.names[i] for i in rows.tolist()), weight=weight, **taken)

@@ -28,9 +28,10 @@ class FlowRun:
 
     ready_s: when a class may begin; first_byte_s: after its fixed cost; drained_s: last byte sent; finish_s: delivered,
     all [classes], inf for what never happens (reasons says why, by class index).
-    link_bytes: carried by one link in all, [link classes]. times_s: ends of the intervals between events, [events + 1];
-    load_bytes_per_s: of one link in each interval, [events, link classes]; rate_bytes_per_s: of one flow,
-    [events, classes]; both are empty when they would be larger than HISTORY_ELEMENTS.
+    link_bytes: carried by one link in all, [link classes]. times_s: bounds of the intervals between events, [events +
+    1], pauses included; load_bytes_per_s: of one link in each interval, [events, link classes]; rate_bytes_per_s: of
+    one flow, [events, classes]; both are empty when they would be larger than HISTORY_ELEMENTS. solved: how often
+    rates were computed.
     """
 
     classes: FlowClasses
@@ -175,10 +176,15 @@ class _Loop:
             return
         if not self.times:
             self.times.append(now)
-        self.times.append(now + step)
-        if len(self.times) * (self.carried.size + self.left.size) <= HISTORY_ELEMENTS:
-            self.loads.append(found.load_bytes_per_s)
-            self.rates.append(found.bytes_per_s)
+        if now > self.times[-1]:  # nothing moved since
+            self._keep(now, np.zeros(self.carried.size), np.zeros(self.left.size))
+        self._keep(now + step, found.load_bytes_per_s, found.bytes_per_s)
+
+    def _keep(self, end: float, load: Floats, rate: Floats) -> None:
+        self.times.append(end)
+        if len(self.times) * (load.size + rate.size) <= HISTORY_ELEMENTS:
+            self.loads.append(load)
+            self.rates.append(rate)
 
     def _end(self, index: int, when: float) -> None:
         self.drained[index] = when
