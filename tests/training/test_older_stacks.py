@@ -123,3 +123,19 @@ def test_products_of_unaligned_heads_are_slower() -> None:
 
 def attention_s(case: TrainingCase) -> float:
     return sum(p.time_s for p in predict(case).breakdown if p.part == "compute/attention")
+
+
+def test_experts_in_low_precision_quantise_what_moves() -> None:
+    case = job("mixtral-8x7b", "megatron-core", layout=Layout(dp=8, ep=8), precision="mxfp8")
+    kind, shard, step = case.model.layers[0], shard_of(case, framework_named(case.framework)), step_of(case)
+    block = layer_block(case.model, kind, step, shard, Recipe())
+    pairs, wide = 4 * 2048 * 2, 1.0 + 1.0 / 32  # one scale per 32 values
+    inputs, gradients = pairs * (4096 + 14336), pairs * (4096 + 2 * 14336)
+    casts = [moved(tuple(op for op in ops if is_cast(op)), "experts") for ops in (block.forward, block.backward)]
+    assert casts == pytest.approx([inputs * (2 + 2 * wide), gradients * (2 + 2 * wide)], rel=1e-3)
+    plain = layer_block(case.model, kind, step, replace(shard, expert_dtype="bf16"), Recipe())
+    assert not any(is_cast(op) for op in plain.forward + plain.backward)
+
+
+def is_cast(operator: Operator) -> bool:
+    return isinstance(operator, Vector) and operator.op == "quantize"

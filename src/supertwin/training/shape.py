@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from supertwin.core.formats import number_format
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
@@ -124,7 +125,7 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
         again = forward
     elif recipe.recompute == "selective":
         again = [op for op in forward if op.part.endswith("attention/core")]
-    lists = [[one_by_one(op) for op in ops] for ops in (forward, back, again)]
+    lists = [[part for op in ops for part in with_casts(op)] for ops in (forward, back, again)]
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
     if not recipe.flash:
@@ -165,6 +166,29 @@ def dropped(operator: Operator) -> Operator:
             bytes_written=_DROPOUT_PASSES * operator.bytes_written,
         )
     return operator
+
+
+def with_casts(operator: Operator) -> list[Operator]:
+    """An expert product in low precision with the kernel that quantises its moving operand (input, or gradient of the
+    output) along rows and columns: two bytes in, two copies out (Transformer Engine, GroupedLinear, split_quantize).
+    The weight-gradient product takes those copies; norm and activation kernels quantise for the dense matrices."""
+    product = one_by_one(operator)
+    narrow = isinstance(operator, Gemm) and operator.dtype not in WIDE and operator.part.endswith("moe/experts")
+    if not (isinstance(operator, Gemm) and narrow) or operator.direction == "wgrad":
+        return [product]
+    values = operator.m * operator.k * operator.groups
+    copies = 2.0 * number_format(operator.dtype).bytes_per_element
+    return [
+        Vector(
+            part=operator.part,
+            count=operator.count,
+            op="quantize",
+            bytes_read=2.0 * values,
+            bytes_written=copies * values,
+            flop=2.0 * values,
+        ),
+        product,
+    ]
 
 
 def one_by_one(operator: Operator) -> Operator:
