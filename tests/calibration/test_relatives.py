@@ -93,3 +93,10 @@ def test_links_have_constants_or_priors(name: str) -> None:
 )
 def test_the_nearest_measured_chip_is_on_the_chain(name: str, relative: str) -> None:
     assert relative in chain(name)
+
+
+def test_constants_taken_over_from_another_chip_have_a_wider_interval() -> None:
+    """B200 has no vector measurements: its file carries the shares of the H800."""
+    taken, donor = (load_calibration(load_chip(name), "vector") for name in ("b200-sxm", "h800-sxm"))
+    assert not taken.residual["n_held_out"]
+    assert taken.spread**2 == pytest.approx(donor.spread**2 + INHERITED_SPREAD**2, rel=0.02)

@@ -24,7 +24,7 @@ from supertwin.calibration.common import (
     write_calibration,
 )
 from supertwin.cost.attention_kernels import Times
-from supertwin.cost.calibration import load_calibration
+from supertwin.cost.calibration import INHERITED_SPREAD, load_calibration
 from supertwin.cost.geometry import Array
 from supertwin.cost.surface import Surface
 from supertwin.cost.vector import CLASSES, KNOTS, NAMES, PRIOR, PRIORS, VectorWork, carried, constants_of, vector_times
@@ -219,7 +219,9 @@ class _Fitted:
         self, chip: str, date: str, parameters: Mapping[str, Any], surfaces: Mapping[str, Surface]
     ) -> dict[str, Any]:
         held = errors(self.predicted, self.measured)
-        spread = spread_90(self.predicted, self.measured) if len(self.measured) else 0.0
+        # nothing measured on the chip: shares of DONOR alone, one step as along the chain of relatives
+        taken_over = float(np.hypot(SMALLEST_SPREAD, INHERITED_SPREAD))
+        spread = spread_90(self.predicted, self.measured) if len(self.measured) else taken_over
         residual = {"n": self.rows, "n_held_out": held["n"]}
         if len(self.measured):
             residual |= {"held_out_median_ape": held["median_ape"], "p90": held["p90_ape"]}
