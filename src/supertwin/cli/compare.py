@@ -8,7 +8,8 @@ from supertwin.cli.options import Argument, Command, Values
 def _run(values: Values) -> int:
     from supertwin.cli.output import write_json, write_text
     from supertwin.machine import load_system
-    from supertwin.report.machines import comparison_fields, comparison_view, system_fields, system_view
+    from supertwin.report.comparison import comparison_fields, comparison_view
+    from supertwin.report.machines import system_fields, system_view
 
     given = values["systems"]
     systems = [load_system(name) for name in (given if isinstance(given, list) else [str(given)])]

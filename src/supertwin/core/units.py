@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from decimal import Decimal
 from typing import NamedTuple
 
 from supertwin.core.errors import InputError
@@ -51,6 +52,7 @@ def _unit_table() -> dict[str, tuple[float, str]]:
         table[f"{prefix}Hz"] = (factor, "hz")
         table[f"{prefix}W"] = (factor, "w")
         table[f"{prefix}J"] = (factor, "j")
+        table[f"{prefix}FLOP/J"] = (factor, "flop_per_j")
         table[f"{prefix}Wh"] = (factor * _HOUR_S, "j")
     for prefix, factor in _BINARY.items():
         table[f"{prefix}B"] = (factor, "bytes")
@@ -67,6 +69,21 @@ def _unit_table() -> dict[str, tuple[float, str]]:
 
 
 UNITS = _unit_table()
+SI_UNITS = {
+    "bytes": "B",
+    "bytes_per_s": "B/s",
+    "flop_per_s": "FLOP/s",
+    "flop_per_j": "FLOP/J",
+    "hz": "Hz",
+    "w": "W",
+    "j": "J",
+    "s": "s",
+    "usd": "USD",
+    "usd_per_s": "USD/s",
+    "usd_per_j": "USD/J",
+    "ratio": "",
+    "count": "",
+}
 DIMENSIONS = frozenset(dimension for _, dimension in UNITS.values())
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -107,7 +124,7 @@ def parse_quantity(text: object, dimension: str | None = None) -> Quantity:
             f"{_shown(text)}: expected one decimal number, a space and a unit, such as {_example(dimension)}"
         )
     factor, found = _factor(text, unit, dimension)
-    value = float(match.group()) * factor
+    value = float(Decimal(match.group()) * Decimal(factor))  # 8.2 MUSD is 8200000, not 8199999.999999999
     if not math.isfinite(value) or value < 0 or text.startswith("-"):
         raise InputError(f"{_shown(text)}: expected a finite number that is not negative")
     if dimension is not None and found != dimension:
@@ -131,7 +148,7 @@ def format_quantity(value: float, dimension: str) -> str:
         return f"{_digits(value)} x"
     if dimension == "count":
         return f"{value:,.0f}" if float(value).is_integer() else _digits(value)
-    base = {"bytes": "B", "bytes_per_s": "B/s", "flop_per_s": "FLOP/s", "hz": "Hz", "w": "W", "j": "J"}[dimension]
+    base = SI_UNITS[dimension]
     return _with_scale(value, tuple((prefix + base, factor) for prefix, factor in reversed(_DECIMAL.items())))
 
 
@@ -172,6 +189,7 @@ def _example(dimension: str | None) -> str:
         "bytes": "'64 GiB'",
         "bytes_per_s": "'1.6 TB/s'",
         "flop_per_s": "'376 TFLOP/s'",
+        "flop_per_j": "'1.2 TFLOP/J'",
         "hz": "'1.8 GHz'",
         "w": "'400 W'",
         "j": "'1 kWh'",

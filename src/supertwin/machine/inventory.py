@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from supertwin.machine.chip import Cited
+from supertwin.machine.chip import Cited, readings
 from supertwin.machine.schema import RATES
 from supertwin.machine.system import System, Tier
 
@@ -36,7 +37,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """First system over another one: of the chosen values, and the range over all published readings of both."""
+    """One system over another: of the chosen values, and the range over all open readings of both.
+
+    Systems that share their readings (the same chip in both) have the ratio of the chosen values alone.
+    """
 
     name: str
     over: str
@@ -60,10 +64,25 @@ class Comparison:
                 return ratio
         raise KeyError((name, over))
 
+    def to_first(self, name: str) -> tuple[Ratio | None, ...]:
+        """Each system over the first one, in the order of the systems; None where either lacks the figure."""
+        first, *others = dict(self.figures)[name]
+        if first is None or min(first.readings) <= 0:
+            return (None,) * len(self.systems)
+        return tuple(None if f is None else _ratio(name, f, first, self.systems[0]) for f in (first, *others))
+
 
 def inventory(system: System) -> tuple[Figure, ...]:
     """Every figure of the devices in use: peaks, memory, fabric, optics, power, price and their quotients."""
-    figures = [*_compute(system), *_memory(system), *_fabric(system), *_optics(system), *_power_and_price(system)]
+    figures = [
+        *_size(system),
+        *_compute(system),
+        *_memory(system),
+        *_fabric(system),
+        *_optics(system),
+        *_power_and_price(system),
+        *_of_one_device(system),
+    ]
     by_name = {figure.name: figure for figure in figures}
     return (*figures, *_quotients(by_name))
 
@@ -84,7 +103,7 @@ def per_device(system: System) -> tuple[Figure, ...]:
 def compare(systems: Sequence[System]) -> Comparison:
     """The figures of several systems, and the ratios of the first one to each of the others."""
     tables = [{figure.name: figure for figure in inventory(system)} for system in systems]
-    names = list(dict.fromkeys(name for table in tables for name in table))
+    names = _merged([list(table) for table in tables])
     rows = tuple((name, tuple(table.get(name) for table in tables)) for name in names)
     ratios = tuple(
         _ratio(name, first, other, system.name)
@@ -93,6 +112,18 @@ def compare(systems: Sequence[System]) -> Comparison:
         if first is not None and other is not None and min(other.readings) > 0
     )
     return Comparison(tuple(system.name for system in systems), rows, ratios)
+
+
+def _merged(lists: Sequence[list[str]]) -> list[str]:
+    """All names; those that only later lists have stand after their neighbours."""
+    merged = list(lists[0]) if lists else []
+    for names in lists[1:]:
+        place = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(place, name)
+            place = merged.index(name) + 1
+    return merged
 
 
 def scale_up_tier(system: System) -> Tier | None:
@@ -105,6 +136,14 @@ def component_maximum_w(system: System) -> float:
     """Sum of the maxima of chips and parts of one full system, cooling excluded."""
     parts = sum(part.count * part.max_w for part in system.parts if not part.scale_out_only)
     return system.full_devices * system.chip.tdp_w + parts
+
+
+def _size(system: System) -> Iterable[Figure]:
+    cited = system.cited["size.devices"]
+    yield Figure("devices", "devices in use", float(system.devices), "count", cited.kind, (cited.source,))
+    package = system.chip.cited["package.devices"]
+    chips = system.devices / system.chip.devices_per_package
+    yield Figure("chips", "packages in use", chips, "count", "inferred", (cited.source, package.source))
 
 
 def _compute(system: System) -> Iterable[Figure]:
@@ -129,6 +168,8 @@ def _fabric(system: System) -> Iterable[Figure]:
         label = f"scale-up bandwidth ({tier.name}), both directions"
         yield _figure("scale_up_bidir", label, cited, "bytes_per_s", 2.0 * system.devices)
         yield _figure("scale_up_devices", "scale-up domain", system.cited[f"tiers.{tier.name}.devices"], "count", 1.0)
+        each = f"scale-up bandwidth of one device ({tier.name}), one direction"
+        yield _figure("scale_up_bandwidth_per_device", each, cited, "bytes_per_s", 1.0)
     for outer in system.tiers:
         if outer.scale_out:
             cited = system.cited[f"tiers.{outer.name}.bandwidth"]
@@ -167,6 +208,18 @@ def _power_and_price(system: System) -> Iterable[Figure]:
         yield _figure("price", "purchase price", system.cited["price.system"], "usd", share)
 
 
+def _of_one_device(system: System) -> Iterable[Figure]:
+    rows = (
+        ("bf16_peak_per_device", "dense peak BF16 of one device", "peak.bf16", "flop_per_s"),
+        ("memory_per_device", "memory of one device in true bytes", "memory.capacity", "bytes"),
+        ("memory_bandwidth_per_device", "memory bandwidth of one device", "memory.bandwidth", "bytes_per_s"),
+        ("tdp_per_device", "power limit of one device", "power.tdp", "w"),
+    )
+    for name, label, attribute, dimension in rows:
+        if attribute in system.chip.cited:
+            yield _figure(name, label, system.chip.cited[attribute], dimension, 1.0)
+
+
 def _quotients(figures: dict[str, Figure]) -> Iterable[Figure]:
     """Power and price over what they buy; the other readings of either side carry over."""
     rows = (
@@ -180,6 +233,9 @@ def _quotients(figures: dict[str, Figure]) -> Iterable[Figure]:
     for name, label, top, bottom in rows:
         if top in figures and bottom in figures:
             yield _quotient(name, label, figures[top], figures[bottom])
+    if "peak_bf16" in figures:
+        per_power = _quotient("bf16_flop_per_joule", "BF16 peak per power", figures["peak_bf16"], figures["power"])
+        yield replace(per_power, dimension="flop_per_j")
 
 
 def _quotient(name: str, label: str, top: Figure, bottom: Figure) -> Figure:
@@ -193,12 +249,21 @@ def _quotient(name: str, label: str, top: Figure, bottom: Figure) -> Figure:
 
 
 def _figure(name: str, label: str, cited: Cited, dimension: str, times: float) -> Figure:
-    open_readings = [other for other in cited.alternatives if other.kind != "refuted"]
-    alternatives = tuple((times * other.value, other.source, other.note) for other in open_readings)
+    alternatives = tuple((times * other.value, other.source, other.note) for other in readings(cited)[1:])
     return Figure(name, label, times * cited.value, dimension, cited.kind, (cited.source,), cited.note, alternatives)
 
 
 def _ratio(name: str, first: Figure, other: Figure, over: str) -> Ratio:
+    chosen = first.value / other.value
+    if _same_readings(first, other, chosen):
+        return Ratio(name, over, chosen, chosen, chosen)
     low = min(first.readings) / max(other.readings)
     high = max(first.readings) / min(other.readings)
-    return Ratio(name, over, first.value / other.value, low, high)
+    return Ratio(name, over, chosen, low, high)
+
+
+def _same_readings(first: Figure, other: Figure, chosen: float) -> bool:
+    """Whether the two figures differ by a factor only, whichever reading is taken."""
+    pairs = zip(first.readings, other.readings, strict=False)
+    same = all(math.isclose(a, chosen * b, rel_tol=1e-9) for a, b in pairs)
+    return same and [a[1] for a in first.alternatives] == [b[1] for b in other.alternatives]

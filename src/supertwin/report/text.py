@@ -42,6 +42,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return UNKNOWN if value is None else _significant(value, digits)
 
 
+def whole(value: float) -> int | float:
+    """A count as an integer, for JSON; anything that is not whole stays as it is."""
+    return int(value) if float(value).is_integer() and abs(value) < 2**53 else value
+
+
 def percent(fraction: float | None, digits: int = 1) -> str:
     """A fraction as per cent."""
     return UNKNOWN if fraction is None else f"{100.0 * fraction:.{digits}f} %"
