@@ -65,7 +65,7 @@ def test_intervals_cover_nine_of_ten_unseen_rows() -> None:
 
 
 def test_shipped_intervals_cover_the_rows() -> None:
-    inside = [low <= measured <= high for r in ROWS[::7] for _, measured, _, low, high in metrics_of(r)]
+    inside = [low <= measured <= high for r in ROWS[::3] for _, measured, _, low, high in metrics_of(r)]
     assert 0.85 < sum(inside) / len(inside) < 0.97
 
 
