@@ -120,15 +120,12 @@ def system_view(system: System, explain: bool) -> list[RenderableType]:
     """Inventory, peaks, memory, planes, tiers, power and price; with explain every value with its source."""
     view: list[RenderableType] = [heading(f"{system.name}: {system.title}"), pairs(_headline(system))]
     if system.planes:
-        header = ("plane", "bandwidth", "latency", "")
-        planes = grid(header, map(_plane_cells, system.planes), wrap=3)
+        planes = grid(("plane", "bandwidth", "latency", ""), map(_plane_cells, system.planes), wrap=3)
         view += [Text(), heading("Planes", "per device, one direction"), planes]
-    header = ("tier", "path", "devices", "bandwidth", "latency", "topology")
-    view += [Text(), heading("Fabric", "per device, one direction")]
-    view.append(grid(header, map(_tier_cells, system.tiers), left=2))
+    view += [Text(), heading("Fabric", "per device, one direction"), _tiers(system)]
     if system.parts:
-        header = ("part", "count", "max each", "max all", "price each")
-        view += [Text(), heading("Parts", "one full system"), grid(header, map(_part_cells, system.parts))]
+        parts = grid(("part", "count", "max each", "max all", "price each"), map(_part_cells, system.parts))
+        view += [Text(), heading("Parts", "one full system"), parts]
     if explain:
         return [*view, Text(), heading("Where each value comes from"), _sources(system)]
     return [*view, Text("  --explain lists every value with its source", style="dim")]
@@ -153,6 +150,11 @@ def _power(system: System) -> str:
     """The chosen reading beside the sum of the maxima, both without cooling."""
     maxima = f"its parts at most {si(component_maximum_w(system), 'W')}"
     return f"{si(system.power_w, 'W')} full system as stated, {maxima}, without cooling (PUE {system.pue:g})"
+
+
+def _tiers(system: System) -> RenderableType:
+    header = ("tier", "path", "devices", "bandwidth", "latency", "topology")
+    return grid(header, map(_tier_cells, system.tiers), left=2)
 
 
 def _plane_cells(plane: Plane) -> tuple[str, ...]:
