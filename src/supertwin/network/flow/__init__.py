@@ -23,8 +23,8 @@ from supertwin.network.flow.trace import trace
 
 if TYPE_CHECKING:
     from supertwin.network.flow.collectives import FlowCollective, PhaseTime, collective, ranks_of
-    from supertwin.network.flow.experts import exchange
     from supertwin.network.flow.contention import FlowJobs, Job, JobTime, jobs
+    from supertwin.network.flow.experts import exchange
     from supertwin.network.flow.reprice import Repriced, StepCollective, slowdown
 
 _LATER = {

@@ -1,7 +1,7 @@
 """MoE dispatch and combine, flow by flow: the volumes and costs of network.exchange on the links of a graph.
 
-normal and fused kernels: bytes inside the block of fast links go to its other ranks, bytes between blocks to the rank of
-the same place, which hands them on; both run at once. Low-latency kernels send every copy straight to its rank. The
+normal and fused kernels: bytes inside the block of fast links go to its other ranks, bytes between blocks to the rank
+of the same place, which hands them on; both run at once. Low-latency kernels send every copy straight to its rank. The
 engine's own rate (communication cores, receiving experts) is a limit of each flow; the share of the line rate that the
 kernel reaches is paid on the links.
 """
@@ -85,14 +85,8 @@ def _patterns(ranks: Ints, levels: tuple[Level, ...], moved: Volumes, straight: 
     if straight and n > block:
         # every copy on its own way: one flow per pair; ranks of the same block get theirs as well
         each = outside / (n - block)
-        far = [(row[:, None], row[None, :]) for row in ranks]
-        pairs = [
-            (np.broadcast_to(a, (n, n)).ravel(), np.broadcast_to(b, (n, n)).ravel(), np.arange(n) // block)
-            for a, b in far
-        ]
-        apart = [np.not_equal.outer(place, place).ravel() for _, _, place in pairs]
-        source = np.concatenate([a[keep] for (a, _, _), keep in zip(pairs, apart, strict=True)])
-        target = np.concatenate([b[keep] for (_, b, _), keep in zip(pairs, apart, strict=True)])
+        one, other = np.nonzero(np.not_equal.outer(np.arange(n) // block, np.arange(n) // block))
+        source, target = ranks[:, one].ravel(), ranks[:, other].ravel()
         out.append(Pattern("outside", each, source=source, target=target))
     elif n > block:
         same_place = np.swapaxes(ranks.reshape(len(ranks), -1, block), 1, 2).reshape(-1, n // block)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import InputError
-from supertwin.machine.system import System
+from supertwin.machine.system import System, Tier
 from supertwin.network.algorithms import ALGORITHMS
 from supertwin.network.flow.costs import Costs
+from supertwin.network.topology.direct import torus_sides
 from supertwin.network.topology.patterns import Pattern
 
 Ints = npt.NDArray[np.int64]
@@ -119,12 +120,33 @@ def _along_rings(op: str, volume: float, wire: Wire, levels: int | None = None) 
             members = np.swapaxes(shaped, 1, 2).reshape(-1, shaped.shape[1])
             out += wire.everyone("rings", volume * share / (shaped.shape[1] - 1), members)
             continue
+        if tier.topology in ("torus", "ring"):
+            out += _around_axes(wire, tier, shaped, volume * share)
+            continue
         follow = np.roll(shaped, -1, axis=1)
         source = shaped
         if op == "broadcast" and position == len(nested) - 1:
             source, follow = shaped[:, :-1], follow[:, :-1]
         out.append(wire.pairs(f"ring {tier.name}", source, follow, volume * share))
     return tuple(out)
+
+
+def _around_axes(wire: Wire, tier: Tier, shaped: Ints, volume: float) -> Phase:
+    """Rings both ways round every axis that the ranks fill, each axis with its part of the bytes."""
+    sides, places = [], shaped.shape[1]
+    for side in torus_sides(wire.system, tier, min(wire.system.devices, tier.devices)):
+        if places % side == 0 and side > 1:
+            sides.append(side)
+            places //= side
+    if places > 1:
+        sides = [shaped.shape[1]]  # not whole axes: one ring in the order of the ranks
+    grid = shaped.reshape(len(shaped), *sides[::-1], shaped.shape[2])
+    part = volume / (2 * len(sides))
+    return tuple(
+        wire.pairs(f"ring axis {axis}", grid, np.roll(grid, step, axis=1 + axis), part)
+        for axis in range(len(sides))
+        for step in (-1, 1)
+    )
 
 
 def _tree(op: str, size: float, wire: Wire) -> tuple[Phase, ...]:

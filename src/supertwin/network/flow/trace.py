@@ -61,6 +61,6 @@ def _counters(run: FlowRun) -> list[dict[str, Any]]:
     for name, links in list(columns.items())[:MOST_LINKS]:
         share = np.append((run.load_bytes_per_s[:, links] / capacity[links]).sum(axis=1), 0.0)
         for i in np.flatnonzero(np.diff(share, prepend=-1.0)).tolist():
-            args = {"load": round(float(share[i]), 9)}
-            out.append({"ph": "C", "pid": LINKS, "tid": 0, "name": name, "ts": float(run.times_s[i]) * 1e6, "args": args})
+            when, args = float(run.times_s[i]) * 1e6, {"load": round(float(share[i]), 9)}
+            out.append({"ph": "C", "pid": LINKS, "tid": 0, "name": name, "ts": when, "args": args})
     return out
