@@ -134,7 +134,7 @@ def instances(draw: st.DrawFn) -> FlowClasses:
 
 
 @given(instances())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_link_above_capacity_and_every_class_is_stopped_by_something(classes: FlowClasses) -> None:
     found = rates(classes)
     finite = np.where(np.isinf(found.bytes_per_s), 0.0, found.bytes_per_s)
@@ -155,7 +155,7 @@ def test_no_link_above_capacity_and_every_class_is_stopped_by_something(classes:
 
 
 @given(instances(), st.integers(0, 4), st.floats(1.0, 10.0))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_more_bandwidth_never_lowers_the_least_rate(classes: FlowClasses, link: int, factor: float) -> None:
     classes = replace(classes, priority=np.zeros_like(classes.priority))
     more = classes.capacity_bytes_per_s.copy()
@@ -167,7 +167,7 @@ def test_more_bandwidth_never_lowers_the_least_rate(classes: FlowClasses, link: 
 
 
 @given(instances(), st.integers(0, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_splitting_a_class_into_identical_halves_changes_nothing(classes: FlowClasses, which: int) -> None:
     which %= len(classes.names)
     order = np.append(np.arange(len(classes.names)), which)
@@ -185,7 +185,7 @@ def test_splitting_a_class_into_identical_halves_changes_nothing(classes: FlowCl
 
 
 @given(instances(), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_order_of_classes_and_links_does_not_matter(classes: FlowClasses, random: object) -> None:
     draw = np.random.default_rng(random.getrandbits(32))  # type: ignore[attr-defined]
     order, columns = draw.permutation(len(classes.names)), draw.permutation(len(classes.link_names))
