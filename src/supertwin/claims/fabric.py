@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from supertwin.claims.result import DEPENDS, FAILS, HOLDS, Verdict
-from supertwin.machine import load_system
+from supertwin.machine import load_system, readings
 from supertwin.machine.system import System
 from supertwin.network import Group, Path, collective_time, exchange_time, transfer_time
 from supertwin.network.topology import build
@@ -189,8 +189,7 @@ def optics_share() -> Verdict:
 
 
 def _readings(system: System, name: str) -> list[float]:
-    cited = system.cited[name]
-    return [cited.value, *(other.value for other in cited.alternatives)]
+    return [reading.value for reading in readings(system.cited[name])]
 
 
 def _share(part: Range, wholes: list[float]) -> Range:

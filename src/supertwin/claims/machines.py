@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from supertwin.claims.result import DEPENDS, FAILS, HOLDS, Verdict, near, near_rule
 from supertwin.machine import load_chip, load_system
+from supertwin.machine import readings as open_readings
 from supertwin.machine.chip import Chip, Cited
 from supertwin.machine.system import System
 
@@ -18,11 +19,11 @@ def _peak_pflops(system: System, rate: str = "bf16") -> float:
 
 def _cited(holder: System | Chip, *names: str) -> tuple[str, ...]:
     found = [holder.cited[n] for n in names if n in holder.cited]
-    return tuple(dict.fromkeys(s for c in found for s in (c.source, *(a.source for a in c.alternatives)) if s))
+    return tuple(dict.fromkeys(reading.source for cited in found for reading in open_readings(cited)))
 
 
 def _readings(cited: Cited | None) -> list[float]:
-    return [c.value for c in (cited, *cited.alternatives) if c.kind != "refuted"] if cited else []
+    return [reading.value for reading in open_readings(cited)] if cited else []
 
 
 def peak_of_cm384() -> Verdict:
