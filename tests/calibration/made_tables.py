@@ -40,7 +40,9 @@ def write_tables(folder: Path) -> Path:
     def us(kind: str, flop: float, moved: float) -> str:
         return f"{1e6 * roofline_s(kind, flop, moved) * np.exp(random.normal(0.0, 0.01)):.5f}"
 
-    write("gemm", "chip,dtype,m,n,k,us,method,framework,source", list(_gemm(us)))
+    products = list(_gemm(us))
+    again = [row.replace("trtllm", "sglang") for row in reversed(products)]
+    write("gemm", "chip,dtype,m,n,k,us,method,framework,source", [*products, *again[::2]])
     write(
         "moe",
         "chip,dtype,tokens,experts,topk,hidden,inter,ep,tp,distribution,scope,gated,us,framework,source",

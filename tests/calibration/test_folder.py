@@ -98,23 +98,26 @@ def test_the_engine_uses_the_new_files(fitted: tuple[Path, Any], monkeypatch: py
 
 
 def test_no_shape_is_fitted_and_judged(tables: Path) -> None:
+    """Not even in another framework."""
     rows = gemm_rows(tables)
-    sides: list[tuple[np.ndarray, np.ndarray]] = []
+    sides: list[tuple[str, np.ndarray, np.ndarray]] = []
     for part, held in zip(rows, held_out_masks(rows), strict=True):
-        sides.append((np.stack([np.asarray(getattr(part.gemm, n)) for n in "mnk"], axis=1), held))
+        sides.append(("gemm", np.stack([np.asarray(getattr(part.gemm, n)) for n in "mnk"], axis=1), held))
     for experts in expert_rows(tables):
         names = ("tokens", "experts", "hidden", "inter")
-        sides.append((np.stack([np.asarray(getattr(experts.moe, n)) for n in names], axis=1), experts.held))
+        sides.append(("moe", np.stack([np.asarray(getattr(experts.moe, n)) for n in names], axis=1), experts.held))
     for attention in load_rows(tables, CHIP.name):
-        shape = attention.shape
-        sides.append(
-            (np.stack([shape.batch, shape.q_len, shape.kv_len, shape.heads, shape.kv_heads], axis=1), attention.test)
-        )
+        s = attention.shape
+        columns = np.stack([s.batch, s.q_len, s.kv_len, s.heads, s.kv_heads], axis=1)
+        sides.append((attention.variant.name, columns, attention.test))
     for vectors in load_vectors(tables, CHIP.name):
-        sides.append((np.stack([vectors.work.rows, vectors.work.bytes], axis=1), vectors.test))
-    assert len(sides) >= 7
-    for shapes, held in sides:
-        fit, judged = ({tuple(row) for row in shapes[mask]} for mask in (~held, held))
+        sides.append((vectors.op, np.stack([vectors.work.rows, vectors.work.bytes], axis=1), vectors.test))
+    assert len(sides) >= 9
+    for kind in {name for name, _, _ in sides}:
+        fit, judged = (
+            {tuple(row) for name, shapes, held in sides if name == kind for row in shapes[held == side]}
+            for side in (False, True)
+        )
         assert fit
         assert judged
         assert not fit & judged
