@@ -115,3 +115,21 @@ def test_ranks_that_share_experts_wait_for_prefill() -> None:
     slow, fast = (float(cycle_s(c, rare, 8.0)) for c in (alone, aligned))
     steps = 100000 * float(LINEAR.step(8.0))
     assert slow - steps == pytest.approx(8 * (fast - steps), rel=0.01)
+
+
+def test_a_front_end_serves_one_request_after_the_other() -> None:
+    """A process that spends 100 ms per request passes 10 per second, whatever the engine does; two of them pass 20."""
+    slow, quick = load(request_gap_s=0.1), load(request_gap_s=1e-6)
+    assert serve(LINEAR, quick, 1.0).requests_per_s > 15.0
+    assert serve(LINEAR, slow, 1.0).requests_per_s == pytest.approx(10.0)
+    assert serve(LINEAR, slow, 2.0).requests_per_s == pytest.approx(20.0)
+    at_once = load(arrivals="set", requests=1000.0, output_len=2, request_gap_s=0.1)
+    assert serve(LINEAR, at_once, 1.0).ttft_s >= 0.5 * 1000 * 0.1
+
+
+def test_equal_lengths_keep_ranks_in_step() -> None:
+    """Ranks that wait for each other lose nothing when all of them prefill in the same steps."""
+    waiting = replace(LINEAR, ranks=8, lone_s=0.05)
+    equal, varied = load(), load(varied=True)
+    assert serve(waiting, equal, 1.0).requests_per_s == pytest.approx(serve(LINEAR, equal, 1.0).requests_per_s)
+    assert serve(waiting, varied, 1.0).requests_per_s < serve(LINEAR, varied, 1.0).requests_per_s

@@ -99,6 +99,20 @@ def test_long_steps_on_ascend_route_in_passes() -> None:
     assert moved == [2 + 8, 8 + 8, 16 + 16, 16 + 2 + 2]
 
 
+def test_the_stage_with_the_head_sets_the_pace_of_a_pipeline() -> None:
+    """Independent sum: a round of pp micro-batches is pp x (layers of the last stage + head), not the sum of all."""
+    model, system = load_model("llama-3.1-70b"), load_system("dgx-h100:8")
+    one = step(model, system, Deployment(), Shape("decode", 64.0, 64.0, 1.0, 2048.0))
+    cut = step(model, system, Deployment(pp=8), Shape("decode", 64.0, 64.0, 1.0, 2048.0))
+    head = float(sum(t for (part, _), t in one.parts.items() if part.startswith("head")))
+    host = float(sum(t for (part, _), t in one.parts.items() if part == "host"))
+    layers = float(one.time_s) - head - host
+    passed = float(sum(t for (part, _), t in cut.parts.items() if part == "pp p2p"))
+    assert float(cut.time_s) == pytest.approx(8 * (layers / 8 + head) + host + passed, rel=0.02)
+    alone = step(model, system, Deployment(pp=8), Shape("decode", 1.0, 1.0, 1.0, 2048.0))
+    assert not any(np.any(t) for (part, _), t in alone.parts.items() if part == "pp wait")
+
+
 def test_step_is_above_the_roofline() -> None:
     """No step beats reading its weights once or multiplying at peak (independent count of both)."""
     case = llama(16.0)
