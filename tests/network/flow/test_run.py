@@ -54,7 +54,7 @@ def test_what_never_ends_has_a_reason() -> None:
     assert done.finish_s[2] == pytest.approx(1.0)
     assert done.reasons == {
         0: "c0 gets nothing on l0",
-        1: "c1 has no route",
+        1: "c1: no route",
         3: "c3 waits for classes that never end, or for itself",
     }
     loop = run(make([[1], [1]], [1.0]), after=[(1,), (0,)])

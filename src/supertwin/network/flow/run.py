@@ -215,7 +215,7 @@ class _Loop:
             if self.waits[index]:
                 reasons[index] = f"{names[index]} waits for classes that never end, or for itself"
             elif found is None or found.bottleneck[index] == NO_ROUTE:
-                reasons[index] = f"{names[index]} has no route"
+                reasons[index] = f"{names[index]}: no route"
             else:
                 where = self.classes.link_names[found.bottleneck[index]]
                 reasons[index] = f"{names[index]} gets nothing on {where}"
