@@ -127,7 +127,7 @@ def test_infeasible_memory_is_a_result() -> None:
     p = predict(job(system="dgx-h100:8", layout=Layout(dp=8), sharding="none"))
     assert not p.memory.fits
     missing = p.memory.peak_bytes - p.memory.capacity_bytes
-    assert any("out of memory" in w and f"{missing:.4g} bytes missing" in w for w in p.warnings)
+    assert any("does not fit" in w and f"{missing / 2**30:,.1f} GiB missing" in w for w in p.warnings)
 
 
 def test_groups_follow_the_rank_order() -> None:

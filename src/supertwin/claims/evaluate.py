@@ -36,7 +36,7 @@ def claim_ids() -> list[str]:
 def evaluate(only: Iterable[str] = ()) -> list[Claim]:
     """Answer all claims, or only those named. Raises UnknownName for an id that does not exist."""
     statements = _statements()
-    wanted = list(only) or list(statements)
+    wanted = [name.upper() for name in only] or list(statements)
     for name in wanted:
         if name not in statements:
             raise UnknownName("claim", name, statements)

@@ -2,144 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Argument, Command, Option, Values
-from supertwin.cli.steps import FORMATS, present, stated
+from supertwin.cli.steps import FORMATS, known_framework, present, stated
 
 if TYPE_CHECKING:
+    from supertwin.core.prediction import Prediction
     from supertwin.inference.case import Deployment, InferenceCase
-    from supertwin.machine.system import System
+    from supertwin.machine.chip import Chip
     from supertwin.model.spec import ModelSpec
 
 _SIZES = ("tp", "pp", "dp", "ep", "cp")
 _FREE = "chosen to fit memory"
 _FIXED: dict[str, int | float | str | bool] = {
     "phase": "decode",
-    "input_len": 4096,
-    "kv_len": 4096,
-    "weight_dtype": "bf16",
+    "kv_dtype": "bf16",
     "mtp_tokens": 0,
     "microbatch_overlap": False,
     "expert_balance": "natural",
     "redundant_experts": 0,
-    "framework": "",
 }
+_LENGTH = 4096
+_ALSO_CALLED = ("tensorrt", "trtllm", "trt-llm", "cloudmatrix")
 _ACCEPTANCE = 0.7  # of one draft: CloudMatrix384 paper, section 5; Ascend recipes
 
 
 def _run(values: Values) -> int:
+    return present("infer", values, lambda: _predict(values))
+
+
+def _predict(values: Values) -> Prediction:
+    from dataclasses import replace
+
     from supertwin.inference import predict
 
-    return present("infer", values, lambda: predict(_case(values)))
+    case = _case(values)
+    prediction = predict(case)
+    found = replace(
+        prediction, layout={**prediction.layout, "replicas": case.system.devices // case.deployment.devices}
+    )
+    return replace(found, warnings=(*found.warnings, *_without_effect(values, case)))
 
 
 def _case(values: Values) -> InferenceCase:
+    """The step as given, open sizes chosen, and every default that was used."""
+    from dataclasses import replace
+
     from supertwin.inference.case import InferenceCase
+    from supertwin.inference.layouts import Choice, choose
     from supertwin.machine import load_system
     from supertwin.model import load_model
 
     given, defaults = stated(values, _FIXED)
     model, system = load_model(str(values["model"])), load_system(str(values["on"] or "cm384"))
-    if values["on"] is None:
-        defaults["on"] = system.name
-    decode = given["phase"] == "decode"
-    batch = values["batch"]
-    defaults.pop("input_len" if decode else "kv_len", None)
-
-    def case(deployment: Deployment) -> InferenceCase:
-        lengths = {"kv_len": int(given["kv_len"])} if decode else {"input_len": int(given["input_len"])}
-        size = _usual_batch(decode, deployment) if batch is None else float(str(batch))
-        return InferenceCase(model, system, deployment, given["phase"], size, defaults=defaults, **lengths)
-
-    chosen = _deployment(values, given, defaults, (model, system, case))
-    defaults |= {name: getattr(chosen, name) for name in (*_SIZES, "dp_attention") if values[name] is None}
-    if system.devices > chosen.devices:
-        defaults["replicas"] = system.devices / chosen.devices
-    if batch is None:
-        defaults["batch"] = _usual_batch(decode, chosen)
-    return case(chosen)
+    length = "kv_len" if given["phase"] == "decode" else "input_len"
+    draft = InferenceCase(
+        model, system, _formats_and_switches(values, given, (model, system.chip)), given["phase"], 1.0,
+        **{length: int(given.get(length, _LENGTH))},
+    )  # fmt: skip
+    sizes = {name: int(given[name]) for name in _SIZES if name in given}
+    batch = None if values["batch"] is None else float(str(values["batch"]))
+    shared = None if values["dp_attention"] is None else bool(values["dp_attention"])
+    case = choose(draft, Choice(sizes, batch, shared))
+    chosen: dict[str, object] = {name: getattr(case.deployment, name) for name in (*_SIZES, "dp_attention")}
+    chosen |= {name: getattr(case.deployment, name) for name in ("weight_dtype", "activation_dtype")}
+    chosen |= {"batch": case.batch, length: getattr(case, length), "on": system.name}
+    if case.deployment.mtp_tokens:
+        chosen["mtp_acceptance"] = case.deployment.mtp_acceptance
+    return replace(case, defaults=defaults | {name: value for name, value in chosen.items() if values[name] is None})
 
 
-def _usual_batch(decode: bool, deployment: Deployment) -> float:
-    """Requests per device: 32 in decode, one sequence per tensor-parallel group in prefill."""
-    return 32.0 if decode else 1.0 / deployment.tp
-
-
-def _deployment(values: Values, given: dict[str, str], defaults: dict[str, object], job: tuple) -> Deployment:  # type: ignore[type-arg]
-    """The deployment as given; sizes that are not given come from the first candidate that fits."""
-    from supertwin.core.errors import SupertwinError
-    from supertwin.inference import predict
+def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[ModelSpec, Chip]) -> Deployment:
+    """The deployment without its sizes."""
+    from supertwin.inference.assumptions import ENGINES
     from supertwin.inference.case import Deployment
+    from supertwin.inference.layouts import usual_activation, usual_weight
 
-    model, system, case = job
-    weight = given["weight_dtype"]
-    for name, value in (("activation_dtype", _matching(weight)), ("kv_dtype", "bf16")):
-        if values[name] is None:
-            given[name] = value
-            defaults[name] = value
+    model, chip = job
+    weight = given.get("weight_dtype") or usual_weight(model, chip)
     drafts = int(given["mtp_tokens"])
-    if values["mtp_acceptance"] is None and drafts:
-        given["mtp_acceptance"] = str(_ACCEPTANCE)
-        defaults["mtp_acceptance"] = _ACCEPTANCE
-    fixed = {name: int(given[name]) for name in _SIZES if values[name] is not None}
-    found: list[Deployment] = []
-    for sizes in _candidates(model, system, fixed):
-        shared = values["dp_attention"]
-        found.append(
-            Deployment(
-                **sizes,
-                dp_attention=_experts(model) > 0 and sizes["dp"] > 1 if shared is None else bool(shared),
-                weight_dtype=weight,
-                activation_dtype=given["activation_dtype"],
-                kv_dtype=given["kv_dtype"],
-                mtp_tokens=drafts,
-                mtp_acceptance=float(given.get("mtp_acceptance", 0.0)),
-                microbatch_overlap=bool(values["microbatch_overlap"]),
-                expert_balance=given["expert_balance"],
-                redundant_experts=int(given["redundant_experts"]),
-                framework=given["framework"],
-            )
-        )
-    for deployment in found[:-1]:
-        try:
-            if predict(case(deployment)).memory.fits:
-                return deployment
-        except SupertwinError:
-            continue
-    return found[-1]
+    return Deployment(
+        weight_dtype=weight,
+        activation_dtype=given.get("activation_dtype") or usual_activation(weight, chip),
+        kv_dtype=given["kv_dtype"],
+        mtp_tokens=drafts,
+        mtp_acceptance=float(given.get("mtp_acceptance", _ACCEPTANCE if drafts else 0.0)),
+        microbatch_overlap=bool(values["microbatch_overlap"]),
+        expert_balance=given["expert_balance"],
+        redundant_experts=int(given["redundant_experts"]),
+        framework=known_framework(values["framework"], [*(engine.name for engine in ENGINES), *_ALSO_CALLED]),
+    )
 
 
-def _candidates(model: ModelSpec, system: System, fixed: dict[str, int]) -> list[dict[str, int]]:
-    """Sizes to try: attention data parallel over all devices for latent attention with experts, else growing tp."""
-    n, experts = system.devices, _experts(model)
-    latent = any(layer.attention is not None and layer.attention.kind == "mla" for layer in model.layers)
-    pp = fixed.get("pp", 1)
-    if "dp" in fixed and "tp" not in fixed:
-        tensor = [max(1, n // (fixed["dp"] * pp))]
-    else:
-        tensor = [fixed["tp"]] if "tp" in fixed else [2**i for i in range(max(1, n // pp).bit_length())]
-    sizes = []
-    for tp in tensor:
-        wide = max(1, n // (tp * pp)) if experts and (latent or "ep" in fixed) else 1
-        dp = fixed.get("dp", wide)
-        ep = fixed.get("ep", _dividing(experts, tp * dp) if experts and dp > 1 else 1)
-        sizes.append({"tp": tp, "pp": pp, "dp": dp, "ep": ep, "cp": fixed.get("cp", 1)})
-    return sizes
-
-
-def _dividing(experts: int, ranks: int) -> int:
-    """Ranks that share the experts; wide groups hold replicas, so they need not divide them."""
-    return ranks if ranks >= experts else max(d for d in range(1, ranks + 1) if ranks % d == 0 and experts % d == 0)
-
-
-def _experts(model: ModelSpec) -> int:
-    return max((layer.feed_forward.experts for layer in model.layers if layer.feed_forward is not None), default=0)
-
-
-def _matching(weight: str) -> str:
-    """Activations run in the weights' format, except for weight-only formats."""
-    return "bf16" if weight in ("int4", "mxfp4") else weight
+def _without_effect(values: Values, case: InferenceCase) -> list[str]:
+    """Options that were given and change nothing."""
+    d, decode = case.deployment, case.phase == "decode"
+    experts = d.dp > 1 and d.dp_attention
+    idle = {
+        "input_len": decode and "decode; --kv-len is the context",
+        "kv_len": not decode and "prefill; --input-len is the prompt",
+        "mtp_tokens": not decode and bool(d.mtp_tokens) and "prefill",
+        "mtp_acceptance": not d.mtp_tokens and "--mtp-tokens 0",
+        "microbatch_overlap": d.microbatch_overlap and not (experts and d.ep > 1) and "a single expert group",
+    }
+    return [
+        f"--{name.replace('_', '-')} has no effect with {reason}"
+        for name, reason in idle.items()
+        if reason and values[name] is not None
+    ]
 
 
 COMMAND = Command(
@@ -161,13 +133,13 @@ COMMAND = Command(
         Option("--pp", "int", "Pipeline stages.", "1", minimum=1),
         Option("--ep", "int", "Expert parallel size; 1 shards the experts over tp x dp.", _FREE, minimum=1),
         Option("--dp", "int", "Data parallel attention ranks of one instance.", _FREE, minimum=1),
-        Option("--cp", "int", "Context parallel size.", "1", minimum=1),
+        Option("--cp", "int", "Context parallel size: own devices in prefill, of tp in decode.", "1", minimum=1),
         Option("--dp-attention", "yesno", "The dp ranks share one set of experts.", "yes for experts with dp > 1"),
         Option("--batch", "float", "Requests per device.", "32; prefill: one per rank", minimum=0, above=True),
         Option("--input-len", "int", "Prompt tokens (prefill).", "4096", minimum=1),
         Option("--kv-len", "int", "Context tokens per request (decode).", "4096", minimum=1),
-        Option("--weight-dtype", "str", "Stored weights.", "bf16", FORMATS),
-        Option("--activation-dtype", "str", "Activations in the matrix products.", "as the weights", FORMATS),
+        Option("--weight-dtype", "str", "Stored weights.", "the checkpoint's, else bf16", FORMATS),
+        Option("--activation-dtype", "str", "Activations in products.", "as the weights, where the chip can", FORMATS),
         Option("--kv-dtype", "str", "Stored keys and values.", "bf16", FORMATS),
         Option("--mtp-tokens", "int", "Draft tokens per step.", "0", minimum=0, maximum=64),
         Option("--mtp-acceptance", "float", "Accepted drafts over drafts.", "0.7", minimum=0, maximum=1),

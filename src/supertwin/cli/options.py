@@ -48,8 +48,8 @@ class Option:
 
     def parse(self, given: str) -> Value:
         """Value of the text that was given. Raises InputError."""
-        if self.choices and given not in self.choices:
-            raise UnknownName(f"value of {self.flag}", given, self.choices)
+        if self.choices:
+            return self._choice(given)
         if self.kind == "int":
             return self._bounded(_whole(given), given, "a whole number")
         if self.kind == "float":
@@ -57,6 +57,13 @@ class Option:
         if not given.strip():
             raise InputError(f"{self.flag}: expected a value, got an empty one")
         return given
+
+    def _choice(self, given: str) -> str:
+        """The choice in its own spelling; upper and lower case are the same."""
+        found = {choice.lower(): choice for choice in self.choices}.get(given.strip().lower())
+        if found is None:
+            raise UnknownName(f"value of {self.flag}", given, self.choices)
+        return found
 
     def _bounded(self, number: float | None, given: str, what: str) -> int | float:
         low = -_LARGEST if self.minimum is None else self.minimum

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Argument, Command, Option, Values
-from supertwin.cli.steps import FORMATS, present, stated
+from supertwin.cli.steps import FORMATS, known_framework, present, stated
 
 if TYPE_CHECKING:
     from supertwin.training.case import TrainingCase
@@ -19,9 +19,7 @@ _FIXED: dict[str, int | float | str | bool] = {
     "micro_batch": 1,
     "seq_len": 4096,
     "precision": "bf16",
-    "recompute_layers": 0,
     "sharding": "zero1",
-    "schedule": "1f1b",
     "task": "pretrain",
 }
 
@@ -33,44 +31,48 @@ def _run(values: Values) -> int:
 
 
 def _case(values: Values) -> TrainingCase:
+    """The job as given, open sizes chosen, and every default that was used."""
     from dataclasses import replace
 
-    from supertwin.machine import load_system
-    from supertwin.model import load_model
-    from supertwin.training.case import Layout, TrainingCase
     from supertwin.training.layouts import Choice, choose
 
     given, defaults = stated(values, _FIXED)
-    system = load_system(str(values["on"] or "cm384"))
     sizes = {name: int(given[name]) for name in _SIZES if name in given}
     if {"tp", "pp"} <= sizes.keys():
         sizes.setdefault("cp", 1)
-    micro_batch, batch = int(given["micro_batch"]), values["global_batch"]
-    draft = TrainingCase(
-        model=load_model(str(values["model"])),
-        system=system,
-        layout=Layout(),
-        micro_batch=micro_batch,
-        global_batch=micro_batch,
-        seq_len=int(given["seq_len"]),
-        precision=str(given["precision"]),
-        sharding=str(given["sharding"]),
-        schedule=str(given["schedule"]),
-        task=str(given["task"]),
-        recompute_layers=int(given["recompute_layers"]),
-    )
-    fixed_batch = None if batch is None else int(str(batch))
-    case = choose(draft, Choice(sizes, fixed_batch, str(values["recompute"] or "")))
-    chosen = {name: getattr(case.layout, name) for name in _SIZES}
-    chosen |= {"recompute": case.recompute, "global_batch": case.global_batch}
+    batch = None if values["global_batch"] is None else int(str(values["global_batch"]))
+    draft = _draft(values, given)
+    case = choose(draft, Choice(sizes, batch, str(values["recompute"] or "")))
+    chosen: dict[str, object] = {name: getattr(case.layout, name) for name in _SIZES}
+    chosen |= {name: getattr(case, name) for name in ("recompute", "global_batch", "sequence_parallel", "schedule")}
+    chosen["on"] = case.system.name
+    if case.recompute == "partial":
+        chosen["recompute_layers"] = case.recompute_layers
     defaults |= {name: value for name, value in chosen.items() if values[name] is None}
-    parallel = values["sequence_parallel"]
-    if parallel is None:
-        defaults["sequence_parallel"] = case.layout.tp > 1
-    if values["on"] is None:
-        defaults["on"] = system.name
-    return replace(
-        case, sequence_parallel=case.layout.tp > 1 if parallel is None else bool(parallel), defaults=defaults
+    return replace(case, defaults=defaults)
+
+
+def _draft(values: Values, given: dict[str, str]) -> TrainingCase:
+    """The job without its layout and batch."""
+    from supertwin.machine import load_system
+    from supertwin.model import load_model
+    from supertwin.training.case import Layout, TrainingCase
+    from supertwin.training.frameworks import framework_names
+
+    return TrainingCase(
+        model=load_model(str(values["model"])),
+        system=load_system(str(values["on"] or "cm384")),
+        layout=Layout(),
+        micro_batch=int(given["micro_batch"]),
+        global_batch=int(given["micro_batch"]),
+        seq_len=int(given["seq_len"]),
+        precision=given["precision"],
+        sharding=given["sharding"],
+        schedule=given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"),
+        task=given["task"],
+        recompute_layers=int(given.get("recompute_layers", 0)),
+        sequence_parallel=values["sequence_parallel"] is not False,
+        framework=known_framework(values["framework"], framework_names()),
     )
 
 
@@ -99,11 +101,12 @@ COMMAND = Command(
         Option("--global-batch", "int", "Sequences per optimizer step.", "about 4 M tokens", minimum=1),
         Option("--seq-len", "int", "Tokens per sequence.", "4096", minimum=1),
         Option("--precision", "str", "Format of the matrix products.", "bf16", FORMATS),
-        Option("--recompute", "str", "Activation recomputation.", "none if it fits, else full", RECOMPUTE),
-        Option("--recompute-layers", "int", "With partial: layers per pipeline stage.", "0", minimum=0),
+        Option("--recompute", "str", "Activation recomputation.", "none or full, the faster that fits", RECOMPUTE),
+        Option("--recompute-layers", "int", "With partial: layers per pipeline stage.", minimum=0),
         Option("--sharding", "str", "Optimizer and parameter sharding.", "zero1", SHARDING),
-        Option("--schedule", "str", "Pipeline schedule.", "1f1b", SCHEDULES),
+        Option("--schedule", "str", "Pipeline schedule.", "1f1b; interleaved with vpp > 1", SCHEDULES),
         Option("--sequence-parallel", "yesno", "Shard norms and residuals over tp.", "yes when tp > 1"),
         Option("--task", "str", "Kind of training.", "pretrain", ("pretrain", "sft", "lora")),
+        Option("--framework", "str", "Training stack: its habits fill what is not given.", "a current Megatron stack"),
     ),
 )  # fmt: skip

@@ -94,6 +94,12 @@ def check(case: InferenceCase) -> None:
         raise InputError(f"batch = {case.batch:g}: expected requests per device above 0 (below 1 is legal with tp > 1)")
     _check_lengths(case)
     _check_devices(case)
+    requests = case.batch * d.devices
+    if requests < 1.0 - 1e-9:
+        raise InputError(
+            f"batch({case.batch:g}) * {d.devices} devices of one instance = {requests:g} requests; expected at least "
+            f"1, a batch of {1.0 / d.devices:g} or more"
+        )
     _check_shares(case.model, d)
 
 

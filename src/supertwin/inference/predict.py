@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from supertwin.core.formats import number_format
 from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
+from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Placement, check, place
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import StepTimes, engine_of, expert_kernels, step
@@ -29,7 +29,7 @@ def predict(case: InferenceCase) -> Prediction:
     d, placement = case.deployment, place(case.deployment)
     times = step(case.model, case.system, d, shape_of(case, placement))
     seconds = float(np.ravel(times.time_s)[0])
-    memory = _memory(case)
+    used = _memory(case)
     figures, tokens = _figures(case, times, seconds)
     breakdown = _breakdown(times, seconds)
     chip = case.system.chip
@@ -39,15 +39,22 @@ def predict(case: InferenceCase) -> Prediction:
         tokens_per_s_per_device=tokens,
         tokens_per_s_per_chip=tokens * chip.devices_per_package,
         figures=figures,
-        memory=memory,
+        memory=used,
         breakdown=breakdown,
         bill=bill(case.system, d.devices, tokens, _activity(figures, breakdown)),
         layout=_layout(d),
         defaults=_defaults(case),
         interval=_interval(case, times, breakdown),
         sources=_sources(case),
-        warnings=_warnings(case, memory),
+        warnings=_warnings(case, used),
     )
+
+
+def memory(case: InferenceCase) -> Memory:
+    """Memory of one device alone, without pricing operators (for searches). Raises InputError."""
+    check(case)
+    computed_rate(case)
+    return _memory(_with_scaling(case))
 
 
 def _with_balance(case: InferenceCase) -> InferenceCase:
@@ -85,7 +92,7 @@ def shape_of(case: InferenceCase, placement: Placement) -> Shape:
 
 def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dict[str, float | None], float]:
     d, chip = case.deployment, case.system.chip
-    rate = number_format(d.activation_dtype).rate
+    rate = computed_rate(case)
     filled = min(1.0, case.batch * d.tp * d.token_split)  # a rank is priced with one sequence at least
     use = filled * float(np.ravel(times.flop)[0]) / seconds / chip.peak(rate)
     figures: dict[str, float | None] = {
@@ -101,6 +108,7 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
             output_tokens_per_s_per_device=tokens,
             output_tokens_per_s_per_user=accepted / seconds,
             output_tokens_per_s_per_chip=tokens * chip.devices_per_package,
+            requests_in_flight=case.batch * d.devices,
         )
         first, second = times.streams_s
         if np.any(first):
@@ -113,6 +121,9 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
         ttft_s=seconds + engine.request_gap_s,
         input_tokens_per_s_per_device=tokens,
         input_tokens_per_s_per_chip=tokens * chip.devices_per_package,
+        output_tokens_per_s_per_device=None,
+        output_tokens_per_s_per_user=None,
+        requests_in_flight=case.batch * d.devices,
     )
     return figures, tokens
 
@@ -135,7 +146,8 @@ def _memory(case: InferenceCase) -> Memory:
     decode = case.phase == "decode"
     keys = case.kv_len if decode else case.input_len + case.prefix_len
     new = 1.0 + d.mtp_tokens if decode else float(case.input_len)
-    return memory_of(case.model, case.system, d, max(sequences, 1.0), keys, max(case.batch * d.tp, 1.0) * new)
+    tokens = max(case.batch * d.tp * d.token_split, 1.0) * new / d.token_split
+    return memory_of(case.model, case.system, d, max(sequences, 1.0), keys, tokens)
 
 
 def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]) -> tuple[float, float]:
@@ -163,8 +175,9 @@ def _layout(d: Deployment) -> dict[str, int | str]:
 
 
 def _defaults(case: InferenceCase) -> dict[str, object]:
-    engine = assumptions.engine(case.deployment.framework, case.system.chip)
-    return {"engine": engine.name, **case.defaults}
+    if case.deployment.framework:
+        return dict(case.defaults)
+    return {"framework": assumptions.engine("", case.system.chip).name, **case.defaults}
 
 
 def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
@@ -182,13 +195,17 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
     return (*machine_rows(case.system), *out, *engine_rows, *load_links(chip).sources())
 
 
+def _gib(size_bytes: float) -> str:
+    return f"{size_bytes / 2**30:,.1f} GiB"
+
+
 def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:
     out = []
     if not memory.fits:
         out.append(
-            f"does not fit: {memory.peak_bytes / 1e9:.1f} GB needed of {memory.capacity_bytes / 1e9:.1f} GB per device"
-            f" (weights {memory.parameters_bytes / 1e9:.1f}, KV {memory.kv_cache_bytes / 1e9:.1f})"
+            f"does not fit: {_gib(memory.peak_bytes)} needed of {_gib(memory.capacity_bytes)} per device"
+            f" (weights {_gib(memory.parameters_bytes)}, KV {_gib(memory.kv_cache_bytes)})"
         )
     if case.deployment.mtp_tokens and case.model.mtp is None:
         out.append(f"{case.model.name} has no MTP module: drafts are priced as one layer of the model")
-    return (*out, *bill_warnings(case.system))
+    return (*out, *notes(case), *bill_warnings(case.system))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from supertwin.core.errors import ModelError, UnknownName, nearest_sentence
 from supertwin.model.config import Config, short
 from supertwin.model.families import ARCHITECTURES, BUILDERS
+from supertwin.model.quantization import weight_format
 from supertwin.model.spec import ModelSpec
 
 _SHIPPED = Path(__file__).parent.parent / "data" / "models"
@@ -75,7 +77,7 @@ def spec_from_file(path: Path, name: str = "") -> ModelSpec:
     try:
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise ModelError(f"{path} is larger than a config.json can be")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -87,9 +89,12 @@ def spec_from_config(values: object, name: str = "config") -> ModelSpec:
     """Build the spec from a parsed config.json. Raises ModelError."""
     if not isinstance(values, dict):
         raise ModelError(f"model {name}: a configuration is a JSON object, not {short(values)}")
-    config = language_part(Config(values, name))
+    whole = Config(values, name)
+    config = language_part(whole)
     family = family_of(config)
-    return BUILDERS[family](config, family)
+    spec = BUILDERS[family](config, family)
+    beside = any(whole.section(part).values for part in ("vision_config", "audio_config") if whole.has(part))
+    return replace(spec, weight_format=weight_format(whole) or weight_format(config), multimodal=beside)
 
 
 def language_part(config: Config) -> Config:

@@ -113,6 +113,8 @@ class ModelSpec:
     mtp: LayerSpec | None = None
     mtp_count: int = 0
     hyper_connections: int = 1  # residual streams (DeepSeek V4 mHC)
+    weight_format: str = ""  # of the checkpoint, by its quantization_config ("" = not quantised)
+    multimodal: bool = False  # the configuration describes a vision or audio part, which is left out
 
     @property
     def n_layers(self) -> int:

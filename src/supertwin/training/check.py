@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supertwin.core.errors import InputError, UnknownName
-from supertwin.core.formats import number_format
+from supertwin.core.formats import format_names, number_format
 from supertwin.model.spec import ModelSpec
 from supertwin.training.case import TrainingCase
 from supertwin.training.pipeline import SCHEDULES
@@ -35,7 +35,10 @@ def _check_words(case: TrainingCase) -> None:
     ):
         if given not in legal:
             raise UnknownName(kind, given, legal)
-    number_format(case.precision)
+    rate, chip = number_format(case.precision).rate, case.system.chip
+    if rate not in chip.peak_flop_per_s:
+        legal = [f for f in format_names() if number_format(f).rate in chip.peak_flop_per_s]
+        raise InputError(f"{chip.name} does not multiply {case.precision}; legal precision: {', '.join(legal)}")
 
 
 def _check_sizes(case: TrainingCase) -> None:
@@ -133,6 +136,8 @@ def _check_pipeline(case: TrainingCase) -> None:
         raise InputError(f"schedule {case.schedule} has its own two chunks per device; vpp({layout.vpp}) must be 1")
     if case.recompute == "partial" and case.recompute_layers < 1:
         raise InputError("recompute partial needs recompute_layers > 0 (fully recomputed layers per pipeline stage)")
+    if case.recompute == "partial" and case.recompute_layers > layers:
+        raise InputError(f"recompute_layers({case.recompute_layers}) exceeds the {layers} layers of {case.model.name}")
 
 
 def attention_heads(model: ModelSpec) -> int:

@@ -26,7 +26,7 @@ FULLEST = 0.92
 """Share of the memory that a chosen layout fills when another one fills less: what the model leaves out (fragments,
 peaks of libraries) is of the order of its error on peak memory."""
 _MOST_CHECKED = 160  # memory checks per recomputation, about 0.3 ms each
-_MOST_PRICED = 8  # predictions per recomputation, about 10 ms each
+_MOST_PRICED = 6  # predictions per recomputation, about 10 ms each
 _WIDEST_TP = 16
 _LONG_SEQUENCE = 16384
 _TOKENS_PER_STEP = 4 * 2**20

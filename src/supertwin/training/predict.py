@@ -14,10 +14,12 @@ from supertwin.training.case import TrainingCase
 from supertwin.training.check import check
 from supertwin.training.flops import Utilisation, utilisation
 from supertwin.training.memory import peak_memory
+from supertwin.training.notes import notes
 from supertwin.training.pricing import engine_of, engine_sources
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
 
+GIB = 2.0**30
 _BOUNDS = {
     "bubble": "bubble",
     "host": "latency",
@@ -49,8 +51,8 @@ def predict(case: TrainingCase) -> Prediction:
         bill=bill(case.system, case.layout.devices, tokens, activity(setting, step, executed)),
         layout=layout_row(case),
         defaults={
-            "framework": setting.framework.name,
-            "launch": case.launch or setting.framework.launch,
+            **({} if case.framework else {"framework": setting.framework.name}),
+            **({} if case.launch else {"launch": setting.framework.launch}),
             **case.defaults,
         },
         interval=interval(step),
@@ -150,8 +152,8 @@ def warnings(setting: Setting, memory: Memory) -> tuple[str, ...]:
     if not memory.fits:
         missing = memory.peak_bytes - memory.capacity_bytes
         found.append(
-            f"out of memory: {memory.peak_bytes:.4g} bytes needed, {memory.capacity_bytes:.4g} usable on "
-            f"{case.system.chip.name}, {missing:.4g} bytes missing"
+            f"does not fit: {memory.peak_bytes / GIB:,.1f} GiB needed of {memory.capacity_bytes / GIB:,.1f} GiB per "
+            f"device on {case.system.chip.name}, {missing / GIB:,.1f} GiB missing"
         )
     if case.framework and setting.framework.name == "default":
         found.append(
@@ -159,4 +161,4 @@ def warnings(setting: Setting, memory: Memory) -> tuple[str, ...]:
         )
     if setting.microbatches < case.layout.pp:
         found.append(f"{setting.microbatches} microbatches on {case.layout.pp} pipeline stages leave most stages idle")
-    return (*found, *bill_warnings(case.system))
+    return (*found, *notes(case), *bill_warnings(case.system))

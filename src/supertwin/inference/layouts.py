@@ -1,0 +1,133 @@
+"""A deployment where sizes are open: the first candidate that fits the memory with some room.
+
+Attention data parallel over all devices where latent attention meets experts (its cache cannot be cut over tp), else
+growing tensor parallelism on as few devices as hold the model; the rest runs replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from supertwin.core.errors import InputError, SupertwinError
+from supertwin.core.formats import number_format
+from supertwin.core.prediction import Memory
+from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.placement import moe
+from supertwin.inference.predict import memory
+from supertwin.machine.chip import Chip
+from supertwin.model.spec import ModelSpec
+
+FULLEST = 0.92
+"""Share of the memory that a chosen deployment fills when another one fills less (graphs, fragments, long replies)."""
+SIZES = ("tp", "pp", "dp", "ep", "cp")
+WEIGHT_ONLY = ("int4", "mxfp4")
+"""Formats whose checkpoints keep BF16 activations (AWQ, GPTQ; gpt-oss)."""
+DECODE_BATCH = 32.0
+"""Requests per device in decode when nobody states any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is fixed: sizes by name (tp, pp, dp, ep, cp), requests per device, attention DP; None = open."""
+
+    sizes: Mapping[str, int]
+    batch: float | None = None
+    dp_attention: bool | None = None
+
+
+def choose(case: InferenceCase, choice: Choice) -> InferenceCase:
+    """The case with its open sizes and batch filled in; the candidate that needs the least memory when none fits.
+
+    Its deployment gives formats and switches. Raises the first error when no candidate is legal.
+    """
+    problem: SupertwinError | None = None
+    tight: list[tuple[float, InferenceCase]] = []
+    for candidate in (_sized(case, choice, sizes) for sizes in candidates(case, choice.sizes)):
+        try:
+            filled = _filled(memory(candidate))
+        except SupertwinError as error:
+            problem = problem or error
+            continue
+        if filled <= FULLEST:
+            return candidate
+        tight.append((filled, candidate))
+    if tight:
+        fitting = [candidate for filled, candidate in tight if filled <= 1.0]
+        return fitting[0] if fitting else min(tight, key=lambda entry: entry[0])[1]
+    raise problem or InputError(_impossible(case, choice.sizes))
+
+
+def usual_batch(phase: str, deployment: Deployment) -> float:
+    """Requests per device: 32 in decode, one sequence per group of tp x cp devices in prefill."""
+    return DECODE_BATCH if phase == "decode" else 1.0 / (deployment.tp * deployment.cp)
+
+
+def usual_weight(model: ModelSpec, chip: Chip) -> str:
+    """Stored format when nobody states it: the checkpoint's where the chip multiplies it or it is weight-only, else
+    BF16 (checkpoints are converted)."""
+    stored = model.weight_format
+    if not stored:
+        return "bf16"
+    return stored if stored in WEIGHT_ONLY or number_format(stored).rate in chip.peak_flop_per_s else "bf16"
+
+
+def usual_activation(weight: str, chip: Chip) -> str:
+    """Activations run in the weights' format where the chip multiplies it, except for weight-only formats."""
+    return weight if weight not in WEIGHT_ONLY and number_format(weight).rate in chip.peak_flop_per_s else "bf16"
+
+
+def candidates(case: InferenceCase, fixed: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Sizes to try, in order of growing tensor parallelism. What is fixed stays even where it is not legal, so that the
+    check can say why."""
+    n, model = case.system.devices, case.model
+    pp, cp = fixed.get("pp", 1), fixed.get("cp", 1)
+    beside = pp * (cp if case.phase == "prefill" else 1)
+    experts = _experts(model)
+    for tp in _tensor_sizes(case, fixed, max(1, n // beside)):
+        wide = max(1, n // (tp * beside)) if experts and (_latent(model) or "ep" in fixed) else 1
+        dp = fixed.get("dp", wide)
+        ep = fixed.get("ep", _dividing(experts, tp * dp) if experts and dp > 1 else 1)
+        yield {"tp": tp, "pp": pp, "dp": dp, "ep": ep, "cp": cp}
+
+
+def _tensor_sizes(case: InferenceCase, fixed: Mapping[str, int], ranks: int) -> list[int]:
+    """Divisors of the devices that cut the heads evenly."""
+    if "tp" in fixed:
+        return [fixed["tp"]]
+    heads = max((a.heads for layer in case.model.layers if (a := layer.attention) is not None), default=0)
+    most = ranks // fixed.get("dp", 1)
+    sizes = [tp for tp in range(1, most + 1) if most % tp == 0 and not (heads % tp and tp % max(heads, 1))]
+    return sizes or [1]
+
+
+def _sized(case: InferenceCase, choice: Choice, sizes: Mapping[str, int]) -> InferenceCase:
+    shared = choice.dp_attention
+    if shared is None:
+        shared = _experts(case.model) > 0 and sizes["dp"] > 1
+    deployment = replace(case.deployment, **sizes, dp_attention=shared)
+    batch = usual_batch(case.phase, deployment) if choice.batch is None else choice.batch
+    return replace(case, deployment=deployment, batch=batch)
+
+
+def _filled(used: Memory) -> float:
+    return used.peak_bytes / max(used.capacity_bytes, 1.0)
+
+
+def _dividing(experts: int, ranks: int) -> int:
+    """Ranks that share the experts; wide groups hold replicas, so they need not divide them."""
+    return ranks if ranks >= experts else max(d for d in range(1, ranks + 1) if ranks % d == 0 and experts % d == 0)
+
+
+def _experts(model: ModelSpec) -> int:
+    mixture = moe(model)
+    return 0 if mixture is None else mixture.experts
+
+
+def _latent(model: ModelSpec) -> bool:
+    return any(layer.attention is not None and layer.attention.kind == "mla" for layer in model.layers)
+
+
+def _impossible(case: InferenceCase, fixed: Mapping[str, int]) -> str:
+    shown = ", ".join(f"{name}({size})" for name, size in fixed.items()) or "open sizes"
+    return f"no deployment on the {case.system.devices} devices of {case.system.name} agrees with {shown}"

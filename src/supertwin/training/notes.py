@@ -1,0 +1,40 @@
+"""What a user should know about a training case: uneven cuts, options without effect, what is left out."""
+
+from __future__ import annotations
+
+from supertwin.training.case import TrainingCase
+
+
+def notes(case: TrainingCase) -> tuple[str, ...]:
+    """Sentences for the warnings of a prediction."""
+    return (*_cut_notes(case), *_switch_notes(case), *_model_notes(case))
+
+
+def _cut_notes(case: TrainingCase) -> list[str]:
+    layout, layers, found = case.layout, case.model.n_layers, []
+    if case.seq_len % layout.cp:
+        found.append(f"seq_len({case.seq_len}) is not a multiple of cp({layout.cp}): the mean share is priced")
+    stages = layout.pp * layout.vpp
+    if layout.pp > 1 and layers % stages:
+        found.append(f"{layers} layers over pp({layout.pp}) * vpp({layout.vpp}) = {stages} stages are cut unevenly")
+    return found
+
+
+def _switch_notes(case: TrainingCase) -> list[str]:
+    found = []
+    if case.recompute_layers and case.recompute != "partial":
+        found.append(f"recompute_layers has no effect with recompute {case.recompute}; it needs partial")
+    if case.schedule == "interleaved" and case.layout.vpp == 1:
+        found.append("schedule interleaved with vpp 1 is 1f1b")
+    if case.schedule == "1f1b" and case.layout.vpp > 1:
+        found.append(f"vpp({case.layout.vpp}) makes the 1f1b schedule interleaved")
+    return found
+
+
+def _model_notes(case: TrainingCase) -> list[str]:
+    model, found = case.model, []
+    if 0 < model.max_positions < case.seq_len:
+        found.append(f"seq_len({case.seq_len}) exceeds the {model.max_positions} positions of {model.name}")
+    if model.multimodal:
+        found.append(f"{model.name} is multimodal: the vision or audio part is left out")
+    return found
