@@ -109,6 +109,10 @@ def test_two_jobs_on_the_same_links_share_them() -> None:
     strict = flow.jobs(graph("dgx-h100:64"), [job, flow.Job("b", "all_gather", 1e9, Group(8), priority=1)])
     assert strict.jobs[0].slowdown == pytest.approx(1.0)
     assert strict.jobs[1].time_s == pytest.approx(alone.latency_s + 2 * alone.transfer_s, rel=1e-6)
+    heavy = flow.jobs(graph("dgx-h100:64"), [job, flow.Job("b", "all_gather", 1e9, Group(8), weight=3.0)])
+    # three quarters of the link until it is done, then the other one alone
+    assert heavy.jobs[1].time_s == pytest.approx(alone.latency_s + alone.transfer_s * 4 / 3, rel=1e-6)
+    assert heavy.jobs[0].time_s == pytest.approx(alone.latency_s + alone.transfer_s * 2, rel=1e-6)
 
 
 def test_jobs_apart_do_not_meet_and_calls_add_up() -> None:

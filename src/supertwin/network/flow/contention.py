@@ -26,7 +26,8 @@ from supertwin.network.topology.patterns import Pattern
 class Job:
     """`calls` collectives one after another. group: Group, ranks or rows of ranks; every: all groups of that shape.
 
-    priority: strict, lower numbers first; start_s: when the first call is made.
+    priority: strict, lower numbers first (virtual lane); weight: share of each flow against others of the same
+    priority; start_s: when the first call is made.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Job:
     algorithm: str = "auto"
     every: bool = False
     priority: int = 0
+    weight: float = 1.0
     start_s: float = 0.0
     calls: int = 1
     library: str = "default"
@@ -143,7 +145,9 @@ def _unrolled(
     classes = rows_of(found, np.array(rows, dtype=np.int64))
     priority = np.array([plan.job.priority for plan in plans], dtype=np.int64)
     start_s = np.array([plan.job.start_s for plan in plans], dtype=np.float64)
-    return replace(classes, priority=priority[job], start_s=start_s[job]), after, np.array(fixed), job
+    weight = np.array([plan.job.weight for plan in plans], dtype=np.float64)
+    classes = replace(classes, priority=priority[job], start_s=start_s[job], weight=weight[job])
+    return classes, after, np.array(fixed), job
 
 
 def _span(done: FlowRun, mine: Ints, plan: _Plan) -> float:
