@@ -9,7 +9,7 @@ import pytest
 
 from supertwin.core.errors import UnknownName
 from supertwin.report.accuracy import accuracy_page
-from supertwin.report.errors import coverage, report_fields
+from supertwin.report.scores import coverage, report_fields
 from supertwin.validation import run
 from supertwin.validation.outcome import Compared, Figure, Report, Skip
 from supertwin.validation.predictors import PREDICTORS

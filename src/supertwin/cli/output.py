@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if hasattr(value, "item") and not getattr(value, "shape", ()):
-        return _plain(value.item())
-    if isinstance(value, Sequence):
+    if hasattr(value, "tolist"):  # numpy numbers and arrays, without importing numpy
+        return _plain(value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [_plain(item) for item in value]
-    return str(value)
+    raise TypeError(f"a result field holds a {type(value).__name__}, which JSON has no form for")

@@ -19,7 +19,7 @@ _SAMPLE = 5000  # rows per chip and kind
 
 def _run(values: Values) -> int:
     from supertwin.cli.output import write_json, write_text
-    from supertwin.report.errors import report_fields
+    from supertwin.report.scores import report_fields
 
     given = {table: str(values[table]) for table in (*_TABLES, "operators") if values[table] is not None}
     if given and values["write"] is not None:
@@ -67,7 +67,7 @@ def _empty() -> Report:
 
 
 def _view(report: Report | None, operators: dict[str, Any], explain: bool) -> list[RenderableType]:
-    from supertwin.report.errors import report_view
+    from supertwin.report.scores import report_view
     from supertwin.report.operators import operators_view
 
     view = operators_view(operators["operators"], operators["operators_overall"]) if operators else []

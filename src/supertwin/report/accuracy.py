@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from supertwin.core.errors import InputError, MissingExtra
-from supertwin.report.errors import GROUPS, SUMMARY_HEADER, coverage, largest_parts, summary_rows
+from supertwin.report.scores import GROUPS, SUMMARY_HEADER, coverage, largest_parts, summary_rows
 from supertwin.report.text import number, percent
 from supertwin.validation.outcome import Report, Score
 from supertwin.validation.statistics import Summary, by_key, by_metric, grouped, worst
@@ -96,7 +96,7 @@ def _coverage(report: Report) -> str:
         (table, str(c["rows"]), str(c["predicted"]), percent(c["share"]), str(c["internal"]))
         for table, c in coverage(report).items()
     ]
-    return _table(rows, ("table", "rows", "predicted", "share", "broke"))
+    return _table(rows, ("table", "rows", "predicted", "share", "internal"))
 
 
 def _grouped(scores: Sequence[Score], key: Callable[[Score], str]) -> str:

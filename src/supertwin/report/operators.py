@@ -11,7 +11,7 @@ from supertwin.report.text import UNKNOWN
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-GOAL = 0.10  # median error that the project aims at for products, attention, experts and norms each
+GOAL = 0.10  # median error that counts as met, for products, attention, experts and norms each
 _WITH_GOAL = ("gemm", "attention", "moe", "norm")
 _HEADER = ("chip", "kind", "fitted", "held out", "judged", "median", "p90", "bias")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from supertwin.core.prediction import Part
-from supertwin.report.steps import part_fields
 from supertwin.report.tables import grid, heading
 from supertwin.report.text import UNKNOWN, number, percent
 from supertwin.validation.outcome import Report, Score
@@ -31,7 +30,8 @@ _SHORT = {
     "input_tokens_per_s_per_device": "input tokens/s",
 }
 _WORST = 20
-_ID_WIDTH = 26
+_ID_WIDTH = 20
+_PART_WIDTH = 21
 _REASONS = 12
 _REASON_WIDTH = 80
 _SMALL_GROUP = 3
@@ -122,7 +122,7 @@ def summary_rows(summaries: Mapping[str, Summary]) -> list[tuple[str, ...]]:
 
 
 def worst_table(scores: Sequence[Score], most: int) -> RenderableType:
-    """The rows furthest off with the three largest parts of their breakdown."""
+    """The rows furthest off with the two largest parts of their breakdown, one to a line."""
     rows = [
         (
             _cut(score.id, _ID_WIDTH),
@@ -130,7 +130,7 @@ def worst_table(scores: Sequence[Score], most: int) -> RenderableType:
             number(score.measured),
             number(score.predicted),
             f"{score.ratio:.2f}",
-            ", ".join(f"{part.part} {percent(part.share, 0)}" for part in _largest(score, 2)),
+            "\n".join(f"{_cut(part.part, _PART_WIDTH)} {percent(part.share, 0)}" for part in _largest(score, 2)),
         )
         for score in worst(scores, most)
     ]
@@ -150,17 +150,12 @@ def _largest(score: Score, most: int) -> list[Part]:
     return sorted(score.parts, key=lambda part: -part.share)[:most]
 
 
-def parts_of(score: Score) -> list[dict[str, float | str]]:
-    """Breakdown of a row as JSON fields."""
-    return [part_fields(part) for part in score.parts]
-
-
 def _coverage(report: Report) -> RenderableType:
     rows = [
         (table, str(c["rows"]), str(c["predicted"]), percent(c["share"]), str(c["internal"]))
         for table, c in coverage(report).items()
     ]
-    return grid(("table", "rows", "predicted", "share", "broke"), rows)
+    return grid(("table", "rows", "predicted", "share", "internal"), rows)
 
 
 def _grouped(scores: Sequence[Score], key: Callable[[Score], str], every: bool) -> RenderableType:
