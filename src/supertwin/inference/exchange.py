@@ -36,10 +36,12 @@ def _routed_s(system: System, o: Communication, group: Group, experts: float, pl
         return price_exchange(system, call, group, library).time_s
 
     few = np.asarray(o.tokens) <= LOW_LATENCY_TOKENS
-    if system.chip.vendor != "huawei" or np.all(few):
-        return timed("default", "auto")
+    if np.all(few):
+        return timed("default", "low-latency")
+    if system.chip.vendor != "huawei":
+        return timed("default", "auto" if np.any(few) else "normal")
     normal = _collective_s(system, "all_to_all", o, group) if plain else timed("deepep-ascend", "normal")
-    return np.where(few, timed("default", "auto"), normal) if np.any(few) else normal
+    return np.where(few, timed("default", "low-latency"), normal) if np.any(few) else normal
 
 
 def group_of(placement: Placement, operator: Communication) -> Group:
