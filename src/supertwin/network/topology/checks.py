@@ -114,27 +114,36 @@ def _reach(graph: Graph) -> Check:
 
 def _transceivers(graph: Graph) -> list[Check]:
     """Ends of optical links over the links of a module, against the count of the catalogue."""
-    cited = graph.system.cited.get("fabric.links_per_module")
-    if cited is None or graph.devices != graph.system.full_devices:
+    system = graph.system
+    if graph.devices != system.full_devices or graph.devices == 1:
         return []
-    parts = {part.name: part.count for part in graph.system.parts if not part.scale_out_only}
-    found = []
+    found: list[Check] = []
     for name, start, planes in (
         ("scale-up", "transceiver_scale_up", ("ub", "nvlink")),
         ("scale-out", "transceiver_scale_out", ("rdma",)),
+        ("scale-out", "scale_out_transceiver", ("rdma", "tcp")),
     ):
-        stated = sum(count for part, count in parts.items() if part.startswith(start))
-        ends = [_ends(graph, plane) for plane in planes if plane in graph.planes]
-        if stated and sum(ends):
-            built = sum(ends) / cited.value
+        stated = sum(count for part, count in system.counts.items() if part.startswith(start))
+        ends = sum(_ends(graph, plane) for plane in planes if plane in graph.planes)
+        if stated and ends and name not in {check.name.partition(" ")[0] for check in found}:
+            built = ends / links_per_module(graph)
             found.append(
                 Check(f"{name} transceivers", built == stated, f"{built:g} built, {stated:g} in the catalogue")
             )
     return found
 
 
+def links_per_module(graph: Graph) -> int:
+    """Links that one optical module carries, 1 where the catalogue does not say."""
+    cited = graph.system.cited.get("fabric.links_per_module")
+    return int(cited.value) if cited else 1
+
+
 def _ends(graph: Graph, plane: str) -> float:
+    """Ends of optical links; a server on its own brings only the modules at its own end."""
     links = graph.link_optical & (graph.link_plane == graph.planes.index(plane))
+    if graph.system.full_devices == graph.system.devices_per_node and "fabric.links_per_module" in graph.system.cited:
+        links &= graph.part_node[graph.link_from] >= 0
     return float(graph.link_count[links].sum())  # a directed link stands for the module at its start
 
 
@@ -151,6 +160,6 @@ def _counts(graph: Graph) -> list[Check]:
 
 
 def _stated(system: System) -> list[tuple[str, str, float]]:
-    rules = (("cpu", "cpu"), ("host", "cpu"), ("l1_chip", "switch-l1"), ("l2_chip", "switch-l2"))
-    rules += (("scale_up_switch", "switch-l1"), ("dpu", "card"))
-    return [(name, kind, system.counts[name]) for name, kind in rules if name in system.counts]
+    rules = {"cpu": "cpu", "host": "cpu", "l1_chip": "switch-l1", "l2_chip": "switch-l2", "dpu": "card"}
+    rules |= {"scale_up_switch": "switch-l1"}
+    return [(name, kind, system.counts[name]) for name, kind in rules.items() if name in system.counts]

@@ -89,7 +89,7 @@ def _collect(
     source, target, times, found = flow
     collected.routed += 1
     if collected.routed > MOST_PAIRS:
-        raise Infeasible([f"{graph.system.name}: faults and ranks leave too little symmetry for {pattern.name}"])
+        raise _too_little(graph, pattern)
     if not len(found.share):
         collected.cut_off += times
         return
@@ -102,11 +102,27 @@ def _collect(
     collected.add(key, _Row(name, pattern, times, usage, path_latency_s(graph, found)))
 
 
+def _too_little(graph: Graph, pattern: Pattern) -> Infeasible:
+    return Infeasible(
+        [
+            f"{graph.system.name}: faults and ranks leave so little symmetry that {pattern.name} has more than "
+            f"{MOST_PAIRS} kinds of flows; expected fewer devices or faults"
+        ]
+    )
+
+
+def representatives(graph: Graph, pattern: Pattern) -> Iterator[tuple[int, Ints, Ints]]:
+    """One pair of parts per kind of flow: (source part, target parts, flows that each pair stands for)."""
+    return _representatives(graph, Colouring(graph, [pattern], planes_in_use(graph)), pattern)
+
+
 def _representatives(graph: Graph, colouring: Colouring, pattern: Pattern) -> Iterator[tuple[int, Ints, Ints]]:
     """(source part, target parts, flows that each pair stands for)."""
     ranks = pattern.ranks()
     parts = graph.device_parts[ranks]
     _, first, count = np.unique(colouring.stable[parts], return_index=True, return_counts=True)
+    if pattern.groups and len(first) ** 2 > MOST_PAIRS:
+        raise _too_little(graph, pattern)
     for place, number in zip(first, count, strict=True):
         source = int(parts[place])
         targets = graph.device_parts[pattern.targets(int(ranks[place]))].astype(np.int64)

@@ -1,79 +1,20 @@
-"""Parts and links taken away or degraded, and what that does.
-
-    node3   node3/npu5   node3/npu5/die1   node3/cpu2   node3/ub-l1-4   ub-l2-4-11   node3/npu5/die1/nic     a part
-    ub-4                     a sub-plane                    ub   rdma   vpc       a whole plane
-    node3/ub-l1-4--ub-l2-4-11    a link, both directions (`->`: one)              ub-l2-4-11/optics-7   a transceiver
-    ub-l2-4-*   node[0-3]    patterns with * ? [ ]
-
-A part goes with everything below its address. `ADDRESS=0.5` leaves half of the capacity.
-"""
+"""What an address stands for: parts, links, or some of the parallel links behind a transceiver."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from supertwin.core.errors import InputError, UnknownName
+from supertwin.core.errors import UnknownName
+from supertwin.network.topology.checks import links_per_module
 from supertwin.network.topology.graph import Graph
 
 Ints = npt.NDArray[np.int64]
-REMOVE, DEGRADE = "remove", "degrade"
 MOST_NAMES = 4000  # names that are searched for near ones
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """target: address or pattern; kind: remove or degrade; factor: share of the capacity that a degraded link keeps."""
-
-    target: str
-    kind: str = REMOVE
-    factor: float = 0.0
-
-    @property
-    def words(self) -> str:
-        """`ub-l2-4-11 removed`, `ub at 50 %`."""
-        return f"{self.target} removed" if self.kind == REMOVE else f"{self.target} at {100 * self.factor:g} %"
-
-
-def fault(text: str) -> Fault:
-    """`ADDRESS` is removed, `ADDRESS=0.5` keeps half. Raises InputError."""
-    target, equals, factor = text.partition("=")
-    if not equals:
-        return Fault(target)
-    try:
-        value = float(factor)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise InputError(f"fault {text!r}: expected ADDRESS or ADDRESS=SHARE with a share from 0 to 1")
-    return Fault(target, DEGRADE, value) if value > 0 else Fault(target)
-
-
-def apply(graph: Graph, faults: Iterable[Fault | str]) -> Graph:
-    """The graph after the faults; ids stay as they are, a removed link has capacity 0.
-
-    Factors of several faults multiply. Raises UnknownName (nothing has that address), InputError (kind or factor).
-    """
-    alive, rate, words = graph.part_alive.copy(), graph.link_bytes_per_s.copy(), list(graph.faults)
-    for given in faults:
-        one = fault(given) if isinstance(given, str) else given
-        _check(one)
-        parts, links, kept = find(graph, one.target)
-        factor = 0.0 if one.kind == REMOVE else one.factor
-        if len(parts):
-            hit = np.zeros(len(graph.parts), bool)
-            hit[parts] = True
-            if one.kind == REMOVE:
-                alive[parts] = False
-            rate[hit[graph.link_from] | hit[graph.link_to]] *= factor
-        rate[links] *= kept + (1 - kept) * factor
-        words.append(one.words)
-    return replace(graph, part_alive=alive, link_bytes_per_s=rate, faults=tuple(words))
 
 
 def find(graph: Graph, target: str) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
@@ -99,19 +40,6 @@ def find(graph: Graph, target: str) -> tuple[Ints, Ints, npt.NDArray[np.float64]
 def modules(graph: Graph, switch: str) -> int:
     """Optical modules that a part holds: its optical ports over the links of one module. Raises UnknownName."""
     return -(-len(_ports(graph, graph.part(switch))) // links_per_module(graph))
-
-
-def links_per_module(graph: Graph) -> int:
-    """Links that one module carries, 1 where the catalogue does not say."""
-    cited = graph.system.cited.get("fabric.links_per_module")
-    return int(cited.value) if cited else 1
-
-
-def _check(one: Fault) -> None:
-    if one.kind not in (REMOVE, DEGRADE):
-        raise UnknownName("kind of fault", one.kind, (REMOVE, DEGRADE))
-    if not 0 <= one.factor <= 1:
-        raise InputError(f"fault {one.target!r}: factor {one.factor}; expected the share that is left, 0 to 1")
 
 
 def _parts(graph: Graph, target: str) -> Ints:
