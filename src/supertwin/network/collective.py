@@ -70,13 +70,12 @@ class Plan:
     extra_s: float = 0.0
 
 
-def collective_time(  # noqa: PLR0913 - the fixed signature of the network layer
+def collective_time(
     system: System,
     op: str,
     message_bytes: Real,
     group: Group,
     *,
-    dtype: str = "bf16",  # noqa: ARG001 - sizes are bytes already; kept for callers that carry it
     library: str = "default",
     context: str = "benchmark",
 ) -> CollectiveTime:

@@ -25,4 +25,4 @@ def communication_time(
             system, operator.op, operator.tokens, operator.hidden, operator.topk, group,
             dtype=operator.dtype, context=context,
         )  # fmt: skip
-    return collective_time(system, operator.op, operator.message_bytes, group, dtype=operator.dtype, context=context)
+    return collective_time(system, operator.op, operator.message_bytes, group, context=context)

@@ -30,6 +30,8 @@ from supertwin.machine.chip import Chip
 
 GENERIC = "generic"
 INHERITED_SPREAD = 0.35  # assumption: links of a chip without a measurement of its own are known to a factor of 1.4
+STEP_SPREAD = 0.15  # assumption: added in quadrature from a chip to its relative, as for operators (cost.calibration)
+PRIOR_SPREAD = 0.6  # assumption: no table at all, not even of the link class: a factor of 1.8 either way
 Parameters = Mapping[str, float]
 
 
@@ -92,12 +94,12 @@ def named_folder() -> str:
 def _load(chip: str, relative: str, named: str) -> LinkTable:
     found = [(name, _read(path)) for name, path in _paths(chip, relative, named)]
     if not found:
-        return LinkTable(chip, (), 0.6)
+        return LinkTable(chip, (), PRIOR_SPREAD)
     first = found[0][1]
     sets = tuple((str(d["name"]), int(d["rows"])) for d in first.get("data_sets", ()))
     spread = float(first["spread"])
     if found[0][0] != chip:
-        spread = max(INHERITED_SPREAD, (spread**2 + 0.15**2) ** 0.5)
+        spread = max(INHERITED_SPREAD, (spread**2 + STEP_SPREAD**2) ** 0.5)
     return LinkTable(chip, tuple((name, content["parameters"]) for name, content in found), spread, sets)
 
 

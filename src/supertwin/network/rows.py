@@ -39,6 +39,11 @@ HIXL_ENGINES = {
 # points to 100 Gb/s each (inferred), its nodes are taken as A100
 UNSPECIFIED_RELATIVE, UNSPECIFIED_NIC_BYTES_PER_S = "a100-sxm-80gb", 12.5e9
 
+# rows of path tcp state no hardware: taken as one 10 Gb/s Ethernet port per host (IEEE 802.3ae), the slowest in use,
+# and 20 us through two kernel network stacks, the order of a local TCP round trip halved (assumptions)
+TCP_BYTES_PER_S, TCP_LATENCY_S = 1.25e9, 20e-6
+_MOST_HOSTS = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ExchangeRow:
@@ -195,7 +200,7 @@ def _system(chip: str, path: str, per_node: int) -> System:
         )
     system = system_for_chip(chip)
     if path == "tcp":
-        return replace(system, tiers=(Tier("tcp", "tcp", 1 << 20, 1.25e9, 2e-5),))
+        return replace(system, tiers=(Tier("tcp", "tcp", _MOST_HOSTS, TCP_BYTES_PER_S, TCP_LATENCY_S),))
     tiers = system.tiers
     if path in ("ib", "roce", "efa"):
         tiers = tuple(replace(tier, path=path) if tier.scale_out else tier for tier in tiers)

@@ -24,8 +24,11 @@ from supertwin.network.links import Parameters, load_links_by_name, named_folder
 FIRST_BLOCK_BYTES = 16384.0
 ENDS = ("device", "host")
 DEFAULT_ENGINE = {"nvidia": "copy", "huawei": "ub", "amd": "copy"}
-# assumption: without a measurement an engine reaches 85 % of the line rate, in the middle of the measured 0.76-0.97
+# assumption: without a measurement an engine reaches 85 % of the line rate, in the middle of the measured 0.76-0.97;
+# reads over UB reach 164 to 167 of 196 GB/s (arXiv 2506.12708 v2, table 1)
 UNMEASURED_SHARE = 0.85
+# assumption: first byte of a copy where the system has no tier, the order of a PCIe round trip with its doorbell
+UNMEASURED_FIXED_S = 2e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +103,5 @@ def _from_catalogue(system: System, path: Path) -> Parameters:
     rate = tiers[0].bandwidth_bytes_per_s if tiers else system.host_link_bytes_per_s
     if "host" in (path.local, path.remote) and system.host_link_bytes_per_s:
         rate = min(rate, system.host_link_bytes_per_s) if path.inter_node else system.host_link_bytes_per_s
-    return {"fixed_s": tiers[0].latency_s if tiers else 2e-6, "bytes_per_s": rate * UNMEASURED_SHARE, "sharpness": 1.0}
+    fixed = tiers[0].latency_s if tiers else UNMEASURED_FIXED_S
+    return {"fixed_s": fixed, "bytes_per_s": rate * UNMEASURED_SHARE, "sharpness": 1.0}
