@@ -10,6 +10,7 @@ import pytest
 from supertwin.core.errors import InputError
 from supertwin.machine.systems import load_system
 from supertwin.network import flow
+from supertwin.network.faults import apply
 from supertwin.network.flow import FlowClasses, collective, rates
 from supertwin.network.flow.fabric import flows
 from supertwin.network.group import Group
@@ -20,13 +21,8 @@ from tests.network.flow.test_collectives import graph
 
 
 def without(whole: Graph, address: str) -> Graph:
-    """The graph with the links of one part cut."""
-    part = whole.part(address)
-    cut = (whole.link_from == part) | (whole.link_to == part)
-    alive = whole.part_alive.copy()
-    alive[part] = False
-    rate = np.where(cut, 0.0, whole.link_bytes_per_s)
-    return replace(whole, link_bytes_per_s=rate, part_alive=alive, faults=(address,))
+    """The graph with one part gone."""
+    return apply(whole, [address])
 
 
 def one_by_one(here: Graph, pattern: Pattern) -> FlowClasses:
@@ -107,6 +103,13 @@ def test_broken_switches_slow_and_lost_dies_stop() -> None:
     lost = collective(without(whole, "node5/npu0/die1"), "all_to_all", 1e9, Group(768))
     assert lost.time_s == np.inf
     assert lost.reasons == ("all_to_all: 1534 flows: no route",)
+
+
+def test_half_a_link_is_worse_than_a_whole_one_and_better_than_none() -> None:
+    whole = graph("cm384:64")
+    part = "node1/ub-l1-3"
+    times = [collective(whole, "all_to_all", 1e9, Group(64), faults=f).time_s for f in ((), (f"{part}=0.5",), (part,))]
+    assert times[0] < times[1] < times[2]
 
 
 @pytest.mark.parametrize("part", ["ub-l2-0-0", "node1/ub-l1-3", "ub-l2-6-15", "node0/ub-l1-6"])

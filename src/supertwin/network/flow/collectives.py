@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import InputError
+from supertwin.network.faults import Fault, apply
 from supertwin.network.flow.classes import FlowClasses
 from supertwin.network.flow.costs import Call, Costs, costs
 from supertwin.network.flow.fabric import NO_FLOWS, Ints, flows, one_after_the_other
@@ -83,7 +84,7 @@ def collective(  # noqa: PLR0913 - mirrors network.collective_time
     group: Ranks,
     *,
     algorithm: str = "auto",
-    faults: Sequence[str] = (),
+    faults: Sequence[Fault | str] = (),
     every: bool = False,
     library: str = "default",
     context: str = "benchmark",
@@ -91,7 +92,7 @@ def collective(  # noqa: PLR0913 - mirrors network.collective_time
     """Time of one collective on the links of `graph`, or of several groups at once (`every`, or rows of ranks).
 
     op and message_bytes as network.collective_time; algorithm "auto" is the library's choice, which does not know
-    about faults. faults: addresses of parts to take away. Raises UnknownName, InputError.
+    about faults. faults: parts to take away or degrade, as network.faults. Raises UnknownName, InputError.
     """
     call = Call(op, float(message_bytes), algorithm, library, context)
     ranks = ranks_of(graph, group, every)
@@ -100,13 +101,9 @@ def collective(  # noqa: PLR0913 - mirrors network.collective_time
     return carry(damaged(graph, faults), op, plan, schedule)
 
 
-def damaged(graph: Graph, faults: Sequence[str]) -> Graph:
-    """The graph without the parts named; itself when there is none."""
-    if not len(faults):
-        return graph
-    from supertwin.network.topology.faults import apply_faults
-
-    return apply_faults(graph, faults)
+def damaged(graph: Graph, faults: Sequence[Fault | str]) -> Graph:
+    """The graph after the faults; itself when there is none. Raises UnknownName, InputError."""
+    return apply(graph, faults) if len(faults) else graph
 
 
 def carry(graph: Graph, op: str, plan: Costs, schedule: tuple[Phase, ...]) -> FlowCollective:

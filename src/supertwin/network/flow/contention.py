@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supertwin.core.errors import InputError
+from supertwin.network.faults import Fault
 from supertwin.network.flow.classes import FlowClasses
 from supertwin.network.flow.collectives import Ranks, damaged, ranks_of, slowest_links
 from supertwin.network.flow.costs import Call, Costs, costs
@@ -76,7 +77,7 @@ class _Plan:
     schedule: tuple[Phase, ...]
 
 
-def jobs(graph: Graph, given: Sequence[Job], faults: Sequence[str] = ()) -> FlowJobs:
+def jobs(graph: Graph, given: Sequence[Job], faults: Sequence[Fault | str] = ()) -> FlowJobs:
     """Contention between the collectives of several jobs. Raises UnknownName, InputError."""
     if not given:
         raise InputError("expected at least one job")

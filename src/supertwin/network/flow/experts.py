@@ -15,6 +15,7 @@ import numpy as np
 
 from supertwin.core.errors import InputError
 from supertwin.network.exchange import MODES, OUTSIDE, Exchange, Volumes, constants, mode_of, volumes
+from supertwin.network.faults import Fault
 from supertwin.network.flow.collectives import FlowCollective, Ranks, damaged, phase_times, ranks_of, slowest_links
 from supertwin.network.flow.fabric import NO_FLOWS, Ints, flows
 from supertwin.network.flow.run import run
@@ -36,7 +37,7 @@ def exchange(  # noqa: PLR0913 - mirrors network.exchange_time
     mode: str = "auto",
     experts: float = 0.0,
     library: str = "default",
-    faults: Sequence[str] = (),
+    faults: Sequence[Fault | str] = (),
     every: bool = False,
 ) -> FlowCollective:
     """Time of one dispatch or combine on the links of `graph`. Arguments as network.exchange_time.

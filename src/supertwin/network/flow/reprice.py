@@ -13,6 +13,7 @@ import numpy as np
 
 from supertwin.machine.system import System
 from supertwin.network.collective import collective_time
+from supertwin.network.faults import Fault
 from supertwin.network.flow.collectives import FlowCollective, collective
 from supertwin.network.group import Group
 from supertwin.network.topology.build import build
@@ -50,7 +51,10 @@ class Repriced:
 
 
 def slowdown(
-    system: System | Graph, faults: Sequence[str], collectives: Sequence[StepCollective], context: str = "production"
+    system: System | Graph,
+    faults: Sequence[Fault | str],
+    collectives: Sequence[StepCollective],
+    context: str = "production",
 ) -> tuple[Repriced, ...]:
     """Communication of a step on `system` without the parts named in faults. Raises UnknownName, InputError.
 
@@ -61,7 +65,7 @@ def slowdown(
     return tuple(_one(graph, faults, each, context) for each in collectives)
 
 
-def _one(graph: Graph, faults: Sequence[str], each: StepCollective, context: str) -> Repriced:
+def _one(graph: Graph, faults: Sequence[Fault | str], each: StepCollective, context: str) -> Repriced:
     closed = collective_time(graph.system, each.op, each.message_bytes, each.group, context=context)
     total = float(np.asarray(closed.time_s)) * each.count
     if each.group.size < 2:
@@ -73,5 +77,5 @@ def _one(graph: Graph, faults: Sequence[str], each: StepCollective, context: str
     return Repriced(each.name, total, factor, link, broken.reasons[0] if broken.reasons else "")
 
 
-def _flow(graph: Graph, each: StepCollective, faults: Sequence[str], context: str) -> FlowCollective:
+def _flow(graph: Graph, each: StepCollective, faults: Sequence[Fault | str], context: str) -> FlowCollective:
     return collective(graph, each.op, each.message_bytes, each.group, faults=faults, every=True, context=context)
