@@ -116,7 +116,8 @@ class Document:
         source, kind, note = (self.text(raw, key, field) for key in ("source", "kind", "note"))
         if source not in self.known_sources:
             given = f"source {source!r} is not in sources.toml" if source else "no source given"
-            raise self.fail(field, f"{given}; {nearest_sentence(source, sorted(self.known_sources))}")
+            near = nearest_sentence(source, sorted(self.known_sources))
+            raise self.fail(field, f'{given}; {near}; a value of your own has source = "user"')
         kind = kind or "spec"
         kinds = ALTERNATIVE_KINDS if field.endswith(".alternatives") else VALUE_KINDS
         if kind not in kinds:

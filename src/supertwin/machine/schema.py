@@ -57,6 +57,7 @@ CHIP = (
 
 SYSTEM = (
     Attribute("title", "text", True, "full name for people"),
+    Attribute("like", "text", False, "system (name or path) from which everything not given here is taken"),
     Attribute("chip", "text", True, "chip name, or path beside the file"),
     Attribute("aliases", "list", False, "other spellings of the name"),
     Attribute("size.devices", "count", True, "devices of one full system"),

@@ -14,6 +14,7 @@ from supertwin.core.errors import InputError
 from supertwin.machine.chip import Chip, Cited
 from supertwin.machine.chips import catalogue_path, load_chip
 from supertwin.machine.document import Document, read_document
+from supertwin.machine.inherit import after_base
 from supertwin.machine.schema import FOLLOWS, PART, PART_GROUPS, PATHS, PLANE, SYSTEM, TIER, TOPOLOGIES
 from supertwin.machine.source import DATA
 from supertwin.machine.system import Part, Plane, System, Tier
@@ -87,7 +88,7 @@ def _load(path: Path) -> System:
 
 
 def _build(path: Path) -> System:
-    document = read_document(path)
+    document = after_base(read_document(path), _FOLDER)
     table = document.table
     document.check(SYSTEM, table, also="tiers parts planes")
     cited = dict(document.values(SYSTEM, table))
