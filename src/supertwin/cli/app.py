@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from supertwin.cli import calibrate, claims, compare, infer, show, train, validate
 from supertwin.cli.options import Argument, Command, Option
 from supertwin.cli.output import silence_stdout
+from supertwin.core.errors import InputError
 
 COMMANDS: tuple[Command, ...] = (
     show.COMMAND,
@@ -21,6 +23,7 @@ COMMANDS: tuple[Command, ...] = (
     calibrate.COMMAND,
 )
 
+CALIBRATION = "SUPERTWIN_CALIBRATION"
 _HELP = """A digital twin of AI supernodes: what does my model do on this machine, what bounds it, what does it cost?
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad input, 3 does not fit or misses its
@@ -62,7 +65,9 @@ def _epilog(command: Command) -> str:
 def _callback(command: Command) -> Any:
     def run(**raw: object) -> int:
         try:
-            return command.run(command.values(raw))
+            values = command.values(raw)
+            check_environment()
+            return command.run(values)
         except BrokenPipeError:  # typer would turn it into exit code 1
             silence_stdout()
             return 0
@@ -74,10 +79,17 @@ def _callback(command: Command) -> Any:
     return run
 
 
+def check_environment() -> None:
+    """A folder of calibration files that is named but not there would be passed over in silence. Raises InputError."""
+    named = os.environ.get(CALIBRATION)
+    if named and not os.path.isdir(named):
+        raise InputError(f"{CALIBRATION} names {named!r}, which is not a folder; expected one of calibration files")
+
+
 def _argument(argument: Argument) -> inspect.Parameter:
     info = typer.Argument(metavar=argument.name.upper() + ("..." if argument.many else ""), help=argument.help)
-    kind: Any = list[str] if argument.many else str
-    return _parameter(argument.name, Annotated[kind, info], inspect.Parameter.empty)
+    kind: Any = list[str] if argument.many else str | None if argument.optional else str
+    return _parameter(argument.name, Annotated[kind, info], None if argument.optional else inspect.Parameter.empty)
 
 
 def _option(option: Option) -> inspect.Parameter:

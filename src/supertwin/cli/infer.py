@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Argument, Command, Option, Values
-from supertwin.cli.steps import FORMATS, known_framework, present, stated
+from supertwin.cli.steps import FORMATS, known_framework, present, stated, system_named
 
 if TYPE_CHECKING:
     from supertwin.core.prediction import Prediction
@@ -52,15 +52,15 @@ def _case(values: Values) -> InferenceCase:
 
     from supertwin.inference.case import InferenceCase
     from supertwin.inference.layouts import Choice, choose
-    from supertwin.machine import load_system
     from supertwin.model import load_model
 
     given, defaults = stated(values, _FIXED)
-    model, system = load_model(str(values["model"])), load_system(str(values["on"] or "cm384"))
+    model, system = load_model(str(values["model"])), system_named(values["on"])
     length = "kv_len" if given["phase"] == "decode" else "input_len"
+    lengths = {"kv_len": 0, "input_len": 0, length: int(given.get(length, _LENGTH))}
     draft = InferenceCase(
         model, system, _formats_and_switches(values, given, (model, system.chip)), given["phase"], 1.0,
-        **{length: int(given.get(length, _LENGTH))},
+        input_len=lengths["input_len"], kv_len=lengths["kv_len"],
     )  # fmt: skip
     sizes = {name: int(given[name]) for name in _SIZES if name in given}
     batch = None if values["batch"] is None else float(str(values["batch"]))

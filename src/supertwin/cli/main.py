@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from supertwin.cli.output import silence_stdout
 from supertwin.core.errors import SupertwinError, nearest_sentence
 
 _INTERRUPTED = 130
@@ -18,8 +19,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:
-        from supertwin.cli.output import silence_stdout
-
         silence_stdout()
         return 0
     except KeyboardInterrupt:
@@ -46,6 +45,11 @@ def _run(arguments: list[str]) -> int:
         return _INTERRUPTED
     except (BrokenPipeError, KeyboardInterrupt):
         raise
+    except OSError as error:
+        if error.filename is not None:
+            return _internal(error)
+        silence_stdout()
+        return _complain(f"cannot write the result: {error.strerror or error}", 1)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _usage(error, arguments)
@@ -67,7 +71,7 @@ def _sentence(error: Exception) -> str:
     prefix = f"{where}: " if where and where != "supertwin" else ""
     text = text[:1].lower() + text[1:].rstrip(".?")
     wrong = getattr(error, "option_name", None)
-    if wrong and not getattr(error, "possibilities", None):
+    if wrong and type(error).__name__ == "NoSuchOption" and not getattr(error, "possibilities", None):
         legal = [name for parameter in context.command.params for name in parameter.opts] if context else []
         text += "; " + nearest_sentence(wrong, sorted(legal))
     return prefix + text

@@ -78,12 +78,13 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One positional word; many takes one or more."""
+    """One positional word; many takes one or more; an optional one may be absent (None)."""
 
     name: str
     help: str
     many: bool = False
     least: int = 1
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,9 @@ class Command:
         values: dict[str, Value] = {}
         for argument in self.arguments:
             given = raw[argument.name]
+            if given is None and argument.optional:
+                values[argument.name] = None
+                continue
             words = [str(word) for word in given] if isinstance(given, list | tuple) else [str(given)]
             if len(words) < argument.least:
                 least = f"{argument.least} {argument.name.upper()}"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _PLAIN_WIDTH = 100
+_LEAST_WIDTH = 60  # tables of numbers need it; narrower terminals wrap
+_ASCII = str.maketrans({"█": "#", **dict.fromkeys("▌▋▊▉", "#"), **dict.fromkeys("▏▎▍", ".")})
 
 
 def write_json(command: str, fields: Mapping[str, Any]) -> None:
@@ -26,18 +28,36 @@ def write_json(command: str, fields: Mapping[str, Any]) -> None:
 
 
 def write_text(*parts: RenderableType) -> None:
-    """Print rendered parts: as wide as the terminal, else 100 columns; colour on a terminal without NO_COLOR only."""
+    """Print rendered parts: as wide as the terminal, else 100 columns; colour on a terminal without NO_COLOR only.
+
+    Lines that are wider than the terminal are left to it to wrap: a number is never cut. Where the encoding of stdout
+    has no bars, they are drawn in ASCII.
+    """
     from rich.console import Console
 
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and _holds("█"):
         console = Console(highlight=False, markup=False, emoji=False)
-        console.print(*parts, sep="\n")
+        console.width = max(console.width, _LEAST_WIDTH)
+        console.print(*parts, sep="\n", crop=False)
         return
     page = io.StringIO()
     console = Console(file=page, width=_PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
-    console.print(*parts, sep="\n")
-    sys.stdout.write("\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n")
+    console.print(*parts, sep="\n", crop=False)
+    text = "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+    if not _holds(text):
+        encoding = sys.stdout.encoding or "ascii"
+        text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _holds(text: str) -> bool:
+    """Whether the encoding of stdout can express the text."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def silence_stdout() -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Values
-from supertwin.core.errors import Infeasible, UnknownName
+from supertwin.core.errors import CatalogueError, Infeasible, InputError, SupertwinError, UnknownName
 from supertwin.core.formats import format_names
 
 if TYPE_CHECKING:
     from supertwin.core.prediction import Prediction
+    from supertwin.machine.system import System
 
 FORMATS = tuple(format_names())
 _ADVICE = {
@@ -37,6 +38,40 @@ def known_framework(given: object, names: Sequence[str]) -> str:
     if not any(text.startswith(name) and not text[len(name) :][:1].isalpha() for name in names):
         raise UnknownName("framework", str(given), names)
     return str(given)
+
+
+def system_named(given: object) -> System:
+    """The machine of `--on` (cm384 when not given). A chip's file stands for its usual system with that chip in it.
+
+    Raises the error of the system's file where the file is not a chip's either, InputError for a chip without system.
+    """
+    from supertwin.machine import load_chip, load_system, system_for_chip
+
+    text = str(given or "cm384")
+    try:
+        return load_system(text)
+    except UnknownName as error:
+        raise _chip_hint(text, error) from None
+    except CatalogueError as error:
+        base, _, count = text.rpartition(":") if text.rpartition(":")[2].isdigit() else (text, "", "")
+        try:
+            chip = load_chip(base)
+        except SupertwinError:
+            raise error from None
+        if not chip.system:
+            raise InputError(f"{base} is a chip; name its usual system in its field system, or give a system") from None
+        return system_for_chip(base, int(count) if count else None)
+
+
+def _chip_hint(text: str, error: UnknownName) -> SupertwinError:
+    """A chip's name where a system is expected: say which system has it."""
+    from supertwin.machine import load_chip
+
+    try:
+        chip = load_chip(text.partition(":")[0])
+    except SupertwinError:
+        return error
+    return InputError(f"{chip.name} is a chip, not a system; expected a system such as {chip.system or 'cm384'}")
 
 
 def present(command: str, values: Values, predict: Callable[[], Prediction]) -> int:

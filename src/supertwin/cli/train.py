@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Argument, Command, Option, Values
-from supertwin.cli.steps import FORMATS, known_framework, present, stated
+from supertwin.cli.steps import FORMATS, known_framework, present, stated, system_named
 
 if TYPE_CHECKING:
     from supertwin.training.case import TrainingCase
@@ -54,14 +54,13 @@ def _case(values: Values) -> TrainingCase:
 
 def _draft(values: Values, given: dict[str, str]) -> TrainingCase:
     """The job without its layout and batch."""
-    from supertwin.machine import load_system
     from supertwin.model import load_model
     from supertwin.training.case import Layout, TrainingCase
     from supertwin.training.frameworks import framework_names
 
     return TrainingCase(
         model=load_model(str(values["model"])),
-        system=load_system(str(values["on"] or "cm384")),
+        system=system_named(values["on"]),
         layout=Layout(),
         micro_batch=int(given["micro_batch"]),
         global_batch=int(given["micro_batch"]),

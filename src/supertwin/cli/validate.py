@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from supertwin.cli.options import Command, Option, Values
-from supertwin.core.errors import InputError
+from supertwin.core.errors import InputError, TableError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,9 +37,25 @@ def _run(values: Values) -> int:
     return 0
 
 
+def _look_through(given: dict[str, str]) -> None:
+    """Remarks on the files: ids that are there twice. Raises TableError for one without rows."""
+    from supertwin.validation.tables import load
+
+    for kind, path in given.items():
+        table = load(kind, path)
+        if not table.rows and not table.skipped:
+            raise TableError(f"{path}: has a header and no rows; expected at least one row of {kind}.csv")
+        counts = Counter(row.id for row in table.rows)
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            shown = ", ".join(twice[:5]) + (" ..." if len(twice) > 5 else "")
+            print(f"supertwin: note: {path}: {len(twice)} ids are there more than once: {shown}", file=sys.stderr)
+
+
 def _report(given: dict[str, str], values: Values) -> Report:
     from supertwin.validation.run import validate
 
+    _look_through(given)
     report = validate(given, processes=int(str(values["processes"] or 0)))
     if values["write"] is not None:
         from pathlib import Path

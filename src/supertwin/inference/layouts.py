@@ -105,7 +105,11 @@ def _sized(case: InferenceCase, choice: Choice, sizes: Mapping[str, int]) -> Inf
     shared = choice.dp_attention
     if shared is None:
         shared = _experts(case.model) > 0 and sizes["dp"] > 1
-    deployment = replace(case.deployment, **sizes, dp_attention=shared)
+    deployment = replace(
+        case.deployment,
+        tp=sizes["tp"], pp=sizes["pp"], dp=sizes["dp"], ep=sizes["ep"], cp=sizes["cp"],
+        dp_attention=shared,
+    )  # fmt: skip
     batch = usual_batch(case.phase, deployment) if choice.batch is None else choice.batch
     return replace(case, deployment=deployment, batch=batch)
 

@@ -123,7 +123,8 @@ def bounds(parts: Sequence[Part]) -> RenderableType:
 def _headline(prediction: Prediction) -> list[tuple[str, str]]:
     low, high = prediction.interval
     span = f"  (90 %: {seconds(low * prediction.step_time_s)} to {seconds(high * prediction.step_time_s)})"
-    rows = [
+    rows = _replicas(prediction)
+    rows += [
         ("step time", seconds(prediction.step_time_s) + (span if (low, high) != (1.0, 1.0) else "")),
         ("tokens/s per device", number(prediction.tokens_per_s_per_device)),
     ]
@@ -134,6 +135,12 @@ def _headline(prediction: Prediction) -> list[tuple[str, str]]:
         if value is not None:
             rows.append((title, form(value)))
     return rows
+
+
+def _replicas(prediction: Prediction) -> list[tuple[str, str]]:
+    """How many of the devices one step uses, where it leaves some to replicas."""
+    used, replicas = int(prediction.layout.get("devices", 1)), int(prediction.layout.get("replicas", 1))
+    return [("devices", f"{used} of {used * replicas}, {replicas} replicas")] if replicas > 1 else []
 
 
 def _title(name: str) -> str:
@@ -180,7 +187,9 @@ def _bill(prediction: Prediction) -> list[tuple[str, str]]:
     bill = prediction.bill
     energy = UNKNOWN if bill.energy_j_per_token is None else f"{number(bill.energy_j_per_token)} J"
     money = f"{usd(bill.usd_per_million_tokens)} per million tokens"
-    power = f"{si(bill.power_w, 'W')} for the job, cooling included ({si(bill.it_power_w, 'W')} without)"
+    replicas = int(prediction.layout.get("replicas", 1))
+    basis = f"one replica of {prediction.layout['devices']} devices" if replicas > 1 else "the job"
+    power = f"{si(bill.power_w, 'W')} for {basis}, cooling included ({si(bill.it_power_w, 'W')} without)"
     return [("power", power), ("energy per token", energy), ("cost", money)]
 
 

@@ -17,7 +17,11 @@ def heading(text: str, note: str = "") -> Text:
 def grid(
     header: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int = 1, wrap: int | None = None
 ) -> Padding:
-    """A table without rules: the first `left` columns left-aligned, the others right; column `wrap` may break lines."""
+    """A table without rules: the first `left` columns left-aligned, the others right; column `wrap` may break lines.
+
+    Numbers keep their width where the page is too narrow for all columns.
+    """
+    rows = list(rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=any(header))
     for index, name in enumerate(header):
         free = index == wrap
@@ -27,6 +31,7 @@ def grid(
             no_wrap=not free and (index >= left or wrap is not None or left > 1),
             overflow="fold",
             ratio=1 if free else None,
+            min_width=None if free or index < left else max(len(str(row[index])) for row in (header, *rows)),
         )
     for row in rows:
         table.add_row(*row)

@@ -37,8 +37,8 @@ def _check_words(case: TrainingCase) -> None:
             raise UnknownName(kind, given, legal)
     rate, chip = number_format(case.precision).rate, case.system.chip
     if rate not in chip.peak_flop_per_s:
-        legal = [f for f in format_names() if number_format(f).rate in chip.peak_flop_per_s]
-        raise InputError(f"{chip.name} does not multiply {case.precision}; legal precision: {', '.join(legal)}")
+        able = [name for name in format_names() if number_format(name).rate in chip.peak_flop_per_s]
+        raise InputError(f"{chip.name} does not multiply {case.precision}; legal precision: {', '.join(able)}")
 
 
 def _check_sizes(case: TrainingCase) -> None:
