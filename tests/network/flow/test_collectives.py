@@ -158,6 +158,22 @@ def test_exchange_agrees_with_the_closed_form(name: str, sizes: tuple[int, ...],
                 assert found.time_s == pytest.approx(closed.time_s, rel=0.03), (size, mode)
 
 
+def test_uneven_all_to_all() -> None:
+    here, n = graph("gb200-nvl72"), 8
+    even = collective(here, "all_to_all", 8e8, Group(n))
+    same = flow.all_to_all_v(here, np.full((n, n), 1e8), Group(n))
+    assert same.time_s == pytest.approx(even.time_s, rel=1e-9)
+    # one rank gets twice as much from everybody: its links take twice as long, all others are done before
+    hot = np.full((n, n), 1e8)
+    hot[:, 3] *= 2
+    found = flow.all_to_all_v(here, hot, Group(n))
+    assert found.transfer_s == pytest.approx(2 * even.transfer_s, rel=1e-9)
+    assert found.bottlenecks[0][0].endswith("gpu3")
+    assert flow.all_to_all_v(here, np.diag(np.ones(n)), Group(n)).transfer_s == 0.0
+    with pytest.raises(InputError, match="expected"):
+        flow.all_to_all_v(here, np.ones((3, 3)), Group(n))
+
+
 def test_ranks_and_errors() -> None:
     here = graph("dgx-h100:64")
     assert ranks_of(here, Group(4, 8), every=True).shape == (16, 4)

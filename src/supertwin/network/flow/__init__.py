@@ -5,7 +5,7 @@ rates     weighted max-min, priorities, limits      schedule     collectives as 
 run       from start to finish, event by event      fabric       phases on the links of a graph
 trace     timelines for Perfetto                    collectives  one collective in one or several groups
 experts   MoE dispatch and combine                  contention   several jobs at once
-reprice   a step's communication after faults
+reprice   a step's communication after faults       uneven       all-to-all with a size per pair
 
 The topology builds FlowClasses and the modules from `fabric` on need the topology, so that their names are looked up
 here when they are first used.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from supertwin.network.flow.contention import FlowJobs, Job, JobTime, jobs
     from supertwin.network.flow.experts import exchange
     from supertwin.network.flow.reprice import Repriced, StepCollective, slowdown
+    from supertwin.network.flow.uneven import all_to_all_v
 
 _LATER = {
     "FlowCollective": "collectives",
@@ -35,6 +36,7 @@ _LATER = {
     "PhaseTime": "collectives",
     "Repriced": "reprice",
     "StepCollective": "reprice",
+    "all_to_all_v": "uneven",
     "collective": "collectives",
     "exchange": "experts",
     "jobs": "contention",
@@ -60,6 +62,7 @@ __all__ = [
     "Rates",
     "Repriced",
     "StepCollective",
+    "all_to_all_v",
     "collective",
     "exchange",
     "jobs",

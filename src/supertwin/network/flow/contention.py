@@ -42,6 +42,7 @@ class Job:
     start_s: float = 0.0
     calls: int = 1
     library: str = "default"
+    context: str = "benchmark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class JobTime:
     @property
     def slowdown(self) -> float:
         """How many times longer than alone."""
+        if not np.isfinite(self.alone_s):
+            return np.inf
         return self.time_s / self.alone_s if self.alone_s else 1.0
 
 
@@ -100,7 +103,7 @@ def _plan(graph: Graph, job: Job) -> _Plan:
     if job.calls < 1:
         raise InputError(f"job {job.name!r}: {job.calls} calls; expected at least 1")
     ranks = ranks_of(graph, job.group, job.every)
-    call = Call(job.op, float(job.message_bytes), job.algorithm, job.library)
+    call = Call(job.op, float(job.message_bytes), job.algorithm, job.library, job.context)
     plan = costs(graph.system, call, ranks[0])
     wire = Wire(graph.system, plan, ranks)
     return _Plan(job, plan, phases(job.op, plan.algorithm.split("/")[0], call.message_bytes, wire))
