@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from supertwin.cli import calibrate, claims, compare, infer, show, train, validate
+from supertwin.cli import calibrate, claims, compare, fabric, infer, show, train, validate
 from supertwin.cli.options import Argument, Command, Option
 from supertwin.cli.output import silence_stdout
 from supertwin.core.errors import InputError
@@ -19,6 +19,7 @@ COMMANDS: tuple[Command, ...] = (
     claims.COMMAND,
     train.COMMAND,
     infer.COMMAND,
+    fabric.COMMAND,
     validate.COMMAND,
     calibrate.COMMAND,
 )
@@ -100,6 +101,8 @@ def _option(option: Option) -> inspect.Parameter:
         flags = f"{option.flag}/--no-{option.flag.removeprefix('--')}"
         return _parameter(option.name, Annotated[bool | None, typer.Option(flags, help=text)], None)
     info = typer.Option(option.flag, metavar=option.metavar, help=text, show_default=False)
+    if option.kind == "list":
+        return _parameter(option.name, Annotated[list[str] | None, info], None)
     return _parameter(option.name, Annotated[str | None, info], None)
 
 

@@ -20,7 +20,8 @@ _LONGEST_SHOWN = 40
 class Option:
     """One `--flag`.
 
-    kind: int | float | str | path | switch (present or not) | yesno (--flag / --no-flag). choices: closed list.
+    kind: int | float | str | list (may be repeated; joined with commas) | path | switch (present or not) | yesno
+    (--flag / --no-flag). choices: closed list.
     minimum (inclusive unless `above`) and maximum bound numbers. default: text for the help of what happens without it.
     """
 
@@ -124,6 +125,8 @@ class Command:
             values[argument.name] = words if argument.many else words[0]
         for option in self.all_options:
             given = raw[option.name]
+            if isinstance(given, list | tuple):
+                given = ",".join(str(word) for word in given) if given else None
             values[option.name] = (
                 option.parse(given) if isinstance(given, str) else None if given is None else bool(given)
             )

@@ -12,6 +12,7 @@ from supertwin.core.errors import UnknownName
 from supertwin.machine.system import System, Tier
 from supertwin.network import Group, Path, collective_time, exchange_time, transfer_time
 from supertwin.network.links import load_links
+from supertwin.network.topology.build import plane_name
 
 Row = dict[str, Any]
 
@@ -38,26 +39,21 @@ TABLE_7 = {8: (116, 118), 16: (131, 132), 32: (133, 146), 64: (141, 150), 128: (
 PAPER_CHIP = "ascend-910c-die"
 
 
-def plane_names(system: System) -> list[str]:
-    """Network planes that traffic between devices can be sent through."""
-    return [plane.name for plane in system.planes] or list(dict.fromkeys(t.path for t in system.tiers))
-
-
 def on_plane(system: System, plane: str) -> System:
-    """The system with the tiers of one plane only (links inside a package belong to the scale-up plane).
+    """The system with the tiers of one plane of its graph only (links inside a package belong to the scale-up plane).
 
     A plane without a tier of its own (VPC) becomes one switched tier of its bandwidth. Raises UnknownName.
     """
-    legal = plane_names(system)
-    if plane not in legal:
-        raise UnknownName(f"plane of {system.name}", plane, legal)
-    own = tuple(tier for tier in system.tiers if plane in (tier.name, tier.path))
+    own = tuple(tier for tier in system.tiers if plane_name(tier) == plane)
     if not own:
-        found = next(p for p in system.planes if p.name == plane)
+        found = next((p for p in system.planes if p.name == plane), None)
+        if found is None:
+            raise UnknownName(f"plane of {system.name}", plane, {plane_name(tier) for tier in system.tiers})
         latency = found.latency_s or max((t.latency_s for t in system.tiers), default=0.0)
-        own = (Tier(plane, "tcp", system.tiers[-1].devices, found.bandwidth_bytes_per_s, latency),)
-    inside = () if own[-1].scale_out or own[0].path == "tcp" else tuple(t for t in system.tiers if t.path == "d2d")
-    return replace(system, tiers=(*(t for t in inside if t not in own), *own))
+        own = (Tier(plane, "tcp", system.full_devices, found.bandwidth_bytes_per_s, latency),)
+    outside = own[-1].scale_out or own[-1].name == plane == "vpc"
+    inside = () if outside else tuple(t for t in system.tiers if t.path == "d2d" and t not in own)
+    return replace(system, tiers=(*inside, *own))
 
 
 def pair_rows(system: System) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 from supertwin.core.prediction import Prediction
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.machine import load_system
+from supertwin.machine.system import System
 from supertwin.model import load_model
 from supertwin.scenarios.load import Scenario, load_scenario
 from supertwin.training.case import Layout, TrainingCase
@@ -66,7 +67,8 @@ def predict_case(scenario: Scenario, changes: Mapping[str, object]) -> Predictio
     """Build the case of a scenario with some options replaced, and predict it."""
     changed = dict(changes)
     model = load_model(str(changed.pop("model", scenario.model)))
-    system = load_system(str(changed.pop("system", scenario.system)))
+    given = changed.pop("system", scenario.system)
+    system = given if isinstance(given, System) else load_system(str(given))
     options: dict[str, Any] = {**scenario.options, **changed}
     if scenario.kind == "train":
         from supertwin.training import predict as predict_training
