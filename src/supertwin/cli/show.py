@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supertwin.cli.options import Argument, Command, Values
 from supertwin.core.errors import CatalogueError, SupertwinError, UnknownName
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from supertwin.machine import Chip, System
     from supertwin.model import ModelSpec
 
 
 def _run(values: Values) -> int:
     from supertwin.cli.output import write_json, write_text
-    from supertwin.report import entries
+
+    as_json, explain = bool(values["json"]), bool(values["explain"])
+    fields, view = _all() if values["name"] is None else _one(find(str(values["name"])), explain)
+    if as_json:
+        write_json("show", fields)
+    else:
+        write_text(*view)
+    return 0
+
+
+def _all() -> tuple[dict[str, Any], list[RenderableType]]:
+    from supertwin.report.entries import catalogue_fields, catalogue_view
+
+    fields = catalogue_fields()
+    return fields, catalogue_view(fields)
+
+
+def _one(entry: System | Chip | ModelSpec, explain: bool) -> tuple[dict[str, Any], list[RenderableType]]:
+    from supertwin.machine import Chip, System
+    from supertwin.report.entries import chip_fields, chip_view, model_fields, model_view
     from supertwin.report.machines import system_fields, system_view
 
-    if values["name"] is None:
-        found = entries.catalogue_fields()
-        if values["json"]:
-            write_json("show", found)
-        else:
-            write_text(*entries.catalogue_view(found))
-        return 0
-    entry, explain = find(str(values["name"])), bool(values["explain"])
-    fields, view = {
-        "System": (system_fields, system_view),
-        "Chip": (entries.chip_fields, entries.chip_view),
-        "ModelSpec": (entries.model_fields, entries.model_view),
-    }[type(entry).__name__]
-    if values["json"]:
-        write_json("show", fields(entry))  # type: ignore[operator]
-    else:
-        write_text(*view(entry, explain))  # type: ignore[operator]
-    return 0
+    if isinstance(entry, System):
+        return system_fields(entry), system_view(entry, explain)
+    if isinstance(entry, Chip):
+        return chip_fields(entry), chip_view(entry, explain)
+    return model_fields(entry), model_view(entry, explain)
 
 
 def find(name: str) -> System | Chip | ModelSpec:
@@ -48,7 +56,7 @@ def find(name: str) -> System | Chip | ModelSpec:
     first: SupertwinError | None = None
     for load in (load_system, load_chip, load_model):
         try:
-            return load(name)  # type: ignore[operator]
+            return load(name)
         except UnknownName:
             continue
         except CatalogueError as error:

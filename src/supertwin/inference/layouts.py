@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from supertwin.core.errors import InputError, SupertwinError
 from supertwin.core.formats import number_format
 from supertwin.core.prediction import Memory
-from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.case import InferenceCase
 from supertwin.inference.placement import moe
 from supertwin.inference.predict import memory
 from supertwin.machine.chip import Chip
@@ -39,28 +39,33 @@ class Choice:
 def choose(case: InferenceCase, choice: Choice) -> InferenceCase:
     """The case with its open sizes and batch filled in; the candidate that needs the least memory when none fits.
 
-    Its deployment gives formats and switches. Raises the first error when no candidate is legal.
+    Its deployment gives formats and switches. An open batch is halved until it fits. Raises the first error when no
+    candidate is legal.
     """
-    problem: SupertwinError | None = None
     tight: list[tuple[float, InferenceCase]] = []
-    for candidate in (_sized(case, choice, sizes) for sizes in candidates(case, choice.sizes)):
-        try:
-            filled = _filled(memory(candidate))
-        except SupertwinError as error:
-            problem = problem or error
-            continue
-        if filled <= FULLEST:
-            return candidate
-        tight.append((filled, candidate))
-    if tight:
-        fitting = [candidate for filled, candidate in tight if filled <= 1.0]
-        return fitting[0] if fitting else min(tight, key=lambda entry: entry[0])[1]
-    raise problem or InputError(_impossible(case, choice.sizes))
+    problem: SupertwinError | None = None
+    for batch in _batches(case, choice):
+        for sizes in candidates(case, choice.sizes):
+            try:
+                candidate = _sized(case, choice, sizes, batch)
+                filled = _filled(memory(candidate))
+            except SupertwinError as error:
+                problem = problem or error
+                continue
+            if filled <= FULLEST:
+                return candidate
+            tight.append((filled, candidate))
+    if not tight:
+        raise problem or InputError(_impossible(case, choice.sizes))
+    fitting = [candidate for filled, candidate in tight if filled <= 1.0]
+    return fitting[0] if fitting else min(tight, key=lambda entry: entry[0])[1]
 
 
-def usual_batch(phase: str, deployment: Deployment) -> float:
-    """Requests per device: 32 in decode, one sequence per group of tp x cp devices in prefill."""
-    return DECODE_BATCH if phase == "decode" else 1.0 / (deployment.tp * deployment.cp)
+def _batches(case: InferenceCase, choice: Choice) -> list[float | None]:
+    """Requests per device to try; None: one sequence per group of tp x cp devices."""
+    if choice.batch is not None or case.phase == "prefill":
+        return [choice.batch]
+    return [DECODE_BATCH / 2.0**i for i in range(6)]
 
 
 def usual_weight(model: ModelSpec, chip: Chip) -> str:
@@ -101,7 +106,7 @@ def _tensor_sizes(case: InferenceCase, fixed: Mapping[str, int], ranks: int) -> 
     return sizes or [1]
 
 
-def _sized(case: InferenceCase, choice: Choice, sizes: Mapping[str, int]) -> InferenceCase:
+def _sized(case: InferenceCase, choice: Choice, sizes: Mapping[str, int], batch: float | None) -> InferenceCase:
     shared = choice.dp_attention
     if shared is None:
         shared = _experts(case.model) > 0 and sizes["dp"] > 1
@@ -110,7 +115,8 @@ def _sized(case: InferenceCase, choice: Choice, sizes: Mapping[str, int]) -> Inf
         tp=sizes["tp"], pp=sizes["pp"], dp=sizes["dp"], ep=sizes["ep"], cp=sizes["cp"],
         dp_attention=shared,
     )  # fmt: skip
-    batch = usual_batch(case.phase, deployment) if choice.batch is None else choice.batch
+    if batch is None:
+        batch = 1.0 / (deployment.tp * deployment.cp)
     return replace(case, deployment=deployment, batch=batch)
 
 
