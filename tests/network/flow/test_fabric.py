@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from supertwin.core.errors import InputError
 from supertwin.machine.systems import load_system
@@ -139,3 +141,13 @@ def test_repriced_step() -> None:
     assert "no route" in gone[0].reason
     with pytest.raises(InputError):
         flow.slowdown(whole, ("node1/npu99",), axes)
+
+
+@given(st.data(), st.sampled_from(["cm384:32", "dgx-h100:32", "atlas-a2:32"]), st.sampled_from(["", "=0.5"]))
+@settings(max_examples=12, deadline=None)
+def test_no_broken_part_helps_any_collective(data: st.DataObject, name: str, degree: str) -> None:
+    whole = graph(name)
+    part = data.draw(st.sampled_from(whole.parts))
+    for op in ("all_to_all", "all_reduce", "broadcast"):
+        before = collective(whole, op, 1e9, Group(32)).time_s
+        assert collective(whole, op, 1e9, Group(32), faults=(part + degree,)).time_s >= before * (1 - 1e-9)
