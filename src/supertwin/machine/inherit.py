@@ -40,7 +40,7 @@ def after_base(document: Document, folder: Path, above: tuple[Path, ...] = ()) -
 
 
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key; a quantity ({ value, source ... }), a list or a text of `own` replaces the other one."""
+    """Tables merged key by key; a quantity ({ value, source ... }), a list or a text of `own` replaces the other."""
     result = dict(base)
     for name, value in own.items():
         old = result.get(name)
