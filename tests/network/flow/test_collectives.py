@@ -152,7 +152,7 @@ def test_exchange_agrees_with_the_closed_form(name: str, sizes: tuple[int, ...],
             closed = exchange_time(graph(name).system, op, tokens, 7168, 8, Group(size), mode=mode)
             found = flow.exchange(graph(name), op, tokens, 7168, 8, Group(size), mode=mode)
             if name == "cm384":
-                # the closed form lets a die send 230 GB/s inside, above the 196 GB/s of its UB links
+                # the closed form lets a die send 0.84 x 270 = 227 GB/s inside, above the 196 GB/s of its UB links
                 assert closed.time_s * 0.999 <= found.time_s <= closed.time_s * 1.10
             else:
                 assert found.time_s == pytest.approx(closed.time_s, rel=0.03), (size, mode)
