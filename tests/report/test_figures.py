@@ -20,8 +20,8 @@ def fields(*arguments: str) -> dict[str, Any]:
 
 
 def test_hfu_counts_what_is_executed() -> None:
-    """Causal attention and no recomputation: little above mfu (scores again in fused backward attention), below the figure that counts the whole square; with full
-    recomputation a third more per token (one forward on top of forward and backward)."""
+    """Causal attention and no recomputation: little above mfu (fused attention computes its scores again in backward),
+    below the figure that counts the whole square; with full recomputation a third more per token."""
     plain, again = fields("--recompute", "none"), fields("--recompute", "full")
     assert plain["mfu"] <= plain["hfu"] < 1.1 * plain["mfu"]
     assert plain["hfu"] < plain["mfu_full_attention"]
