@@ -135,7 +135,7 @@ COMMAND = Command(
         Option("--dp", "int", "Data parallel attention ranks of one instance.", _FREE, minimum=1),
         Option("--cp", "int", "Context parallel size: own devices in prefill, of tp in decode.", "1", minimum=1),
         Option("--dp-attention", "yesno", "The dp ranks share one set of experts.", "yes for experts with dp > 1"),
-        Option("--batch", "float", "Requests per device.", "32 or what fits; prefill: one per rank", minimum=0, above=True),
+        Option("--batch", "float", "Requests per device.", "up to 32; prefill: one per rank", minimum=0, above=True),
         Option("--input-len", "int", "Prompt tokens (prefill).", "4096", minimum=1),
         Option("--kv-len", "int", "Context tokens per request (decode).", "4096", minimum=1),
         Option("--weight-dtype", "str", "Stored weights.", "the checkpoint's, else bf16", FORMATS),
