@@ -55,14 +55,21 @@ def _parts(graph: Graph, target: str) -> Ints:
     if not found and re.search(r"[*?\[]", target):
         rule = re.compile(fnmatch.translate(target))
         found = [i for i, name in enumerate(graph.parts) if rule.match(name)]
-        found += [i for top in _heads(graph, rule) for i, name in enumerate(graph.parts) if name.startswith(top)]
+        heads = _heads(graph, rule)
+        found += [i for i, name in enumerate(graph.parts) if not heads.isdisjoint(_above(name))]
     return np.unique(found).astype(np.int64)
 
 
-def _heads(graph: Graph, rule: re.Pattern[str]) -> list[str]:
-    """Address prefixes (nodes, packages) that match a pattern."""
-    heads = {"/".join(name.split("/")[:depth]) for name in graph.parts for depth in range(1, name.count("/") + 1)}
-    return [head + "/" for head in heads if rule.match(head)]
+def _above(name: str) -> list[str]:
+    """Addresses above one: node3 and node3/npu5 for node3/npu5/die1."""
+    words = name.split("/")
+    return ["/".join(words[:depth]) for depth in range(1, len(words))]
+
+
+def _heads(graph: Graph, rule: re.Pattern[str]) -> set[str]:
+    """Addresses of nodes, packages and so on that match a pattern; everything below them goes with them."""
+    heads = {head for name in graph.parts for head in _above(name)}
+    return {head for head in heads if rule.match(head)}
 
 
 def _links(graph: Graph, target: str) -> Ints:

@@ -6,14 +6,14 @@ A colour is a 64-bit hash of the part and, round by round, of the multiset of it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from supertwin.network.topology.graph import Graph
-from supertwin.network.topology.patterns import Pattern
+from supertwin.network.topology.patterns import Pattern, Ranks
 from supertwin.network.topology.planes import Ids
-from supertwin.network.topology.relations import ODD, SCRAMBLE, Hashes, Relations, mix
+from supertwin.network.topology.relations import ODD, SCRAMBLE, Hashes, Relations, direct_links, mix
 
 
 class Colouring:
@@ -23,17 +23,18 @@ class Colouring:
         self.graph = graph
         used = np.isin(graph.link_plane, [graph.planes.index(p) for p in planes if p in graph.planes])
         links = np.flatnonzero(used)
-        self.link_label = _labels(graph)
+        signed = any(pattern.flows < graph.devices * (graph.devices - 1) for pattern in patterns)
+        self.link_label = mix(_labels(graph) + direct_links(graph, patterns, signed))
         edges = [(graph.link_from[links], graph.link_to[links], self.link_label[links])]
         count = len(graph.parts)
-        relations = Relations(graph, planes)
+        relations = Relations(graph, planes, signed)
         for number, pattern in enumerate(patterns):
             label = mix(np.array([number + 1], np.uint64) * ODD)
-            for ranks in pattern.groups:
+            for ranks, level in _circles(pattern):
                 members = graph.device_parts[ranks]
                 hub = np.full(len(members), count, np.int32)
                 count += 1
-                marks = mix(relations.within(ranks) * ODD + label)
+                marks = mix(relations.within(ranks) * ODD + label + np.uint64(level))
                 edges += [(members, hub, marks), (hub, members, marks)]
             ends = graph.device_parts[pattern.source], graph.device_parts[pattern.target]
             arcs = mix(relations.between(pattern.source, pattern.target) * ODD + label)
@@ -80,6 +81,16 @@ class Colouring:
         graph = self.graph
         ends = mix(self.stable[graph.link_from] * ODD) + self.stable[graph.link_to]
         return mix(ends ^ self.link_label)
+
+
+def _circles(pattern: Pattern) -> Iterator[tuple[Ranks, int]]:
+    """Groups of a pattern (level 0) and the blocks of neighbours in them that it tells apart (levels 1 and 2)."""
+    for group in pattern.groups:
+        yield group, 0
+        for level, size in ((1, pattern.inner), (2, pattern.outer)):
+            if size > 1:
+                block = group // size
+                yield from ((group[block == number], level) for number in np.unique(block))
 
 
 def _labels(graph: Graph) -> Hashes:

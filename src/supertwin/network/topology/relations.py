@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.network.topology.graph import Graph
+from supertwin.network.topology.patterns import Pattern
 from supertwin.network.topology.planes import Clos, Mesh, Torus
 
 MOST_PAIRS = 4_000_000
@@ -28,9 +29,13 @@ def mix(values: Hashes) -> Hashes:
 
 
 class Relations:
-    """Blocks that devices share, level by level of the planes in use, and their places on a torus."""
+    """Blocks that devices share, level by level of the planes in use, and their places on a torus.
 
-    def __init__(self, graph: Graph, planes: Sequence[str]) -> None:
+    signed: up and down an axis differ. A mirrored torus is the same torus, but a mirrored pattern need not be the same.
+    """
+
+    def __init__(self, graph: Graph, planes: Sequence[str], signed: bool) -> None:
+        self.signed = signed
         self.homes: list[npt.NDArray[np.int64]] = []
         self.tori: list[tuple[tuple[int, ...], npt.NDArray[np.int64]]] = []
         for structure in (s for s in graph.structures if s.plane in planes):
@@ -51,7 +56,8 @@ class Relations:
             here, there = place[one], place[other]
             for side in sides:
                 ahead = (there - here) % side
-                label = label * np.uint64(side + 1) + np.minimum(ahead, side - ahead).astype(np.uint64)
+                offset = ahead if self.signed else np.minimum(ahead, side - ahead)
+                label = label * np.uint64(side + 1) + offset.astype(np.uint64)
                 here, there = here // side, there // side
         return mix(label * ODD + np.uint64(1))
 
@@ -64,6 +70,35 @@ class Relations:
             _, place, count = np.unique(home[ranks], return_inverse=True, return_counts=True)
             label = mix(label * SCRAMBLE + count[place.ravel()].astype(np.uint64))
         return label
+
+
+def direct_links(graph: Graph, patterns: Sequence[Pattern], signed: bool) -> Hashes:
+    """What links between two devices know of the patterns: an arc along them, both ends in one group; the direction
+    along a torus. 0 for links to switches, [links].
+    """
+    device = np.full(len(graph.parts), -1, np.int64)
+    device[graph.device_parts] = np.arange(graph.devices)
+    one, other = device[graph.link_from], device[graph.link_to]
+    links = np.flatnonzero((one >= 0) & (other >= 0))
+    one, other = one[links], other[links]
+    found, label = np.zeros(len(graph.link_from), np.uint64), np.zeros(len(links), np.uint64)
+    for number, pattern in enumerate(patterns):
+        marks = mix(np.arange(2, dtype=np.uint64) + np.uint64(2 * number + 1))
+        arcs, count = np.unique(pattern.source * graph.devices + pattern.target, return_counts=True)
+        if len(arcs):
+            place = np.minimum(np.searchsorted(arcs, one * graph.devices + other), len(arcs) - 1)
+            hit = arcs[place] == one * graph.devices + other
+            label += np.where(hit, count[place], 0).astype(np.uint64) * marks[0]
+        for ranks in pattern.groups if len(links) else ():
+            member = np.zeros(graph.devices, bool)
+            member[ranks] = True
+            label += (member[one] & member[other]).astype(np.uint64) * marks[1]
+    found[links] = mix(label + ODD)
+    for structure in graph.structures:
+        if signed and isinstance(structure, Torus):
+            down = structure.link[:, :, 1]
+            found[down[down >= 0]] ^= SCRAMBLE
+    return found
 
 
 def _climb(graph: Graph, structure: Clos) -> list[npt.NDArray[np.int64]]:
