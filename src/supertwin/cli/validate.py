@@ -84,8 +84,8 @@ def _empty() -> Report:
 
 
 def _view(report: Report | None, operators: dict[str, Any], explain: bool) -> list[RenderableType]:
-    from supertwin.report.scores import report_view
     from supertwin.report.operators import operators_view
+    from supertwin.report.scores import report_view
 
     view = operators_view(operators["operators"], operators["operators_overall"]) if operators else []
     return [*(report_view(report, explain) if report else []), *view]
