@@ -30,6 +30,8 @@ FLAGS = {
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --batch --input-len --kv-len --weight-dtype "
     "--activation-dtype --kv-dtype --mtp-tokens --mtp-acceptance --microbatch-overlap --expert-balance "
     "--redundant-experts --framework",
+    "fabric": "--collective --bytes --devices --stride --algorithm --library --fault --pair --matrix --level --plane "
+    "--png --svg --graphml --trace",
     "validate": "--training --inference --kernels --collectives --write --processes --operators --sample",
     "calibrate": "--device --quick --from --family --out",
 }

@@ -10,8 +10,9 @@ from supertwin.cli.sizes import parse_sizes
 from supertwin.core.errors import InputError
 
 if TYPE_CHECKING:
+    from supertwin.report.fabric_collectives import Question
     from supertwin.report.fabric_matrix import Matrix
-    from supertwin.report.fabric_study import Fabric, Question
+    from supertwin.report.fabric_study import Fabric
 
 _UNREACHABLE = 3
 _OPS = "all-reduce, all-gather, reduce-scatter, all-to-all, broadcast, p2p, dispatch or combine"
@@ -61,10 +62,10 @@ def _answer(fabric: Fabric, values: Values) -> tuple[dict[str, Any], Any, int]:
     explain = bool(values["explain"])
     if values["collective"] is not None:
         from supertwin.report.fabric_answers import collective_view
-        from supertwin.report.fabric_study import collective_fields
+        from supertwin.report.fabric_collectives import collective_fields
 
         fields = collective_fields(fabric, _question(values))
-        return fields, lambda: collective_view(fields, explain), 0 if fields["reachable"] else _UNREACHABLE
+        return fields, lambda: collective_view(fields, explain, _width()), 0 if fields["reachable"] else _UNREACHABLE
     if values["pair"] is not None:
         from supertwin.report.fabric_answers import pair_view
         from supertwin.report.fabric_study import head, pair_ends, stream_fields
@@ -78,18 +79,15 @@ def _answer(fabric: Fabric, values: Values) -> tuple[dict[str, Any], Any, int]:
         from supertwin.report.fabric_faults import fault_fields
 
         fields = fault_fields(fabric)
-        return fields, lambda: fault_view(fields, explain), 0
+        return fields, lambda: fault_view(fields, explain, _width()), 0
     from supertwin.report.fabric import overview_view
     from supertwin.report.fabric_study import overview_fields
 
     fields = overview_fields(fabric)
-    return fields, lambda: overview_view(fields, explain), 0
+    return fields, lambda: overview_view(fields, explain, _width()), 0
 
 
 def _matrix_answer(fabric: Fabric, explain: bool) -> tuple[dict[str, Any], Any, int]:
-    import shutil
-    import sys
-
     from supertwin.report.fabric_answers import matrix_view
     from supertwin.report.fabric_study import head
 
@@ -101,8 +99,14 @@ def _matrix_answer(fabric: Fabric, explain: bool) -> tuple[dict[str, Any], Any, 
         "latency_s": matrix.latency_s.tolist(),
         "unreachable_pairs": matrix.unreachable,
     }
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
-    return fields, lambda: matrix_view(matrix, fields, explain, width), 0
+    return fields, lambda: matrix_view(matrix, fields, explain, _width()), 0
+
+
+def _width() -> int:
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
 
 
 def _matrix(fabric: Fabric) -> Matrix:
@@ -112,7 +116,7 @@ def _matrix(fabric: Fabric) -> Matrix:
 
 
 def _question(values: Values) -> Question:
-    from supertwin.report.fabric_study import Question
+    from supertwin.report.fabric_collectives import Question
 
     sizes = () if values["bytes"] is None else tuple(parse_sizes("--bytes", str(values["bytes"])))
     return Question(
@@ -138,7 +142,7 @@ def _write_files(fabric: Fabric, values: Values) -> None:
     if values["trace"] is not None:
         import json
 
-        from supertwin.report.fabric_study import timeline
+        from supertwin.report.fabric_collectives import timeline
 
         text = json.dumps(timeline(fabric, _question(values)))
         _writable(lambda path: path.write_text(text, encoding="utf-8"), str(values["trace"]))

@@ -16,20 +16,31 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _SCOPES = {"package": "die to die", "intra": "in a node", "inter": "across nodes"}
-_ENDS = {"device": "device", "host": "CPU memory"}
+_ENDS = {"device": "", "host": " CPU memory"}
 
 
-def overview_view(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]:
+WIDE = 84  # columns; narrower terminals get fewer columns in the tables
+
+
+def fitted(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, keep: Sequence[int]) -> RenderableType:
+    """A table, with only the columns `keep` where the terminal is narrow."""
+    if width >= WIDE:
+        return grid(header, rows)
+    return grid([header[i] for i in keep], [[row[i] for i in keep] for row in rows])
+
+
+def overview_view(fields: Mapping[str, Any], explain: bool, width: int = 100) -> list[RenderableType]:
     """Parts, links, checks, bisection, pairs, engines and groups; with explain also the sources."""
-    view: list[RenderableType] = [heading(str(fields["title"])), *parts_view(fields), Text()]
-    view += [heading("Point to point", "512 B, and one stream of 256 MiB; per device, one direction")]
-    view += [pair_table(fields["pairs"]), Text()]
+    view: list[RenderableType] = [heading(str(fields["title"])), *parts_view(fields, width), Text()]
+    if fields["pairs"]:
+        view += [heading("Point to point", "512 B; one stream of 256 MiB per device")]
+        view += [pair_table(fields["pairs"], width), Text()]
     if fields["engines"]:
         view += [heading("Bandwidth by message size", "GB/s of one stream, device to device, read")]
-        view += [engine_table(fields["engines"]), Text()]
+        view += [engine_table(fields["engines"], width), Text()]
     if fields["groups"]:
         view += [heading("Groups", "256 MiB per device; 128 tokens per device, hidden 7168, top-8")]
-        view.append(group_table(fields["groups"], fields["devices_per_package"]))
+        view.append(group_table(fields["groups"], fields["devices_per_package"], width))
     return [*view, *closing(fields, explain)]
 
 
@@ -42,14 +53,13 @@ def closing(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]:
     return view
 
 
-def parts_view(fields: Mapping[str, Any]) -> list[RenderableType]:
+def parts_view(fields: Mapping[str, Any], width: int = 100) -> list[RenderableType]:
     """Parts by kind, bundles of links, consistency checks and bisection of the fabric as built."""
     parts = ", ".join(f"{row['count']:,} {row['kind']}" for row in fields["parts"])
     view: list[RenderableType] = [pairs([("parts", parts)]), Text()]
     rows = [
         (
-            row["plane"],
-            f"{row['from']} - {row['to']}",
+            f"{row['plane']}: {row['from']} - {row['to']}",
             f"{row['links']:,}",
             si(row["bytes_per_s_each"], "B/s"),
             si(row["bytes_per_s"], "B/s"),
@@ -59,7 +69,7 @@ def parts_view(fields: Mapping[str, Any]) -> list[RenderableType]:
         for row in fields["links"]
     ]
     view += [heading("Links", "one direction; latency of the hop")]
-    view.append(grid(("plane", "between", "links", "each", "all", "hop", ""), rows, left=2))
+    view.append(fitted(("between", "links", "each", "all", "hop", ""), rows, width, (0, 1, 2, 4)))
     cuts = [
         (row["plane"], si(row["bytes_per_s"], "B/s"), si(row["bytes_per_s_per_device"], "B/s"))
         for row in fields["bisection"]
@@ -73,13 +83,13 @@ def parts_view(fields: Mapping[str, Any]) -> list[RenderableType]:
     return view
 
 
-def pair_table(rows: Sequence[Row]) -> RenderableType:
+def pair_table(rows: Sequence[Row], width: int = 100) -> RenderableType:
     """Latency and bandwidth by pair, with the published ones where there are."""
     printed = any(row["published_bytes_per_s"] for row in rows)
     cells = []
     for row in rows:
         line = [
-            f"{_SCOPES[row['scope']]}, {row['operation']} {_ENDS[row['remote']]}",
+            f"{_SCOPES[row['scope']]}, {row['operation']}{_ENDS[row['remote']]}",
             seconds(row["latency_s"]),
             si(row["bytes_per_s"], "B/s"),
         ]
@@ -88,24 +98,24 @@ def pair_table(rows: Sequence[Row]) -> RenderableType:
             line.append(_off(row["bytes_per_s"], row["published_bytes_per_s"]))
         cells.append(line)
     header = ("", "512 B", "bandwidth", *(("published", "published", "off") if printed else ()))
-    return grid(header, cells)
+    return fitted(header, cells, width, (0, 1, 2, *([5] if printed else [])))
 
 
 def _off(value: float, printed: float | None) -> str:
     return UNKNOWN if not printed else f"{100.0 * (value / printed - 1.0):+.1f} %"
 
 
-def engine_table(rows: Sequence[Row]) -> RenderableType:
+def engine_table(rows: Sequence[Row], width: int = 100) -> RenderableType:
     """One line per engine and scope."""
     sizes = rows[0]["bytes"]
     cells = [
         (f"{row['engine']} {_SCOPES[row['scope']]}", *(number(rate / 1e9, 3) for rate in row["bytes_per_s"]))
         for row in rows
     ]
-    return grid(("", *(size_text(size) for size in sizes)), cells)
+    return fitted(("", *(size_text(size) for size in sizes)), cells, width, (0, 2, 4, 6))
 
 
-def group_table(rows: Sequence[Row], devices_per_package: int) -> RenderableType:
+def group_table(rows: Sequence[Row], devices_per_package: int, width: int = 100) -> RenderableType:
     """One line per group size: bandwidth of the collectives, time of the exchange beside the published one."""
     printed = any(row["dispatch"]["published_time_s"] for row in rows)
     cells = []
@@ -121,14 +131,16 @@ def group_table(rows: Sequence[Row], devices_per_package: int) -> RenderableType
         cells.append(line)
     exchange = ("dispatch", "publ.", "combine", "publ.") if printed else ("dispatch", "combine")
     sizes = ("devices",) if devices_per_package == 1 else ("dies", "chips")
-    return grid((*sizes, "all-reduce", "all-to-all", *exchange), cells)
+    header = (*sizes, "all-reduce", "all-to-all", *exchange)
+    first, step = len(sizes), 2 if printed else 1
+    return fitted(header, cells, width, (0, first, first + 1, first + 2, first + 2 + step))
 
 
 def size_text(size: float) -> str:
     """A message size in binary units where it is a whole number of them."""
     for scale, unit in ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")):
-        if size >= scale and (size / scale).is_integer():
-            return f"{size / scale:,.0f} {unit}"
+        if 1.0 <= size / scale < 1024.0 and (size / scale).is_integer():
+            return f"{size / scale:.0f} {unit}"
     return si(size, "B")
 
 

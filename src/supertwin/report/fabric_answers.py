@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.text import Text
 
-from supertwin.report.fabric import closing, size_text
+from supertwin.report.fabric import closing, fitted, size_text
 from supertwin.report.fabric_matrix import Floats, Matrix, downsampled
 from supertwin.report.tables import grid, heading, pairs
 from supertwin.report.text import UNKNOWN, number, percent, seconds, si
@@ -47,7 +47,7 @@ def pair_view(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]:
     return [*view, grid(("to", "plane", "link", "latency", ""), hops, left=2), *closing(fields, explain)]
 
 
-def collective_view(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]:
+def collective_view(fields: Mapping[str, Any], explain: bool, width: int = 100) -> list[RenderableType]:
     """Time by message size, closed form beside flow level, and where the time of the largest goes."""
     group, rows = fields["group"], fields["rows"]
     op = fields["collective"].replace("_", "-")
@@ -68,7 +68,7 @@ def collective_view(fields: Mapping[str, Any], explain: bool) -> list[Renderable
         line += [si(shown.get("bytes_per_s"), "B/s", 3), si(shown.get("bus_bytes_per_s"), "B/s", 3)]
         cells.append([*line, str(shown.get("algorithm", UNKNOWN))])
     header = ["bytes", *(("closed", "flow", "apart") if both else ("time",)), "algbw", "busbw", "algorithm"]
-    view.append(grid(header, cells))
+    view.append(fitted(header, cells, width, range(len(header) - 2)))
     last = rows[-1]["flow"]
     if last and last["bottlenecks"]:
         total = last["time_s"]
@@ -90,7 +90,7 @@ def _apart(closed: Mapping[str, Any] | None, flow: Mapping[str, Any] | None) -> 
     return f"{100.0 * (flow['time_s'] / closed['time_s'] - 1.0):+.1f} %"
 
 
-def fault_view(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]:
+def fault_view(fields: Mapping[str, Any], explain: bool, width: int = 100) -> list[RenderableType]:
     """Before and after."""
     view: list[RenderableType] = [heading(f"{fields['system']} without " + ", ".join(fields["faults"]))]
     mean = fields["mean_bytes_per_s"]
@@ -108,7 +108,8 @@ def fault_view(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]
         change = f"{si(cut['before_bytes_per_s'], 'B/s')} before, {si(cut['after_bytes_per_s'], 'B/s')} after"
         rows.append((f"bisection {cut['plane']}", change))
     view += [pairs(rows), Text(), heading("Pairs", "that fare alike, one of each; the most changed first")]
-    view += [grid(("pair", "pairs", "before", "after", "latency"), _pair_cells(fields)), Text()]
+    header = ("pair", "pairs", "before", "after", "latency")
+    view += [fitted(header, _pair_cells(fields), width, (0, 1, 3)), Text()]
     if fields["collectives"]:
         left = fields["collectives"][0]["devices"]
         note = "64 MiB or 128 tokens per device" + (
@@ -116,10 +117,13 @@ def fault_view(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]
         )
         view += [heading("Collectives", note)]
         cells = [(r["name"].replace("_", "-"), *_times(r), r["note"] or r["reason"]) for r in fields["collectives"]]
-        view += [grid(("", "before", "after", "ratio", "busiest link"), cells, wrap=4), Text()]
+        header = ("", "before", "after", "ratio", "busiest link")
+        view += [fitted(header, cells, width, (0, 1, 2, 3)), Text()]
     if fields["steps"]:
-        cells = [(r["title"], *_times(r), r["reason"]) for r in fields["steps"]]
-        view += [heading("Steps"), grid(("", "before", "after", "ratio", ""), cells, wrap=4)]
+        steps = [(r["scenario"], *_times(r)) for r in fields["steps"]]
+        view += [heading("Steps"), grid(("", "before", "after", "ratio"), steps)]
+        notes = dict.fromkeys(r["reason"] for r in fields["steps"] if r["reason"])
+        view += [Text(f"  {note}", style="yellow") for note in notes]
     return [*view, *closing(fields, explain)]
 
 
@@ -143,10 +147,12 @@ def _times(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def matrix_view(matrix: Matrix, fields: Mapping[str, Any], explain: bool, width: int = 100) -> list[RenderableType]:
     """Bandwidth from package to package as shaded cells, each the worst of its block, with a legend."""
-    cells = max(1, min(_MOST_CELLS, (width - 8) // 2, len(matrix.places)))
+    count = len(matrix.places)
+    most = max(1, min(_MOST_CELLS, (width - 8) // 2, count))
+    cells = next((n for n in range(most, most // 2, -1) if count % n == 0), most)
     rate = downsampled(matrix.bytes_per_s, cells, {"high": False})
     block = len(matrix.places) / cells
-    note = f"{len(matrix.places)} packages, {block:.3g} to a cell; each cell shows its slowest pair"
+    note = f"{block:.3g} packages to a cell; slowest pair of the cell"
     view: list[RenderableType] = [heading(f"{fields['system']}: bandwidth from row to column", note), Text()]
     levels, shade = _levels(rate)
     for row, line in enumerate(rate):

@@ -29,6 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 MOST_PLACES = 512  # packages in a matrix; larger systems are sampled evenly
 SMALL_BYTES, LARGE_BYTES = 512.0, 2.0**28
+DEVICES = ("device", "device")
 RDMA_ENGINES = ("roce-cs", "nic")
 
 
@@ -48,7 +49,8 @@ class Matrix:
     @property
     def unreachable(self) -> int:
         """Ordered pairs of packages without a route."""
-        return int((~np.isfinite(self.latency_s) & ~np.isnan(self.bytes_per_s)).sum())
+        off = ~np.eye(len(self.places), dtype=bool)
+        return int((self.bytes_per_s[off] == 0).sum())
 
 
 def package_matrix(graph: Graph, healthy: Graph, plane: str = AUTO, write: bool = False) -> Matrix:
@@ -77,8 +79,13 @@ def _pair(graph: Graph, healthy: Graph, ends: tuple[int, int], how: tuple[str, b
     return rate * now.bytes_per_s / before.bytes_per_s, wait + now.latency_s - before.latency_s
 
 
-def stream(system: System, ends: tuple[int, int], found: Connection, write: bool = False) -> tuple[float, float]:
-    """Measured bytes/s and seconds of one stream over a healthy connection; 85 % of the line rate where unmeasured."""
+def stream(
+    system: System, ends: tuple[int, int], found: Connection, write: bool = False, kinds: tuple[str, str] = DEVICES
+) -> tuple[float, float]:
+    """Measured bytes/s and seconds of one stream over a healthy connection; 85 % of the line rate where unmeasured.
+
+    kinds: device or host memory at either end.
+    """
     line = found.bytes_per_s * UNMEASURED_SHARE, found.latency_s
     if found.plane in ("d2d", "vpc", "host", "tcp", ""):
         return line
@@ -92,7 +99,7 @@ def stream(system: System, ends: tuple[int, int], found: Connection, write: bool
             return line
     elif inter and not _reaches(system, found.plane):
         return line
-    path = Path(engine, inter or found.plane == "rdma", "device", "device", write)
+    path = Path(engine, inter or found.plane == "rdma", *kinds, write)
     small, large = (float(transfer_time(system, size, path).time_s) for size in (SMALL_BYTES, LARGE_BYTES))
     return min(LARGE_BYTES / large, found.bytes_per_s), max(small, found.latency_s)
 

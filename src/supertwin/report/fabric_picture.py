@@ -23,18 +23,17 @@ _PALETTE = ("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#e15759", "#76b7b2", "#
 
 
 def heat_map(values: npt.NDArray[np.float64], labels: Mapping[str, str], path: Path) -> None:
-    """A square matrix as PNG or SVG by the suffix; NaN (unreachable) is drawn black.
+    """A square matrix as PNG or SVG by the suffix; 0 (cut off) is drawn black, NaN (no such pair) white.
 
     labels: title, unit, axis. Raises MissingExtra, InputError (not writable).
     """
     plot = _plot()
     figure, axis = plot.subplots(figsize=(6.4, 5.4))
-    colours = plot.get_cmap("viridis").copy()
-    colours.set_bad("black")
-    finite = values[np.isfinite(values)]
+    colours = plot.get_cmap("viridis").with_extremes(bad="white", under="black")
+    finite = values[np.isfinite(values) & (values > 0)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if high - low < 0.02 * abs(high):
-        low, high = 0.0, high * 1.05
+        low, high = 0.9 * low, high * 1.05
     shown = axis.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     figure.colorbar(shown, ax=axis, label=labels["unit"], fraction=0.046, pad=0.03)
     axis.set(title=labels["title"], xlabel=f"to {labels['axis']}", ylabel=f"from {labels['axis']}")
