@@ -43,7 +43,9 @@ def test_a_chip_without_file_inherits_with_a_wider_spread() -> None:
     assert inherited.inherited
     assert (inherited.chip, inherited.source_chip) == ("h100-pcie", "h100-sxm")
     assert inherited.spread == pytest.approx((own.spread**2 + INHERITED_SPREAD**2) ** 0.5)
-    assert inherited.group("bf16") == own.group("bf16")
+    mine, theirs = inherited.group("bf16"), own.group("bf16")
+    assert {**mine, "throttle": 0.0} == {**theirs, "throttle": 0.0}
+    assert mine["throttle"] > theirs["throttle"]  # 350 W instead of 700 W
 
 
 def test_a_file_is_completed_by_the_relatives() -> None:

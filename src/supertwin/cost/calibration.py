@@ -5,10 +5,11 @@ A file is `<folder>/<chip>/<family>.json` (families: gemm, experts, attention, v
     {"family": "gemm", "chip": "h100-sxm", "date": "2026-11", "data_sets": [{"name": "...", "rows": 1}],
      "parameters": {"<group>": {"<name>": 1.0}}, "surface": {"<name>": {axes, knots, unit, values}},
      "residual": {"fit_median_ape": 0.05, "held_out_median_ape": 0.06, "p90": 0.2, "n": 1, "n_held_out": 1},
-     "spread": 0.2}
+     "spread": 0.2, "spreads": {"<group>": 0.2}}
 
 Parameters are dimensionless shares of the chip's own peaks, or seconds where they are a fixed cost, so that a
-relative can inherit them. spread is the 90 % half-width of ln(measured / predicted).
+relative can inherit them (supertwin.cost.inherit). spread is the 90 % half-width of ln(measured / predicted), spreads
+the same by group where it is known (optional).
 Order of search: the folder in SUPERTWIN_CALIBRATION, the user's folder, the shipped folder; first for the chip itself,
 then for its relative, its relative's relative and so on; at the end documented priors.
 """
@@ -16,6 +17,7 @@ then for its relative, its relative's relative and so on; at the end documented 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,13 +27,31 @@ from pathlib import Path
 from typing import Any
 
 from supertwin.core.errors import SupertwinError, TableError
+from supertwin.cost.inherit import clock_gain, clocked_groups, relative_share, scaled_groups
 from supertwin.cost.surface import Surface, surface_from_json
 from supertwin.machine.chip import Chip
 
 ENVIRONMENT = "SUPERTWIN_CALIBRATION"
 INHERITED_SPREAD = 0.15  # assumption: ln half-width added (in quadrature) per step from a chip to its relative
+# assumption: the same to a relative of another architecture, whose formats differ more in what share they reach (FP8
+# over BF16 of the best shapes of kernels.csv: 0.95 to 1.04 on B300, Gaudi 2 and 3; 0.6 to 0.9 in tables of H100).
+FOREIGN_SPREAD = 0.3
 PRIOR_SPREAD = 0.6  # assumption: no measurement of this chip or a relative: a factor 1.8 either way
+_BY_SHARE = ("gemm", "experts")  # families whose constants are shares of the matrix peak
 _NOTHING: Mapping[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A chip as the key of a cache: what inheritance depends on, and the chip itself."""
+
+    key: tuple[object, ...]
+    chip: Chip = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the chip."""
+        return self.chip.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +73,13 @@ class Calibration:
     surfaces: Mapping[str, Surface] = field(default_factory=dict)
     residual: Mapping[str, float] = field(default_factory=dict)
     spread: float = PRIOR_SPREAD
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    taken_over: tuple[tuple[str, str, str, str], ...] = ()  # rows for --explain on what came from relatives
+
+    def spread_of(self, *names: str) -> float:
+        """Spread of the group that `group` returns; that of the file where the group has none of its own."""
+        name = next((n for n in names if n in self.parameters), "")
+        return self.spreads.get(name, self.spread)
 
     def group(self, *names: str) -> Mapping[str, float]:
         """Parameters of the first group that exists among names; empty when none does."""
@@ -68,7 +95,7 @@ class Calibration:
             return ((f"{self.family} constants", "documented priors", "docs", "assumption"),)
         sets = ", ".join(f"{name} ({rows} rows)" for name, rows in self.data_sets)
         value = f"fitted on {self.source_chip}, 90 % within a factor {2.718281828**self.spread:.2f}"
-        return ((f"{self.family} constants", value, sets, "calibration"),)
+        return ((f"{self.family} constants", value, sets, "calibration"), *self.taken_over)
 
 
 def load_calibration(chip: Chip, family: str) -> Calibration:
@@ -77,7 +104,7 @@ def load_calibration(chip: Chip, family: str) -> Calibration:
     Raises TableError for a file that is not in the documented form.
     """
     folders = tuple(str(p) for p in calibration_folders())
-    return _load(chip.name, chip.relative, family, folders)
+    return _load(_device(chip), family, folders)
 
 
 def calibration_folders() -> list[Path]:
@@ -94,15 +121,41 @@ def shipped_folder() -> Path:
 
 
 @lru_cache(maxsize=256)
-def _load(name: str, relative: str, family: str, folders: tuple[str, ...]) -> Calibration:
+def _load(device: Device, family: str, folders: tuple[str, ...]) -> Calibration:
     found: Calibration | None = None
-    for steps, candidate in enumerate(_chain(name, relative)):
-        path = _first_file(candidate, family, folders)
+    for steps, candidate in enumerate(_chain(device)):
+        path = _first_file(candidate.name, family, folders)
         if path is None:
             continue
         one = read_calibration(path)
-        found = _as_seen_by(name, one, steps, path) if found is None else complete(found, one)
-    return found or Calibration(family=family, chip=name)
+        if candidate is not device and family in _BY_SHARE:
+            one = _on(device, candidate, found or Calibration(family, device.name), one, folders)
+        found = _as_seen_by(device, one, steps, path) if found is None else complete(found, one)
+    return found or Calibration(family=family, chip=device.name)
+
+
+def _on(
+    device: Device, relative: Device, own: Calibration, theirs: Calibration, folders: tuple[str, ...]
+) -> Calibration:
+    """A relative's constants as the chip would reach them, with a wider spread of each group.
+
+    own: what is known of the chip so far. Experts follow the BF16 products of the two chips.
+    """
+    gemm = (own, theirs) if own.family == "gemm" else tuple(_load(d, "gemm", folders) for d in (device, relative))
+    mine, other = gemm
+    chips = device.chip, relative.chip
+    share = relative_share((mine.parameters, mine.surfaces), (other.parameters, other.surfaces), chips)
+    gain = 1.0 if share > 0.0 else clock_gain(*chips)
+    if share > 0.0:
+        parameters = scaled_groups(theirs.parameters, share)
+        said = f"core rates x {share:.3g}", "own BF16 share over the one by the relative's constants"
+    else:
+        parameters = clocked_groups(theirs.parameters, gain)
+        said = f"sustained clock x {gain:.3g}", "power limit, f ~ (W / FLOP per cycle)^(1/3); 1 = other architecture"
+    row = f"{own.family} from {relative.name}", *said, "assumption"
+    wider = INHERITED_SPREAD if chips[0].architecture == chips[1].architecture else FOREIGN_SPREAD
+    spreads = {name: math.hypot(theirs.spread_of(name), wider) for name in parameters}
+    return replace(theirs, parameters=parameters, spreads=spreads, taken_over=(row,))
 
 
 def _first_file(chip: str, family: str, folders: tuple[str, ...]) -> Path | None:
@@ -114,33 +167,46 @@ def complete(own: Calibration, relative: Calibration) -> Calibration:
     """Groups and surfaces that the chip's own file lacks come from its relative; groups are taken whole."""
     parameters = {**relative.parameters, **own.parameters}
     surfaces = {n: s for n, s in relative.surfaces.items() if n not in own.parameters}
-    return replace(own, parameters=parameters, surfaces={**surfaces, **own.surfaces})
+    spreads = {n: s for n, s in relative.spreads.items() if n not in own.parameters}
+    return replace(
+        own,
+        parameters=parameters,
+        surfaces={**surfaces, **own.surfaces},
+        spreads={**spreads, **own.spreads},
+        taken_over=(*own.taken_over, *relative.taken_over),
+    )
 
 
-def _chain(name: str, relative: str) -> Iterator[str]:
+def _chain(device: Device) -> Iterator[Device]:
     """The chip, its relative, the relative's relative ... each once."""
     seen: set[str] = set()
-    while name and name not in seen:
-        seen.add(name)
-        yield name
-        name, relative = relative, _relative_of(relative)
+    following: Device | None = device
+    while following is not None and following.name not in seen:
+        seen.add(following.name)
+        yield following
+        following = _relative_of(following.chip)
 
 
-def _relative_of(name: str) -> str:
-    if not name:
-        return ""
+def _relative_of(chip: Chip) -> Device | None:
+    if not chip.relative:
+        return None
     from supertwin.machine.chips import load_chip  # late: most chips have their own file
 
     try:
-        return load_chip(name).relative
+        return _device(load_chip(chip.relative))
     except SupertwinError:
-        return ""
+        return None
 
 
-def _as_seen_by(chip: str, found: Calibration, steps: int, path: Path) -> Calibration:
+def _device(chip: Chip) -> Device:
+    peaks = tuple(sorted(chip.peak_flop_per_s.items()))
+    return Device((chip.name, chip.relative, chip.architecture, peaks, chip.clock_hz, chip.tdp_w), chip)
+
+
+def _as_seen_by(device: Device, found: Calibration, steps: int, path: Path) -> Calibration:
     origin = "shipped" if shipped_folder() in path.parents else "user"
     spread = float((found.spread**2 + steps * INHERITED_SPREAD**2) ** 0.5)
-    return replace(found, chip=chip, inherited=steps > 0, origin=origin, spread=spread)
+    return replace(found, chip=device.name, inherited=steps > 0, origin=origin, spread=spread)
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -164,10 +230,12 @@ def _parse(given: Mapping[str, Any], where: str) -> Calibration:
         residual = {n: float(v) for n, v in given.get("residual", {}).items()}
         data_sets = tuple((str(d["name"]), int(d["rows"])) for d in given.get("data_sets", ()))
         spread = float(given["spread"])
+        spreads = {n: float(v) for n, v in given.get("spreads", {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{where}: parameters, residual, data_sets and spread hold numbers by name: {error}") from None
-    if not 0.0 < spread < 10.0:
-        raise TableError(f"{where}: spread is {spread}, expected a 90 % half-width of ln(ratio) between 0 and 10")
+        raise TableError(f"{where}: spread(s), parameters, residual, data_sets hold numbers by name: {error}") from None
+    wrong = [s for s in (spread, *spreads.values()) if not 0.0 < s < 10.0]
+    if wrong:
+        raise TableError(f"{where}: spread is {wrong[0]}, expected a 90 % half-width of ln(ratio) between 0 and 10")
     surfaces = {n: surface_from_json(s, f"{where}, surface {n!r}") for n, s in given.get("surface", {}).items()}
     return Calibration(
         family=given["family"],
@@ -179,4 +247,5 @@ def _parse(given: Mapping[str, Any], where: str) -> Calibration:
         surfaces=surfaces,
         residual=residual,
         spread=spread,
+        spreads=spreads,
     )
