@@ -37,6 +37,10 @@ def fields(*arguments: str) -> dict[str, Any]:
             "131072 positions",
         ),
         ((*INFER, "--weight-dtype", "nvfp4", "--activation-dtype", "nvfp4"), "does not multiply nvfp4"),
+        (
+            ("infer", "llama-3.1-8b", "--on", "cm384:8", "--weight-dtype", "fp8"),
+            "does not multiply fp8: weights stay fp8",
+        ),
     ],
 )
 def test_what_changes_nothing_is_noted(arguments: tuple[str, ...], sentence: str) -> None:

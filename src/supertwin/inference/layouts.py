@@ -13,6 +13,7 @@ from supertwin.core.errors import InputError, SupertwinError
 from supertwin.core.formats import number_format
 from supertwin.core.prediction import Memory
 from supertwin.inference.case import InferenceCase
+from supertwin.inference.notes import WEIGHT_ONLY
 from supertwin.inference.placement import moe
 from supertwin.inference.predict import memory
 from supertwin.machine.chip import Chip
@@ -21,8 +22,6 @@ from supertwin.model.spec import ModelSpec
 FULLEST = 0.92
 """Share of the memory that a chosen deployment fills when another one fills less (graphs, fragments, long replies)."""
 SIZES = ("tp", "pp", "dp", "ep", "cp")
-WEIGHT_ONLY = ("int4", "mxfp4")
-"""Formats whose checkpoints keep BF16 activations (AWQ, GPTQ; gpt-oss)."""
 DECODE_BATCH = 32.0
 """Requests per device in decode when nobody states any."""
 

@@ -8,6 +8,9 @@ from supertwin.inference.case import InferenceCase
 from supertwin.inference.layers import computed_in
 from supertwin.inference.placement import moe
 
+WEIGHT_ONLY = ("int4", "mxfp4")
+"""Formats whose checkpoints keep BF16 activations (AWQ, GPTQ; gpt-oss)."""
+
 
 def computed_rate(case: InferenceCase) -> str:
     """Rate of the matrix engine that the activations really use: that of the wider format where the chip lacks theirs.
@@ -33,11 +36,12 @@ def notes(case: InferenceCase) -> tuple[str, ...]:
 def _format_notes(case: InferenceCase) -> list[str]:
     d, chip = case.deployment, case.system.chip
     computed, stored = computed_in(d.weight_dtype, d.activation_dtype, chip)
-    if number_format(computed).rate == number_format(d.activation_dtype).rate:
-        return []
-    return [
-        f"{chip.name} does not multiply {d.activation_dtype}: weights stay {stored}, products run in {computed}"
-    ]
+    foreign = d.activation_dtype
+    if number_format(computed).rate == number_format(foreign).rate:
+        foreign = stored
+        if stored in WEIGHT_ONLY or number_format(stored).rate in chip.peak_flop_per_s:
+            return []
+    return [f"{chip.name} does not multiply {foreign}: weights stay {stored}, products run in {computed}"]
 
 
 def _expert_notes(case: InferenceCase) -> list[str]:
