@@ -129,7 +129,7 @@ def power_ratio() -> Verdict:
     return Verdict(
         f"{chosen:.1f}x (readings {min(ratios):.1f} to {max(ratios):.1f}x)",
         HOLDS if min(ratios) >= 3.0 else DEPENDS,
-        f"{(a.power_w or 0) / 1e3:.0f} kW against {(b.power_w or 0) / 1e3:.0f} kW at full load;"
+        f"{(a.power_w or 0) / 1e3:.0f} kW against {(b.power_w or 0) / 1e3:.0f} kW;"
         f" published readings of CM384 span {min(ours) / 1e3:.0f} to {max(ours) / 1e3:.0f} kW",
         _cited(a, "power.system") + _cited(b, "power.system"),
         chosen,
