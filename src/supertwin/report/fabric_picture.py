@@ -232,7 +232,7 @@ def _save(plot: Any, figure: Any, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     try:
-        figure.savefig(path, dpi=110, bbox_inches="tight", metadata=metadata, format=kind)
+        figure.savefig(path, dpi=96, bbox_inches="tight", metadata=metadata, format=kind)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
