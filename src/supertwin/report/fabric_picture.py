@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def heat_map(values: npt.NDArray[np.float64], labels: Mapping[str, str], path: P
         low, high = 0.9 * low, high * 1.05
     shown = axis.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     figure.colorbar(shown, ax=axis, label=labels["unit"], fraction=0.046, pad=0.03)
-    axis.set(title=labels["title"], xlabel=f"to {labels['axis']}", ylabel=f"from {labels['axis']}")
+    axis.set(title=textwrap.fill(labels["title"], 64), xlabel=f"to {labels['axis']}", ylabel=f"from {labels['axis']}")
     axis.title.set_fontsize(10)
     _save(plot, figure, path)
 
