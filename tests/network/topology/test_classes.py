@@ -115,8 +115,13 @@ def test_patterns(name: str, pattern: str) -> None:
 def test_patterns_with_faults(name: str, pattern: str, data: st.DataObject) -> None:
     graph = SMALL[name]
     for _ in range(data.draw(st.integers(1, 3))):
-        part = graph.parts[data.draw(st.integers(0, len(graph.parts) - 1))]
-        graph = faults.apply(graph, [part + data.draw(st.sampled_from(["", "=0.5"]))])
+        if data.draw(st.booleans()):
+            hit = graph.parts[data.draw(st.integers(0, len(graph.parts) - 1))]
+        else:
+            link = data.draw(st.integers(0, len(graph.link_from) - 1))
+            arrow = data.draw(st.sampled_from(["--", "->"]))
+            hit = f"{graph.parts[graph.link_from[link]]}{arrow}{graph.parts[graph.link_to[link]]}"
+        graph = faults.apply(graph, [hit + data.draw(st.sampled_from(["", "=0.5"]))])
     check_exact(graph, PATTERNS[pattern](graph.devices))
 
 

@@ -47,7 +47,8 @@ def apply(graph: Graph, faults: Iterable[Fault | str]) -> Graph:
 
     Factors of several faults multiply. Raises UnknownName (nothing has that address), InputError (kind or factor).
     """
-    alive, rate, words = graph.part_alive.copy(), graph.link_bytes_per_s.copy(), list(graph.faults)
+    alive, rate, mark = graph.part_alive.copy(), graph.link_bytes_per_s.copy(), graph.part_mark.copy()
+    words = list(graph.faults)
     for given in faults:
         one = fault(given) if isinstance(given, str) else given
         _check(one)
@@ -61,7 +62,11 @@ def apply(graph: Graph, faults: Iterable[Fault | str]) -> Graph:
             rate[hit[graph.link_from] | hit[graph.link_to]] *= factor
         rate[links] *= kept + (1 - kept) * factor
         words.append(one.words)
-    return replace(graph, part_alive=alive, link_bytes_per_s=rate, faults=tuple(words))
+        if one.target not in graph.planes:
+            ends = graph.link_from[links].astype(np.int64), graph.link_to[links].astype(np.int64)
+            for place, touched in enumerate((parts, *ends)):
+                mark[np.unique(touched)] += np.uint64((3 * len(words) + place) ** 3)
+    return replace(graph, part_alive=alive, link_bytes_per_s=rate, part_mark=mark, faults=tuple(words))
 
 
 def _check(one: Fault) -> None:

@@ -94,6 +94,7 @@ class Builder:
             part_node=np.concatenate(self._node).astype(np.int32),
             link_role=column("role", np.int8),
             part_alive=np.ones(len(self.names), np.bool_),
+            part_mark=np.zeros(len(self.names), np.uint64),
             structures=tuple(_padded(structure, len(self.names)) for structure in self.structures),
         )
 

@@ -47,6 +47,7 @@ class Colouring:
         first[: len(graph.parts)] = graph.part_kind.astype(np.uint64) * np.uint64(2) + graph.part_alive.astype(
             np.uint64
         )
+        first[: len(graph.parts)] += mix(graph.part_mark)
         first[len(graph.parts) :] = np.uint64(1 << 20)
         self.stable = self.refine(mix(first * ODD))
 
@@ -94,7 +95,8 @@ def _circles(pattern: Pattern) -> Iterator[tuple[Ranks, int]]:
 
 
 def _labels(graph: Graph) -> Hashes:
-    """What a link is: capacity, plane, role, direction in which the tree goes up."""
+    """What a link is: its capacity and that of the way back, its plane and role."""
     rate = graph.link_bytes_per_s.view(np.uint64)
     kind = graph.link_plane.astype(np.uint64) * np.uint64(64) + graph.link_role.astype(np.uint64)
-    return mix(rate * ODD + mix(kind * SCRAMBLE))
+    back = np.arange(len(rate)) ^ 1
+    return mix(rate * ODD + mix(rate[back]) + mix(kind * SCRAMBLE))

@@ -42,6 +42,7 @@ class Graph:
     part_alive: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     structures: tuple[Structure, ...] = ()
     faults: tuple[str, ...] = ()
+    part_mark: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     @property
     def devices(self) -> int:
