@@ -119,14 +119,14 @@ def test_speed() -> None:
 
 
 def _seconds(operators: list[Operator]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     ENGINE.price(operators)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_a_sweep_of_a_hundred_thousand_points() -> None:
     tokens = np.linspace(1024.0, 100_000.0, 100_000)
-    start = time.perf_counter()
+    start = time.process_time()
     costs = ENGINE.price([o for o in layer(tokens) if not isinstance(o, ExpertMlp)])
     assert costs[1].time_s.shape == (100_000,)
-    assert time.perf_counter() - start < 15.0
+    assert time.process_time() - start < 15.0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from supertwin.calibration.common import residual_summary
 from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_masks
+from supertwin.calibration.gemm_spread import unit_spread
 from supertwin.calibration.tables import GemmRows
-from supertwin.cost.calibration import Calibration, complete
+from supertwin.cost.calibration import INHERITED_SPREAD, Calibration, complete
 from supertwin.cost.gemm import PRIOR, candidate_names, gemm_cost
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
@@ -29,10 +31,11 @@ def fit_chip(chip: Chip, rows: Sequence[GemmRows], above: Calibration | None, sp
         known = complete(own, above) if above else own
         names = candidate_names(unit.key, unit.context)
         fixed_s = starts.get(unit.context) if any(p.gemm.quantize_input for p in unit.parts) else None
-        found = fit_gemm_unit(unit, known.group(*names), fixed_s, split)
+        fit = partial(fit_gemm_unit, start=known.group(*names), fixed_s=fixed_s, split=split)
+        found = fit(unit)
         if unit.key == "bf16":
             starts[unit.context] = found.parameters["fixed_s"]
-        own = _with(own, found)
+        own = _with(own, found, unit_spread(found, fit))
     return _with_default(own) if not above else own
 
 
@@ -41,36 +44,41 @@ def _order(unit: GemmUnit) -> tuple[bool, bool, bool, str]:
     return (unit.grouped, unit.key not in ("bf16", "fp16"), unit.rows < FEW_ROWS, unit.key)
 
 
-def _with(own: Calibration, found: GemmFit) -> Calibration:
+def _with(own: Calibration, found: GemmFit, spread: float) -> Calibration:
     unit = found.unit
     named = f"{unit.context}:{unit.key}" if unit.context else unit.key
     default = unit.context in _DEFAULT_CONTEXTS or (unit.context == "deepgemm" and unit.rows >= 300)
     parameters = {**own.parameters, named: found.parameters}
     surfaces = dict(own.surfaces)
+    spreads = {**own.spreads, named: spread}
     if default:
         quantize_s = found.parameters["quantize_s"]
         if unit.context:
             quantize_s = min(quantize_s, PRIOR["quantize_s"])
         parameters[unit.key] = {**found.parameters, "quantize_s": quantize_s}
         named = unit.key
+        spreads[named] = spread
     if found.surface is not None:
         surfaces[named] = found.surface
     sets = dict(own.data_sets)
     for name, count in found.sources.items():
         sets[name] = sets.get(name, 0) + count
-    return replace(own, parameters=parameters, surfaces=surfaces, data_sets=tuple(sorted(sets.items())))
+    return replace(
+        own, parameters=parameters, surfaces=surfaces, spreads=spreads, data_sets=tuple(sorted(sets.items()))
+    )
 
 
 def _with_default(own: Calibration) -> Calibration:
     """A chip known only from a shape search or from eager launches still needs groups that the twin can use."""
-    parameters = dict(own.parameters)
+    parameters, spreads = dict(own.parameters), dict(own.spreads)
     for name, values in own.parameters.items():
         context, _, key = name.partition(":")
         if key and key not in parameters and context in ("best-shape", "torch-eager", "cublas-training"):
             gain = _BEST_SHAPE_GAIN if context == "best-shape" else 1.0
             scale = float(f"{values['scale'] * gain:.4g}")
             parameters[key] = {**values, "scale": scale, "fixed_s": PRIOR["fixed_s"], "host_s": 0.0}
-    return replace(own, parameters=parameters)
+            spreads[key] = round(float(np.hypot(own.spread_of(name), INHERITED_SPREAD)), 4)
+    return replace(own, parameters=parameters, spreads=spreads)
 
 
 def predicted(chip: Chip, calibration: Calibration, part: GemmRows) -> Array:
@@ -98,4 +106,5 @@ def content(calibration: Calibration, residual: Mapping[str, float], date: str) 
         "surface": {n: s.to_json() for n, s in calibration.surfaces.items()},
         "residual": {n: v for n, v in residual.items() if n != "spread"},
         "spread": residual["spread"],
+        **({"spreads": dict(calibration.spreads)} if calibration.spreads else {}),
     }

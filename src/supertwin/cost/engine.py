@@ -17,8 +17,16 @@ import numpy as np
 from supertwin.core.formats import number_format
 from supertwin.cost.attention import AttentionModel, variant_of
 from supertwin.cost.calibration import Calibration, load_calibration
-from supertwin.cost.experts import expert_cost
-from supertwin.cost.gemm import DEFAULT_CONDITIONS, GemmConditions, GemmCost, format_key, gemm_cost, gemm_parameters
+from supertwin.cost.experts import expert_cost, expert_key, expert_names
+from supertwin.cost.gemm import (
+    DEFAULT_CONDITIONS,
+    GemmConditions,
+    GemmCost,
+    format_key,
+    gemm_cost,
+    gemm_parameters,
+    gemm_spread,
+)
 from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.vector import VectorModel, VectorWork
@@ -109,7 +117,12 @@ class CostEngine:
         operator = cost.operator
         if isinstance(operator, Attention):
             return self.attention(self._library_for([operator])).kernel(variant_of(operator)).spread
-        return self._calibration(operator).spread
+        if isinstance(operator, Gemm):
+            conditions = self._gemm_conditions(operator.groups, self._library_for([operator]))
+            return gemm_spread(self._gemm, operator, conditions)
+        if isinstance(operator, ExpertMlp):
+            return self._experts.spread_of(*expert_names(expert_key(operator), self._expert_conditions.context))
+        return self._vector.calibration.spread
 
     def sources(self) -> tuple[Source, ...]:
         """Calibration in use: (name, value, source, layer) for --explain."""
@@ -131,10 +144,10 @@ class CostEngine:
         backward = any(getattr(o, "direction", "fwd") != "fwd" for o in operators)
         return "training" if backward else "serving"
 
-    def _calibration(self, operator: Operator) -> Calibration:
-        if isinstance(operator, Gemm):
-            return self._gemm
-        return self._experts if isinstance(operator, ExpertMlp) else self._vector.calibration
+    def _gemm_conditions(self, groups: Array | float, library: str) -> GemmConditions:
+        """Training runs the products of cuBLAS, except strided batches."""
+        loop = library in _TRAINING_LIBRARIES and bool(np.all(np.asarray(groups) <= _MOST_EXPERTS))
+        return _TRAINING_GEMM if loop else DEFAULT_CONDITIONS
 
     def _stack(self, members: Sequence[Operator], shape: tuple[int, ...], library: str) -> Cost:
         first = members[0]
@@ -142,8 +155,7 @@ class CostEngine:
         if isinstance(first, Gemm):
             if library not in _TRAINING_LIBRARIES:
                 return gemm_cost(self.chip, self._gemm, _with(first, fields))
-            loop = bool(np.all(fields["groups"] <= _MOST_EXPERTS))
-            conditions = _TRAINING_GEMM if loop else DEFAULT_CONDITIONS
+            conditions = self._gemm_conditions(fields["groups"], library)
             cost = gemm_cost(self.chip, self._gemm, _with(first, fields), conditions)
             key = format_key(first, "grouped" if np.any(fields["groups"] > 1.0) else "")
             return self._at_sustained_clock(cost, first.dtype, key, conditions.context)

@@ -117,6 +117,13 @@ def gemm_cost(
     return _shaped(GemmCost(*joined), shape)
 
 
+def gemm_spread(calibration: Calibration, gemm: Gemm, conditions: GemmConditions = DEFAULT_CONDITIONS) -> float:
+    """90 % half-width of ln(measured / predicted) of the constants that price the product; the widest of a stack."""
+    kinds = np.unique(product_kinds(flat_extent(gemm)[1], conditions.grouped))
+    keys = [format_key(gemm, KINDS[int(kind)]) for kind in kinds] or [format_key(gemm)]
+    return max(calibration.spread_of(*candidate_names(key, conditions.context)) for key in keys)
+
+
 def product_kinds(extent: Extent, batched: bool = False) -> npt.NDArray[np.int64]:
     """Index into KINDS: single products, heads (groups with a matrix of one attention head), grouped (experts)."""
     several = (extent.groups > 1.0) | batched

@@ -49,7 +49,7 @@ def _compare(row: Row) -> Compared:
 
 def _product(row: Row) -> Timing:
     """Matrix products, in the context (library, benchmark loop) that the source measured in."""
-    from supertwin.cost.gemm import gemm_cost
+    from supertwin.cost.gemm import gemm_cost, gemm_spread
 
     found = kernel_gemm(row)
     if found is None:
@@ -57,7 +57,7 @@ def _product(row: Row) -> Timing:
     gemm, conditions = found
     chip, calibration = _gemm_calibration(row.text("chip"))
     cost = gemm_cost(chip, calibration, gemm, conditions)
-    return Timing(_measured(row), float(cost.time_s), calibration.spread, _bound([cost]))
+    return Timing(_measured(row), float(cost.time_s), gemm_spread(calibration, gemm, conditions), _bound([cost]))
 
 
 def _attention(row: Row) -> Timing:
