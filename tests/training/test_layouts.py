@@ -62,9 +62,9 @@ def test_a_choice_takes_under_half_a_second() -> None:
     """The best of three, because the machine is shared."""
     times = []
     for n in (768, 760, 752):
-        start = time.perf_counter()
+        start = time.process_time()
         choose(job("deepseek-v3", f"cm384:{n}"), Choice({}))
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.5
 
 

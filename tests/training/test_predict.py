@@ -170,6 +170,6 @@ def test_a_warm_prediction_takes_milliseconds() -> None:
 
 
 def _timed(case: TrainingCase) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     predict(case)
-    return time.perf_counter() - start
+    return time.process_time() - start

@@ -118,7 +118,7 @@ def test_build_time(name: str, limit_s: float) -> None:
     system = load_system(name)
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         build(system)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < limit_s

@@ -164,7 +164,7 @@ def test_speed() -> None:
         graph = faults.apply(build(load_system(name)), broken)
         times = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             classes(graph, p.all_to_all(graph.devices, 1.0))
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         assert min(times) < limit_s
