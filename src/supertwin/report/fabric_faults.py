@@ -166,7 +166,9 @@ def tier_shares(fabric: Fabric) -> dict[str, float]:
         ranks = _blocks(fabric.graph, min(tier.devices, fabric.graph.devices))
         times = []
         for graph in (fabric.whole, fabric.graph):
-            held = replace(graph, structures=tuple(s for s in graph.structures if s.plane == plane))
+            held = graph  # what a plane has lost may take another one; the scale-out has to be asked for
+            if tier.scale_out:
+                held = replace(graph, structures=tuple(s for s in graph.structures if s.plane == plane))
             times.append(flow_collective(held, "all_to_all", STUDY_BYTES, ranks).transfer_s if ranks.size > 1 else 0.0)
         shares[tier.name] = 1.0 if not times[0] else min(1.0, times[0] / times[1]) if np.isfinite(times[1]) else 0.0
     return shares
@@ -181,11 +183,17 @@ def _blocks(graph: Graph, size: int) -> Numbers:
 
 
 def slowed(system: System, shares: dict[str, float]) -> System:
-    """The system with the bandwidth of its tiers times the shares; a tier that has none left hands on to the next."""
+    """The system with the bandwidth of its tiers times the shares; a tier that has none left hands on to the next.
+
+    The closed form of the expert exchange takes the fastest tier inside, which is the link in the package: that one is
+    slowed with the rest of the scale-up (pessimistic for tensor parallelism over two dies).
+    """
+    inside = min((shares.get(t.name, 1.0) for t in system.tiers if not t.scale_out), default=1.0)
+    left = {t.name: inside if t.path == "d2d" and inside > 0 else shares.get(t.name, 1.0) for t in system.tiers}
     tiers = tuple(
-        replace(t, bandwidth_bytes_per_s=t.bandwidth_bytes_per_s * shares.get(t.name, 1.0))
+        replace(t, bandwidth_bytes_per_s=t.bandwidth_bytes_per_s * left[t.name])
         for t in system.tiers
-        if shares.get(t.name, 1.0) > 0.0
+        if left[t.name] > 0.0
     )
     return replace(system, tiers=tiers)
 
