@@ -93,6 +93,7 @@ def peer_to_peer() -> Verdict:
     """C16: fully interconnected; scale makes up for the single chip (1+1>2)."""
     systems = {"CM384": load_system("cm384"), "NVL72": load_system("gb200-nvl72"), "H800": load_system("dgx-h800")}
     each = {name: [all_to_all_bytes_per_s(s, n) / 1e9 for n in PACKAGES] for name, s in systems.items()}
+    share = {name: 100 * rates[-1] / rates[0] for name, rates in each.items()}
     rack = all_to_all_bytes_per_s(systems["NVL72"], 72) * 72 / 1e12
     whole = {name: rates[-1] * PACKAGES[-1] / 1e3 for name, rates in each.items()}
     narrow, wide = _decode_per_chip(NARROW), _decode_per_chip(WIDE)
@@ -108,8 +109,9 @@ def peer_to_peer() -> Verdict:
         f" 72), H800 {whole['H800']:.0f}. Decode per package EP{WIDE}/EP{NARROW}: {wide / narrow:.2f}x",
         HOLDS if leads and grows else DEPENDS if leads or grows else FAILS,
         f"any pair reads 512 B in {near:.1f} us inside a node and {far:.1f} us across; a single package sends less than"
-        f" an NVL72 GPU while the latter stays in its rack, but 384 on one bus keep their rate where racks and servers"
-        f" drop to their scale-out; '1+1>2' holds for experts: {WIDE // NARROW}x the dies decode"
+        f" an NVL72 GPU while the latter stays in its rack, but on one bus {share['CM384']:.0f} % of the rate of"
+        f" {PACKAGES[0]} packages is left at {PACKAGES[-1]}, with racks {share['NVL72']:.0f} %, with servers"
+        f" {share['H800']:.0f} %; '1+1>2' for experts at a fixed batch per die: {WIDE // NARROW}x the dies decode"
         f" {WIDE / NARROW * wide / narrow:.1f}x the tokens, since fewer experts sit on a die. Dispatch and combine over"
         f" {EP_SHOWN} ranks: " + ", ".join(f"{name} {us:.0f} us" for name, us in layers.items()),
         ("cm2", "nvidia-gb200-ds", "dsv3-hw"),
