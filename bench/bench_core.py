@@ -1,7 +1,12 @@
-"""Speed of the parts: one layer, one training step, one decode step, collectives, a table."""
+"""Speed of the parts: one layer, one training step, one decode step, collectives, a table.
+
+Peers, for scale (CPU seconds on a two-core machine of the same kind, one thread): SimuMax and Calculon per training
+layout judged, msModeling per forward pass, its layout search per layout.
+"""
 
 from __future__ import annotations
 
+import time
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.peers import report, say
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import Deployment, InferenceCase
 from supertwin.inference import predict as predict_inference
@@ -21,6 +27,9 @@ from supertwin.training.case import Layout, TrainingCase
 from supertwin.validation import tables
 from supertwin.validation.predictors import PREDICTORS
 from supertwin.workload.operators import Attention, Gemm, Vector
+
+SIMUMAX_S, CALCULON_S = 0.03, 1.0 / 276.0
+MSMODELING_S = 7.7
 
 TOKENS, HIDDEN, INTER = 4096, 4096, 14336
 
@@ -41,7 +50,7 @@ def test_price_one_layer(benchmark: Any) -> None:
     assert len(costs) == len(layer)
 
 
-def test_predict_one_training_step(benchmark: Any) -> None:
+def test_predict_one_training_step(benchmark: Any, capsys: Any) -> None:
     case = TrainingCase(
         model=load_model("llama3.1-70b"),
         system=load_system("dgx-h100:512"),
@@ -51,15 +60,17 @@ def test_predict_one_training_step(benchmark: Any) -> None:
         seq_len=8192,
     )
     assert benchmark(predict_training, case).step_time_s > 0.0
+    report(benchmark, {"SimuMax, one layout": SIMUMAX_S, "Calculon, one layout": CALCULON_S}, capsys)
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_predict_one_inference_step(benchmark: Any, phase: str) -> None:
+def test_predict_one_inference_step(benchmark: Any, phase: str, capsys: Any) -> None:
     deployment = Deployment(tp=1, dp=64, ep=64, dp_attention=True, weight_dtype="int8", activation_dtype="int8")
     lengths = {"kv_len": 4096} if phase == "decode" else {"input_len": 4096}
     model, system = load_model("deepseek-r1"), load_system("cm384:64")
     case = InferenceCase(model, system, deployment, phase, 32.0 if phase == "decode" else 1.0, **lengths)
     assert benchmark(predict_inference, case).step_time_s > 0.0
+    report(benchmark, {"msModeling, one forward pass": MSMODELING_S}, capsys)
 
 
 @pytest.mark.parametrize("table", ["training", "inference", "kernels", "collectives"])
@@ -86,3 +97,16 @@ def test_collective_of_1000_sizes(benchmark: Any) -> None:
     system, sizes = load_system("cm384"), np.geomspace(1e3, 1e9, 1000)
     found = benchmark(collective_time, system, "all_reduce", sizes, Group(384))
     assert np.shape(found.time_s) == (1000,)
+
+
+def test_a_thousand_batches_in_one_call(benchmark: Any, capsys: Any) -> None:
+    """One vectorised call against the plain twin: the same products, one call each."""
+    engine, batches = CostEngine(load_chip("ascend-910c-die")), np.linspace(1.0, 4096.0, 1000)
+    together = benchmark(engine.price, [Gemm(part="up", m=batches, n=INTER, k=HIDDEN)])[0].time_s
+    start = time.perf_counter()
+    alone = [engine.price([Gemm(part="up", m=float(m), n=INTER, k=HIDDEN)])[0].time_s for m in batches]
+    plain_s = time.perf_counter() - start
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    if benchmark.stats is not None:
+        median = benchmark.stats.stats.median
+        say(capsys, f"{benchmark.name}: {1e3 * median:.2f} ms, {plain_s / median:,.0f} x faster than one call each")

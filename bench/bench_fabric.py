@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.peers import report, say
 from supertwin.machine import load_system
 from supertwin.network import Group, collective_time
 from supertwin.network.collective import collective_seconds
@@ -26,23 +27,6 @@ LOGGOPSIM_S = 12.3
 HTSIM_S = 42.0
 GIB = 2.0**30
 PLAIN_DEVICES = 32
-
-
-def report(benchmark: Any, peers: dict[str, float], capsys: Any) -> None:
-    """Print how many times faster than each peer the median is, and keep it with the result."""
-    if benchmark.stats is None:  # run as a test, without timing
-        return
-    median = benchmark.stats.stats.median
-    for name, seconds in peers.items():
-        benchmark.extra_info[name] = seconds / median
-        line = f"{1e3 * median:.2f} ms, {seconds / median:,.0f} x faster than {name} ({seconds:g} s)"
-        say(capsys, f"{benchmark.name}: {line}")
-
-
-def say(capsys: Any, line: str) -> None:
-    """Print past the capture of pytest."""
-    with capsys.disabled():
-        print(f"\n  {line}", end="")
 
 
 PEERS = {"ASTRA-sim analytical": ASTRA_SIM_S, "LogGOPSim": LOGGOPSIM_S, "htsim, 16 KB per pair": HTSIM_S}
