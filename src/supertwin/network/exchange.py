@@ -15,7 +15,7 @@ receiving experts' cores take. Constants per library, mode and operation are fit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log2
@@ -179,6 +179,18 @@ class Volumes:
         return total
 
 
+def spread_rate(inside: Sequence[Level]) -> float:
+    """Line rate of bytes spread evenly over the other ranks of a block, bytes/s.
+
+    Each level carries the share of the ranks that it reaches first; levels of one link class use the same links of a
+    device, levels of different classes work at once. The busiest class sets the rate.
+    """
+    seconds: dict[str, float] = {}
+    for level in inside:
+        seconds[level.path] = seconds.get(level.path, 0.0) + (level.outer - level.inner) / level.bytes_per_s
+    return (inside[-1].outer - 1) / max(seconds.values())
+
+
 def volumes(found: Mapping[str, float], levels: tuple[Level, ...], call: Exchange, mode: str) -> Volumes:
     """Bytes and costs of a call for given constants."""
     inside = [level for level in levels if level.path not in OUTSIDE]
@@ -189,7 +201,7 @@ def volumes(found: Mapping[str, float], levels: tuple[Level, ...], call: Exchang
     unit = 0.0 if call.op == "prepare" else token_bytes(call.hidden, call.dtype)
     experts = np.maximum(call.experts, n)
     by_copy = mode == "low-latency" and not found.get("fused")
-    inner_rate = max((level.bytes_per_s for level in inside), default=levels[0].bytes_per_s)
+    inner_rate = spread_rate(inside) if inside else levels[0].bytes_per_s
     s_per_byte: Real = 1.0 / (found["efficiency"] * inner_rate)
     if "sm_bytes_per_s" in found:
         s_per_byte = max(s_per_byte, 1.0 / (found["sm_bytes_per_s"] * (call.sms or found["sms"])))

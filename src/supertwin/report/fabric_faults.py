@@ -183,13 +183,8 @@ def _blocks(graph: Graph, size: int) -> Numbers:
 
 
 def slowed(system: System, shares: dict[str, float]) -> System:
-    """The system with the bandwidth of its tiers times the shares; a tier that has none left hands on to the next.
-
-    The closed form of the expert exchange takes the fastest tier inside, which is the link in the package: that one is
-    slowed with the rest of the scale-up (pessimistic for tensor parallelism over two dies).
-    """
-    inside = min((shares.get(t.name, 1.0) for t in system.tiers if not t.scale_out), default=1.0)
-    left = {t.name: inside if t.path == "d2d" and inside > 0 else shares.get(t.name, 1.0) for t in system.tiers}
+    """The system with the bandwidth of its tiers times the shares; a tier that has none left hands on to the next."""
+    left = {t.name: shares.get(t.name, 1.0) for t in system.tiers}
     tiers = tuple(
         replace(t, bandwidth_bytes_per_s=t.bandwidth_bytes_per_s * left[t.name])
         for t in system.tiers

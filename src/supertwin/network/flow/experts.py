@@ -99,14 +99,13 @@ def _patterns(ranks: Ints, levels: tuple[Level, ...], moved: Volumes, straight: 
 
 
 def _shares(graph: Graph, levels: tuple[Level, ...], moved: Volumes, efficiency: float) -> dict[str, float]:
-    """Share of the line rate by plane; the kernels' constants are relative to the fastest link inside."""
+    """Share of the line rate by plane."""
     inside = [level for level in levels if level.path not in OUTSIDE]
-    fastest = max((level.bytes_per_s for level in inside), default=levels[0].bytes_per_s)
     out: dict[str, float] = {}
     for level in levels:
         plane = plane_name(next(tier for tier in graph.system.tiers if tier.name == level.tier))
         if level in inside:
-            out[plane] = out[""] = min(1.0, efficiency * fastest / level.bytes_per_s)
+            out[plane] = out[""] = min(1.0, efficiency)
         elif float(moved.outside_s_per_byte) > 0:
             out[plane] = out[""] = min(1.0, 1.0 / (float(moved.outside_s_per_byte) * level.bytes_per_s))
     return out
