@@ -15,7 +15,7 @@ from supertwin.machine.systems import with_devices
 from supertwin.model import load_model
 from supertwin.model.spec import ModelSpec
 from supertwin.scenarios import load_scenario
-from supertwin.training import predict
+from supertwin.training import memory, predict
 from supertwin.training.case import Layout, TrainingCase
 
 DEVICES = (384, 768, 1536, 3072, 6144)
@@ -51,10 +51,12 @@ def best_point(system: System, model: ModelSpec, devices: int, global_batch: int
             precision="bf16", recompute=recompute, sharding="zero1", force_balanced=False, framework=framework,
         )  # fmt: skip
         try:
+            if not memory(case).fits:
+                continue
             found = predict(case)
         except SupertwinError:  # batch does not divide, or the like
             continue
-        if found.memory.fits and found.tokens_per_s_per_device > best.tokens_per_s_per_device:
+        if found.tokens_per_s_per_device > best.tokens_per_s_per_device:
             best = Point(found.tokens_per_s_per_device, layout)
     return best
 
