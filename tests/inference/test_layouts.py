@@ -144,3 +144,9 @@ def test_what_a_case_leaves_out_is_said() -> None:
     assert any("256 ranks hold further replicas" in text for text in predict(case).warnings)
     dense = draft("llama-3.1-8b", "dgx-h100:8", deployment=Deployment(redundant_experts=4))
     assert any("no routed experts" in text for text in predict(choose(dense, Choice({}))).warnings)
+
+
+@pytest.mark.parametrize("devices", [8, 36, 72])
+def test_all_ranks_share_the_experts_also_where_they_do_not_divide_them(devices: int) -> None:
+    chosen = choose(draft("deepseek-r1", f"gb200-nvl72:{devices}"), Choice({})).deployment
+    assert chosen.ep == chosen.tp * chosen.dp == devices

@@ -83,7 +83,8 @@ def usual_activation(weight: str, chip: Chip) -> str:
 
 def candidates(case: InferenceCase, fixed: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Sizes to try, in order of growing tensor parallelism. What is fixed stays even where it is not legal, so that the
-    check can say why."""
+    check can say why. All ranks share the experts, also where they do not divide them: load balancers fill the slots
+    that are left with replicas."""
     n, model = case.system.devices, case.model
     pp, cp = fixed.get("pp", 1), fixed.get("cp", 1)
     beside = pp * (cp if case.phase == "prefill" else 1)
@@ -91,7 +92,7 @@ def candidates(case: InferenceCase, fixed: Mapping[str, int]) -> Iterator[dict[s
     for tp in _tensor_sizes(case, fixed, max(1, n // beside)):
         wide = max(1, n // (tp * beside)) if experts and (_latent(model) or "ep" in fixed) else 1
         dp = fixed.get("dp", wide)
-        ep = fixed.get("ep", _dividing(experts, tp * dp) if experts and dp > 1 else 1)
+        ep = fixed.get("ep", tp * dp if experts and dp > 1 else 1)
         yield {"tp": tp, "pp": pp, "dp": dp, "ep": ep, "cp": cp}
 
 
@@ -121,11 +122,6 @@ def _sized(case: InferenceCase, choice: Choice, sizes: Mapping[str, int], batch:
 
 def _filled(used: Memory) -> float:
     return used.peak_bytes / max(used.capacity_bytes, 1.0)
-
-
-def _dividing(experts: int, ranks: int) -> int:
-    """Ranks that share the experts; wide groups hold replicas, so they need not divide them."""
-    return ranks if ranks >= experts else max(d for d in range(1, ranks + 1) if ranks % d == 0 and experts % d == 0)
 
 
 def _experts(model: ModelSpec) -> int:
