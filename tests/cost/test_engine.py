@@ -130,3 +130,10 @@ def test_a_sweep_of_a_hundred_thousand_points() -> None:
     costs = ENGINE.price([o for o in layer(tokens) if not isinstance(o, ExpertMlp)])
     assert costs[1].time_s.shape == (100_000,)
     assert time.process_time() - start < 15.0
+
+
+def test_long_products_of_training_on_910b_match_flagperf() -> None:
+    """FlagPerf: 304.3 TFLOP/s BF16 in 8192^3, sustained (kernels.csv, flagperf_910b_bf16)."""
+    engine = CostEngine(load_chip("ascend-910b2"), library="training")
+    cost = engine.price([Gemm(part="product", m=8192, n=8192, k=8192)])[0]
+    assert float(cost.flop) / float(cost.time_s) == pytest.approx(304.277e12, rel=0.03)
