@@ -37,7 +37,6 @@ RING_HOP_S = 3e-6
 # Copy engines between two devices of a node, and to the host (nvbandwidth, p2pBandwidthLatencyTest): share of line rate
 COPY_SHARE = {"a100-sxm-80gb": 274.5 / 300, "h100-sxm": 376.0 / 450, "h200-sxm": 396.4 / 450}
 HOST_SHARE = 55.43 / 63.0
-NIC_SHARE = 24.215 / 25.0
 
 
 def numbers(fixed_s: float, hop_s: float, efficiency: float, **more: float) -> dict[str, float]:

@@ -126,8 +126,6 @@ DRAFT_ACCEPTANCE = 0.70
 """Chance that a draft token is accepted given all before it were (CM384 paper and Ascend recipes: 0.7 of one,
 1.44 of three). DeepSeek-V3's report gives 0.85 to 0.90 on its own traffic."""
 
-DUAL_DIE_MEMORY_SHARE = 1.0
-"""HBM bandwidth is not partitioned between streams; the sum of traffic of both is bounded (see overlap)."""
 
 ATTENTION_STREAM = 16.0 / 24.0
 """Share of cube and vector cores of the attention stream (CM384 paper, figure 14: 16 AIC + 32 AIV of 24 + 48)."""

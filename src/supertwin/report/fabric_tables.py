@@ -157,21 +157,6 @@ def group_rows(system: System) -> list[Row]:
     return rows
 
 
-def tier_rows(system: System) -> list[Row]:
-    """Tiers as the closed form sees them."""
-    return [
-        {
-            "tier": tier.name,
-            "path": tier.path,
-            "devices": tier.devices,
-            "bytes_per_s": tier.bandwidth_bytes_per_s,
-            "latency_s": tier.latency_s,
-            "topology": tier.topology,
-        }
-        for tier in system.tiers
-    ]
-
-
 def busbw_factor(op: str, ranks: int) -> float:
     """Bus bandwidth over algorithm bandwidth, as nccl-tests counts it."""
     share = (ranks - 1) / ranks

@@ -119,20 +119,6 @@ TP_OVERLAP_SHARE = Assumption(
     "GEMM-collective overlap cuts the work into chunks of which the first and part of the backward ones stay exposed",
     "arXiv 2305.06942 and torchtitan arXiv 2410.06511, async TP",
 )
-FSDP_PREFETCH_LOSS = Assumption(
-    "fsdp_first_layers",
-    1.0,
-    "layers",
-    "the first gather of forward and the last reduce-scatter of backward have nothing to hide behind",
-    "arXiv 2304.11277, section 3.3",
-)
-CP_OVERLAP_SHARE = Assumption(
-    "cp_overlap_share",
-    1.0,
-    "of the attention time",
-    "ring steps run beside the attention of the block before",
-    "arXiv 2310.01889",
-)
 ROUTING_SKEW = Assumption(
     "routing_skew",
     1.3,
