@@ -41,12 +41,12 @@ _AXIS = {"tp": "communication/tp", "etp": "communication/tp", "cp": "communicati
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One pass of one microbatch through a block. times: exposed seconds by PARTS; hidden_s: communication that compute
-    hides; kernels, calls: launches of compute kernels and of collectives; wgrad_s: weight-gradient products;
+    """One pass of one microbatch through a block. times: exposed seconds by PARTS; hidden: communication that compute
+    hides, likewise; kernels, calls: launches of compute kernels and of collectives; wgrad_s: weight-gradient products;
     flop: matrix arithmetic (causal attention halved); moved_bytes: HBM traffic."""
 
     times: Array
-    hidden_s: float = 0.0
+    hidden: Array
     kernels: float = 0.0
     calls: float = 0.0
     wgrad_s: float = 0.0
@@ -194,4 +194,4 @@ def _hide(sums: _Sums, overlap: Overlap) -> Phase:
         compute = float(times[: _INDEX["communication/tp"]].sum())
         hidden[ep] = min(times[ep], compute)
     exposed = times - hidden + overlap.loss * hidden
-    return Phase(exposed, float(hidden.sum()), sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes)
+    return Phase(exposed, hidden, sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes)

@@ -49,14 +49,22 @@ def hide(communication_s: float, window_s: float, pieces: float) -> Exposure:
     return Exposure(exposed, communication_s - exposed)
 
 
-def replica_sync(
-    case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights, window: tuple[float, float]
-) -> Exposure:
-    """Gradient reduction and parameter gather of one step without full sharding.
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What one device exchanges with its replicas, all in seconds of the collectives alone.
 
-    window: compute time of one microbatch's forward and backward on this device, s.
+    pieces: messages that each of them is cut into; beside: whether the reduction runs beside backward and the gather
+    beside forward.
     """
-    forward_s, backward_s = window
+
+    reduce_s: float
+    gather_s: float
+    pieces: float
+    beside: tuple[bool, bool] = (True, True)
+
+
+def replica_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights) -> Rounds:
+    """Gradient reduction and parameter gather of one step without full sharding."""
     rounds = {"dp": weights.trained_dense, "edp": weights.trained_experts}
     reduce_s = gather_s = 0.0
     pieces = 0.0
@@ -69,8 +77,21 @@ def replica_sync(
             gather_s += fabric.time_s("all_gather", axis, parameters * 2.0)
         pieces += reduced / assume.DP_BUCKETS.value
     beside = [flag if case.overlap_dp is None else case.overlap_dp for flag in _habits(framework)]
-    reduction = hide(reduce_s, backward_s if beside[0] else 0.0, pieces if beside[0] else 1.0)
-    gather = hide(gather_s, forward_s if beside[1] else 0.0, pieces if beside[1] else 1.0)
+    return Rounds(reduce_s, gather_s, pieces, (beside[0], beside[1]))
+
+
+def replica_sync(
+    case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights, window: tuple[float, float]
+) -> Exposure:
+    """What of `replica_rounds` stays exposed.
+
+    window: compute time of one microbatch's forward and backward on this device, s.
+    """
+    forward_s, backward_s = window
+    rounds = replica_rounds(case, framework, fabric, weights)
+    beside, pieces = rounds.beside, rounds.pieces
+    reduction = hide(rounds.reduce_s, backward_s if beside[0] else 0.0, pieces if beside[0] else 1.0)
+    gather = hide(rounds.gather_s, forward_s if beside[1] else 0.0, pieces if beside[1] else 1.0)
     return reduction + gather
 
 
@@ -78,12 +99,9 @@ def _habits(framework: Framework) -> tuple[bool, bool]:
     return framework.dp_overlap, framework.gather_overlap
 
 
-def full_shard_sync(
-    case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights, window: tuple[float, float]
-) -> tuple[Exposure, Exposure]:
-    """(forward, backward) gathers and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert
-    weights stay in their group."""
-    forward_s, backward_s = window
+def full_shard_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights) -> Rounds:
+    """Gathers (of one pass) and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights
+    stay in their group."""
     units = max(weights.layers, 1.0) * framework.messages_per_layer
     width = 2.0 / units
     gather_s = units * _both(fabric, "all_gather", weights.dense * width, weights.experts * width)
@@ -94,7 +112,17 @@ def full_shard_sync(
     if case.sharding == "hsdp":
         shard = max(case.hsdp_shard_size, 1)
         scatter_s += units * fabric.time_s("all_reduce", "replica", weights.trained_dense * reduced / shard)
-    return hide(gather_s, forward_s, units), hide(gather_s + scatter_s, backward_s, units)
+    return Rounds(scatter_s, gather_s, units)
+
+
+def full_shard_sync(
+    case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights, window: tuple[float, float]
+) -> tuple[Exposure, Exposure]:
+    """(forward, backward) exposure of `full_shard_rounds` in one microbatch."""
+    forward_s, backward_s = window
+    rounds = full_shard_rounds(case, framework, fabric, weights)
+    gather_s, units = rounds.gather_s, rounds.pieces
+    return hide(gather_s, forward_s, units), hide(gather_s + rounds.reduce_s, backward_s, units)
 
 
 def _both(fabric: Fabric, op: str, dense_bytes: float, expert_bytes: float) -> float:

@@ -1,0 +1,145 @@
+"""One microbatch on every pipeline device: priced blocks summed by part, with recomputation, host and full sharding.
+
+The closed form reads whole devices, the timeline single chunks; both come from the same block tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from supertwin.training.blocks import PARTS, Phase, phase
+from supertwin.training.host import HostCost, host_cost
+from supertwin.training.pricing import PricedBlock, PricedModel, engine_of, priced_model
+from supertwin.training.setting import Setting, recomputed_share, stage_weights
+from supertwin.training.shape import recipe_of, shard_of, step_of
+from supertwin.training.sharding import full_shard_sync, is_fully_sharded
+from supertwin.workload.operators import Vector
+
+Array = npt.NDArray[np.float64]
+COLUMNS = (*PARTS, "host", "communication/dp", "compute/accumulate")
+CHECKPOINTED = ("full", "partial")
+HOST, SHARDED, ACCUMULATE = len(PARTS), len(PARTS) + 1, len(PARTS) + 2
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePass:
+    """Forward and backward of one microbatch per pipeline device. forward, backward: [pp, COLUMNS], exposed seconds."""
+
+    forward: Array
+    backward: Array
+    wgrad_s: Array
+    executed_flop: float  # forward, backward and recomputation of one microbatch, busiest device
+    moved_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTable:
+    """Every block of a model in one pass (forward, backward or again), rows in the order of `block_amounts`.
+
+    table: exposed seconds by PARTS with launch seconds in the last column, [blocks, PARTS + 1]; hidden: communication
+    that the block's own compute hides, [blocks, PARTS]; the rest are scalars per block.
+    """
+
+    table: Array
+    hidden: Array
+    wgrad: Array
+    flop: Array
+    moved: Array
+
+
+Tables = tuple[BlockTable, BlockTable, BlockTable]
+"""forward, backward, again."""
+
+
+def passes_of(setting: Setting) -> DevicePass:
+    """Price the model and sum it to devices, with separate accumulation and what full sharding leaves visible."""
+    passes = device_passes(setting, block_tables(setting, priced_blocks(setting)))
+    if not setting.framework.accumulation_fused:
+        passes.backward[:, ACCUMULATE] = accumulate_s(setting)
+    return with_full_sharding(setting, passes) if is_fully_sharded(setting.case) else passes
+
+
+def priced_blocks(setting: Setting) -> PricedModel:
+    """Every block of the model on one device of the job."""
+    case = setting.case
+    engine = engine_of(case.system.chip, setting.framework.attention)
+    shard = shard_of(case, setting.framework)
+    return priced_model(engine, case.model, step_of(case), shard, recipe_of(case, setting.framework))
+
+
+def block_tables(setting: Setting, priced: PricedModel) -> Tables:
+    """One microbatch of each block: forward, backward, recomputation."""
+    case = setting.case
+    blocks = [*priced.layers, priced.embedding, priced.head, priced.mtp]
+    launch, architecture = case.launch or setting.framework.launch, case.system.chip.architecture
+    nested = "checkpoint" if case.recompute in CHECKPOINTED else "again"
+    forward, backward, again = (
+        _stack([_pass(block, name, setting) for block in blocks], host_cost(launch, architecture, stage))
+        for name, stage in (("forward", "forward"), ("backward", "backward"), ("again", nested))
+    )
+    return forward, backward, again
+
+
+def block_amounts(setting: Setting) -> tuple[Array, Array]:
+    """How many of each block a device works through per microbatch, and how many it recomputes: [pp, blocks] each."""
+    plan = setting.plan
+    amounts = np.column_stack((plan.counts, plan.embedding, plan.head, plan.head * setting.case.model.mtp_count))
+    repeated = amounts.copy()
+    repeated[:, : plan.counts.shape[1]] *= recomputed_share(setting.case, plan)[:, None]
+    return amounts, repeated
+
+
+def device_passes(setting: Setting, tables: Tables) -> DevicePass:
+    """Sum blocks to pipeline devices, recomputation inside backward, host launch time as what the device waits for."""
+    forward, backward, again = tables
+    amounts, repeated = block_amounts(setting)
+    return DevicePass(
+        with_host(amounts @ forward.table),
+        with_host(amounts @ backward.table + repeated @ again.table),
+        amounts @ backward.wgrad,
+        float((amounts @ (forward.flop + backward.flop) + repeated @ again.flop).max()),
+        float((amounts @ (forward.moved + backward.moved) + repeated @ again.moved).max()),
+    )
+
+
+def _pass(block: PricedBlock, name: str, setting: Setting) -> Phase:
+    return phase(getattr(block.operators, name), getattr(block, name), setting.fabric, setting.overlap)
+
+
+def _stack(phases: list[Phase], host: HostCost) -> BlockTable:
+    """Phases of all blocks as a table, with the time to issue them."""
+    rows = [np.append(p.times, host.issue_s(p.kernels, p.calls)) for p in phases]
+    scalars = [np.array([getattr(p, name) for p in phases]) for name in ("wgrad_s", "flop", "moved_bytes")]
+    return BlockTable(np.array(rows), np.array([p.hidden for p in phases]), *scalars)
+
+
+def with_host(table: Array) -> Array:
+    """Turn the launch time in the host column into what it exceeds the device's own work by; adds empty columns."""
+    result = np.column_stack((table, np.zeros((len(table), len(COLUMNS) - table.shape[1]))))
+    result[:, HOST] = np.maximum(table[:, HOST] - table[:, :HOST].sum(axis=1), 0.0)
+    return result
+
+
+def accumulate_s(setting: Setting) -> Array:
+    """Separate pass per microbatch that adds new gradients to the accumulated ones, shape [pp]: FP16 in place (6 bytes
+    per weight), BF16 into FP32 (10 bytes)."""
+    weights = setting.weights
+    each = 6.0 if setting.case.precision == "fp16" else 10.0
+    moved = each * (weights.trained_dense + weights.trained_experts)
+    add = Vector(part="accumulate", op="add", bytes_read=0.6 * moved, bytes_written=0.4 * moved)
+    seconds: Array = np.asarray(engine_of(setting.case.system.chip).price([add])[0].time_s)
+    return seconds
+
+
+def with_full_sharding(setting: Setting, passes: DevicePass) -> DevicePass:
+    """Add what full sharding leaves visible of its gathers and reduce-scatters in every microbatch."""
+    forward, backward = passes.forward.copy(), passes.backward.copy()
+    for device in range(len(forward)):
+        window = float(forward[device].sum()), float(backward[device].sum())
+        syncs = full_shard_sync(setting.case, setting.framework, setting.fabric, stage_weights(setting, device), window)
+        for table, sync in zip((forward, backward), syncs, strict=True):
+            table[device, SHARDED] += sync.visible_s(setting.overlap.loss)
+    return replace(passes, forward=forward, backward=backward)
