@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Values
@@ -10,6 +11,8 @@ from supertwin.core.errors import CatalogueError, Infeasible, InputError, Supert
 from supertwin.core.formats import format_names
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from supertwin.core.prediction import Prediction
     from supertwin.machine.system import System
 
@@ -74,19 +77,34 @@ def _chip_hint(text: str, error: UnknownName) -> SupertwinError:
     return InputError(f"{chip.name} is a chip, not a system; expected a system such as {chip.system or 'cm384'}")
 
 
-def present(command: str, values: Values, predict: Callable[[], Prediction]) -> int:
+@dataclass(frozen=True, slots=True)
+class More:
+    """What a command adds to a prediction: JSON fields; views in place of the breakdown; views after all others."""
+
+    fields: Mapping[str, object] = field(default_factory=dict)
+    reasons: Sequence[RenderableType] = ()
+    after: Sequence[RenderableType] = ()
+
+
+def present(
+    command: str,
+    values: Values,
+    predict: Callable[[], Prediction],
+    more: Callable[[Prediction], More] = lambda _: More(),
+) -> int:
     """Predict and write the result, also when it does not fit: then Infeasible is raised, with the reasons."""
     from supertwin.cli.output import write_json, write_text
     from supertwin.report.steps import step_fields, step_view
 
     model, system = str(values["model"]), str(values["on"] or "cm384")
     prediction = predict()
-    reasons = _reasons(command, prediction)
+    reasons, added = _reasons(command, prediction), more(prediction)
     if values["json"]:
-        fields = step_fields(prediction, model, system)
+        fields = {**step_fields(prediction, model, system), **added.fields}
         write_json(command, {**fields, "feasible": not reasons, "reasons": reasons})
     else:
-        write_text(*step_view(prediction, f"{model} on {system}: one {prediction.kind} step", bool(values["explain"])))
+        title = f"{model} on {system}: one {prediction.kind} step"
+        write_text(*step_view(prediction, title, bool(values["explain"]), added.reasons), *added.after)
     if reasons:
         raise Infeasible(reasons)
     return 0

@@ -25,9 +25,11 @@ _FIXED: dict[str, int | float | str | bool] = {
 
 
 def _run(values: Values) -> int:
+    from supertwin.cli.training_bill import more
     from supertwin.training import predict
 
-    return present("train", values, lambda: predict(_case(values)))
+    case = _case(values)
+    return present("train", values, lambda: predict(case), lambda _: more(case, values))
 
 
 def _case(values: Values) -> TrainingCase:

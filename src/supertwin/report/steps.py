@@ -68,10 +68,15 @@ def part_fields(part: Part) -> dict[str, float | str]:
     return {"part": part.part, "time_s": part.time_s, "share": part.share, "bound": part.bound}
 
 
-def step_view(prediction: Prediction, title: str, explain: bool) -> list[RenderableType]:
-    """Headline figures, breakdown, memory, layout, bill and defaults; with explain also the numbers it stands on."""
+def step_view(
+    prediction: Prediction, title: str, explain: bool, reasons: Sequence[RenderableType] = ()
+) -> list[RenderableType]:
+    """Headline figures, breakdown, memory, layout, bill and defaults; with explain also the numbers it stands on.
+
+    reasons: what is shown instead of the breakdown by part.
+    """
     view: list[RenderableType] = [heading(title), pairs(_headline(prediction)), Text()]
-    view += [
+    view += reasons or [
         heading("Where the time goes", "exposed time; hidden work is not counted"),
         breakdown(prediction.breakdown, explain),
     ]

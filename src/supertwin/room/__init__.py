@@ -1,7 +1,7 @@
 """The machine room: power by component and load, energy per token, price per device hour and per token."""
 
 from supertwin.room.assumptions import room_assumptions
-from supertwin.room.bill import bill, bill_warnings
+from supertwin.room.bill import bill, bill_of_power, bill_warnings
 from supertwin.room.cost import (
     HourPrice,
     hour_price,
@@ -25,6 +25,7 @@ __all__ = [
     "Activity",
     "HourPrice",
     "bill",
+    "bill_of_power",
     "bill_warnings",
     "chip_power_w",
     "component_power_w",

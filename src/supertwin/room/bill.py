@@ -13,7 +13,11 @@ from supertwin.room.power import Activity, energy_j_per_token, power_w
 def bill(system: System, devices: int, tokens_per_s_per_device: float, activity: Activity[float]) -> Bill:
     """Bill of `devices` of the system, cooling included, at an activity (values above 1 are taken as 1)."""
     inside = Activity(*(min(1.0, max(0.0, getattr(activity, field.name))) for field in fields(Activity)))
-    power = float(power_w(system, inside, devices))
+    return bill_of_power(system, devices, tokens_per_s_per_device, float(power_w(system, inside, devices)))
+
+
+def bill_of_power(system: System, devices: int, tokens_per_s_per_device: float, power: float) -> Bill:
+    """Bill of `devices` of the system that draw `power` W in all, cooling included."""
     hour = usd_per_device_hour(system, power / system.pue / devices)
     return Bill(
         power_w=power,

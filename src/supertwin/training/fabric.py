@@ -6,7 +6,7 @@ tier. Expert groups span tp x cp x dp with their own etp innermost.
 
 from __future__ import annotations
 
-from supertwin.network.collective import collective_time
+from supertwin.network.collective import CollectiveTime, collective_time
 from supertwin.network.exchange import exchange_time
 from supertwin.network.group import Group
 from supertwin.training.case import TrainingCase
@@ -41,10 +41,14 @@ def axis_group(case: TrainingCase, axis: str) -> Group:
 
 
 class Fabric:
-    """Prices collectives of one case; times of equal calls are kept."""
+    """Prices collectives of one case; times of equal calls are kept.
 
-    def __init__(self, case: TrainingCase, experts: int = 0) -> None:
-        self._case, self._experts = case, experts
+    scale: factors on the fixed and on the per-byte part of every call (what-if: (0, 1) is a fabric without latency,
+    (1, 0.5) one with twice the bandwidth, (0, 0) one that costs nothing).
+    """
+
+    def __init__(self, case: TrainingCase, experts: int = 0, scale: tuple[float, float] = (1.0, 1.0)) -> None:
+        self._case, self._experts, self._scale = case, experts, scale
         self._known: dict[tuple[str, str, float], float] = {}
         self._groups: dict[str, Group] = {}
 
@@ -61,9 +65,8 @@ class Fabric:
             return 0.0
         key = (op, axis, message_bytes)
         if key not in self._known:
-            self._known[key] = float(
-                collective_time(self._case.system, op, message_bytes, group, context="production").time_s
-            )
+            found = collective_time(self._case.system, op, message_bytes, group, context="production")
+            self._known[key] = self._scaled(found)
         return self._known[key]
 
     def operator_time_s(self, operator: Communication) -> float:
@@ -83,5 +86,11 @@ class Fabric:
                 mode="normal",
                 experts=self._experts,
             )
-            self._known[key] = float(found.time_s)
+            self._known[key] = self._scaled(found)
         return self._known[key]
+
+    def _scaled(self, found: CollectiveTime) -> float:
+        fixed, wire = self._scale
+        if fixed == wire == 1.0:
+            return float(found.time_s)
+        return fixed * float(found.latency_s) + wire * float(found.bandwidth_s)

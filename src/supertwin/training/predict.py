@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
-from supertwin.core.formats import number_format
 from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.network.links import load_links_by_name
-from supertwin.room import Activity, bill, bill_warnings, machine_rows
+from supertwin.room import bill_of_power, bill_warnings, machine_rows
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import check
 from supertwin.training.flops import Utilisation, utilisation
 from supertwin.training.memory import peak_memory
 from supertwin.training.notes import notes
+from supertwin.training.phases import mean_power_w, phase_powers
 from supertwin.training.pricing import engine_of, engine_sources
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
@@ -48,7 +48,7 @@ def predict(case: TrainingCase) -> Prediction:
         figures=figures(setting, step, use),
         memory=memory,
         breakdown=breakdown(step),
-        bill=bill(case.system, case.layout.devices, tokens, activity(setting, step, executed)),
+        bill=bill_of_power(case.system, case.layout.devices, tokens, mean_power_w(phase_powers(setting, step))),
         layout=layout_row(case),
         defaults={
             **({} if case.framework else {"framework": setting.framework.name}),
@@ -101,20 +101,6 @@ def layout_row(case: TrainingCase) -> dict[str, int | str]:
     for name in ("micro_batch", "global_batch", "seq_len", "precision", "sharding", "recompute", "schedule", "task"):
         row[name] = getattr(case, name)
     return row | {"devices": case.layout.devices, "sequence_parallel": int(case.sequence_parallel)}
-
-
-def activity(setting: Setting, step: StepTime, executed_flop_per_s: float) -> Activity[float]:
-    """What the busiest device does: executed matrix work (recomputation included) and memory traffic over its peaks,
-    the share of time in exposed communication (hidden communication is not counted), and that in kernels."""
-    waiting = step.parts["bubble"] + step.parts["host"]
-    chip = setting.case.system.chip
-    moved = step.passes.moved_bytes * setting.microbatches / step.total_s
-    return Activity(
-        matrix=executed_flop_per_s / chip.peak(number_format(setting.case.precision).rate),
-        memory=moved / chip.memory_bytes_per_s,
-        network=sum(s for name, s in step.parts.items() if name.startswith("communication/")) / step.total_s,
-        busy=1.0 - waiting / step.total_s,
-    )
 
 
 def interval(step: StepTime) -> tuple[float, float]:
