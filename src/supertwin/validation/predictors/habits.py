@@ -18,7 +18,6 @@ _SEQUENCE_PARALLEL_SINCE = "2022-06"
 _MEGATRON_DEEPSPEED = "megatron-deepspeed"  # a fork of early Megatron-LM; DeepSpeed's ZeRO stage is 0 unless set
 _FULL_SHARD = ("llm-foundry", "maxtext", "paxml", "torchtitan", "deepspeed", "fsdp")
 _MLPERF = "mlperf"
-_FP4_ROUND = "2025-10"  # MLPerf Training v5.1: NVFP4 in every LLM submission on Blackwell (NVIDIA, 12 November 2025)
 _EIGHT_BIT = ("blackwell", "cdna4")
 
 
@@ -65,12 +64,13 @@ def _agrees(row: Row, script: Script) -> bool:
 
 
 def framework_of(row: Row, system: System) -> str:
-    """Framework of a row. NVIDIA's partners in MLPerf run NVIDIA's implementation, which is NeMo; MindSpeed-LLM scripts
+    """Framework of a row. MLPerf submitters run NVIDIA's or AMD's
+    implementation, both NeMo; MindSpeed-LLM scripts
     for A3 (2025 on) pass --moe-permute-fusion, those for A2 do not."""
     if row.text("framework").startswith("mindspeed-llm") and system.chip.name.startswith("ascend-910c"):
         return "mindspeed"
-    nvidia_round = row.text("source_group") == _MLPERF and system.chip.vendor == "nvidia"
-    return row.text("framework") or ("nemo" if nvidia_round else "")
+    nemo_round = row.text("source_group") == _MLPERF and system.chip.vendor in ("nvidia", "amd")
+    return row.text("framework") or ("nemo" if nemo_round else "")
 
 
 def attention_of(row: Row) -> str:
@@ -94,11 +94,9 @@ def usual_sharding(row: Row) -> str:
 
 
 def usual_precision(row: Row, system: System) -> str:
-    """Precision of a row that does not state it. MLPerf: FP8 on every chip that has it (AMD's v5.0 and v5.1 reports
-    too), NVFP4 on Blackwell from v5.1 on."""
+    """Precision of a row that does not state it. MLPerf: FP8 on every chip that has it, unless the script says
+    otherwise (mlperf.py)."""
     architecture = system.chip.architecture
     if row.text("source_group") == _MLPERF:
-        if architecture.startswith("blackwell") and row.text("source_date") >= _FP4_ROUND:
-            return "nvfp4"
         return "bf16" if architecture.startswith("ampere") else "fp8-tensorwise"
     return "fp8-tensorwise" if architecture.startswith(_EIGHT_BIT) else "bf16"

@@ -16,7 +16,7 @@ from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.layouts import Choice, choose, default_batch
 from supertwin.validation.outcome import Compared, Figure, Skip
-from supertwin.validation.predictors import habits
+from supertwin.validation.predictors import habits, mlperf
 from supertwin.validation.predictors.common import (
     NoPrediction,
     figure,
@@ -120,12 +120,11 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     model, system = model_named(row.text("model")), system_of(row.text("chip"), devices)
     reading = _Reading(row)
     draft = _draft(reading, model, system)
-    stated = {name: row.integer(name) for name in _SIZES}
-    sizes = {name: size for name, size in stated.items() if size is not None}
+    sizes = _known_sizes(reading, system)
     batch, recompute = row.integer("global_batch"), row.text("recompute")
     if {"tp", "pp", "cp", "dp"} <= sizes.keys():
         layout = _layout(reading, sizes, draft.framework)
-        case = replace(draft, layout=layout, recompute=reading.text("recompute", _usual_recompute(reading)))
+        case = replace(draft, layout=layout, recompute=reading.text("recompute", _usual_recompute(reading, draft)))
         case = replace(case, global_batch=batch or reading.integer("global_batch", default_batch(case, case.layout)))
     else:
         case = _chosen(draft, tuple(sorted(sizes.items())), batch, recompute)
@@ -135,10 +134,24 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     return replace(case, sequence_parallel=parallel and case.layout.tp > 1), reading.assumed
 
 
-def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
+def _known_sizes(reading: _Reading, system: System) -> dict[str, int]:
+    """Parallel sizes that the row states, else those of its script; dp from the devices when the others are known."""
     row = reading.row
-    micro_batch = reading.integer("micro_batch", 1)
-    flags = row.flags
+    stated = {name: size for name in _SIZES if (size := row.integer(name)) is not None}
+    submission = mlperf.submission_of(row, system.chip)
+    if submission is None or "tp" in stated:
+        return stated
+    sizes = {**submission.sizes, **stated}
+    reading.assumed += [f"{name}={size}" for name, size in sizes.items() if name not in stated]
+    dp, rest = divmod(system.devices, sizes["tp"] * sizes["pp"] * sizes["cp"])
+    return stated if rest else {**sizes, "dp": dp}
+
+
+def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
+    row, flags = reading.row, reading.row.flags
+    submission = mlperf.submission_of(row, system.chip)
+    script = submission or mlperf.Submission()
+    micro_batch = reading.integer("micro_batch", script.micro_batch)
     case = TrainingCase(
         model=model,
         system=system,
@@ -146,15 +159,17 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         micro_batch=micro_batch,
         global_batch=micro_batch,
         seq_len=reading.integer("seq_len", _SEQ_LEN),
-        precision=reading.text("precision", habits.usual_precision(row, system)),
+        precision=reading.text("precision", script.precision or habits.usual_precision(row, system)),
         sharding=reading.text("sharding", habits.usual_sharding(row)),
         hsdp_shard_size=row.integer("hsdp_shard_size") or 0,
-        recompute_layers=row.integer("recompute_layers") or 0,
+        recompute="partial" if script.recompute_layers else "none",
+        recompute_layers=row.integer("recompute_layers") or script.recompute_layers,
         task=row.text("task", "pretrain"),
         framework=habits.framework_of(row, system),
         attention_kernel=habits.attention_of(row),
         offload="offload" in flags,
-        packed="packed" in flags,
+        packed="packed" in flags and submission is None,  # packs of MLPerf are one causal sequence
+        launch=script.launch,
         force_balanced=not flags.isdisjoint(_BALANCED),
         overlap_tp=True if "async-tp" in flags else None,
     )
@@ -162,10 +177,12 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
     return replace(case, **settings)
 
 
-def _usual_recompute(reading: _Reading) -> str:
+def _usual_recompute(reading: _Reading, draft: TrainingCase) -> str:
     """What the row's script recomputes, else what its framework does by default."""
     from supertwin.training.frameworks import default_recompute
 
+    if draft.recompute != "none":
+        return draft.recompute
     return habits.script_of(reading.row).recompute or default_recompute(reading.row.text("framework"))
 
 
