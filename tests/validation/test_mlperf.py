@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from supertwin.machine.chips import load_chip
@@ -23,35 +25,35 @@ def script(given: Row) -> Submission:
 
 
 @pytest.mark.parametrize(
-    ("chip", "model", "devices", "batch", "date", "tp", "pp", "cp"),
+    ("chip", "model", "devices", "batch", "date", "sizes"),
     [
-        ("b200-sxm", LORA, 8, 8, "2025-06", 1, 1, 1),  # config_DGXB200_1x8x1xtp1pp1cp1.sh
-        ("b200-sxm", LORA, 64, 8, "2025-06", 1, 1, 8),  # config_DGXB200_8x8x1xtp1pp1cp8.sh
-        ("gb200", LORA, 512, 64, "2025-11", 1, 1, 8),  # config_GB200_128x4x1xtp1pp1cp8.sh
-        ("h100-sxm", LORA, 8, 8, "2024-11", 4, 1, 1),  # config_DGXH100_1x8x4xtp4pp1cp1.sh
-        ("h100-sxm", LORA, 1024, 128, "2024-11", 4, 1, 2),  # config_DGXH100_128x8x1xtp4pp1cp2.sh
-        ("h200-sxm", LORA, 8, 8, "2024-06", 2, 1, 1),  # config_DGXH200_1x8x2xtp2pp1cp1.sh
-        ("h200-sxm", LORA, 8, 8, "2024-11", 1, 1, 2),  # config_DGXH200_1x8x2xtp1pp1cp2.sh
-        ("h200-sxm", LORA, 32, 8, "2025-06", 4, 1, 1),  # config_DGXH200_4x8x1xtp4pp1cp1.sh
-        ("h200-sxm", LORA, 512, 64, "2025-06", 4, 1, 2),  # config_DGXH200_64x8x1xtp4pp1cp2.sh
-        ("l40s", LORA, 64, 8, "2024-06", 4, 1, 2),  # config_L40S_16x4x2xtp4pp1cp2.sh
-        ("mi300x", LORA, 16, 8, "2025-06", 1, 1, 2),  # config_MI300X_2x8x1.sh
-        ("gb300", LARGE, 512, 1152, "2025-11", 2, 8, 2),  # config_GB300_128x4x72xtp2pp8cp2_cg_fp4.sh
-        ("gb200", LARGE, 2560, 960, "2025-11", 4, 8, 2),  # config_GB200_640x4x24xtp4pp8cp2_cg_fp4.sh
-        ("h100-sxm", LARGE, 512, 1152, "2025-06", 8, 8, 2),  # config_DGXH100_64x8x288xtp8pp8cp2.sh
-        ("gb200", SMALL, 72, 36, "2025-11", 1, 1, 2),  # config_GB200_18x4x1xtp1pp1cp2_8b.sh
-        ("gb300", SMALL, 512, 64, "2025-11", 2, 1, 4),  # config_GB300_128x4x1xtp2pp1cp4_8b.sh
-        ("h100-sxm", SMALL, 128, 64, "2025-11", 2, 1, 1),  # config_DGXH100_16x8x1xtp2pp1cp1.sh
-        ("mi355x", SMALL, 8, 32, "2025-11", 1, 1, 1),  # config_MI355X_1x8x1_8b.sh
-        ("h100-sxm", GPT3, 8192, 4096, "2023-11", 4, 8, 1),  # config_DGXH100_1024x8x16x4x8_mbs1.sh
+        ("b200-sxm", LORA, 8, 8, "2025-06", (1, 1, 1)),  # config_DGXB200_1x8x1xtp1pp1cp1.sh
+        ("b200-sxm", LORA, 64, 8, "2025-06", (1, 1, 8)),  # config_DGXB200_8x8x1xtp1pp1cp8.sh
+        ("gb200", LORA, 512, 64, "2025-11", (1, 1, 8)),  # config_GB200_128x4x1xtp1pp1cp8.sh
+        ("h100-sxm", LORA, 8, 8, "2024-11", (4, 1, 1)),  # config_DGXH100_1x8x4xtp4pp1cp1.sh
+        ("h100-sxm", LORA, 1024, 128, "2024-11", (4, 1, 2)),  # config_DGXH100_128x8x1xtp4pp1cp2.sh
+        ("h200-sxm", LORA, 8, 8, "2024-06", (2, 1, 1)),  # config_DGXH200_1x8x2xtp2pp1cp1.sh
+        ("h200-sxm", LORA, 8, 8, "2024-11", (1, 1, 2)),  # config_DGXH200_1x8x2xtp1pp1cp2.sh
+        ("h200-sxm", LORA, 32, 8, "2025-06", (4, 1, 1)),  # config_DGXH200_4x8x1xtp4pp1cp1.sh
+        ("h200-sxm", LORA, 512, 64, "2025-06", (4, 1, 2)),  # config_DGXH200_64x8x1xtp4pp1cp2.sh
+        ("l40s", LORA, 64, 8, "2024-06", (4, 1, 2)),  # config_L40S_16x4x2xtp4pp1cp2.sh
+        ("mi300x", LORA, 16, 8, "2025-06", (1, 1, 2)),  # config_MI300X_2x8x1.sh
+        ("gb300", LARGE, 512, 1152, "2025-11", (2, 8, 2)),  # config_GB300_128x4x72xtp2pp8cp2_cg_fp4.sh
+        ("gb200", LARGE, 2560, 960, "2025-11", (4, 8, 2)),  # config_GB200_640x4x24xtp4pp8cp2_cg_fp4.sh
+        ("h100-sxm", LARGE, 512, 1152, "2025-06", (8, 8, 2)),  # config_DGXH100_64x8x288xtp8pp8cp2.sh
+        ("gb200", SMALL, 72, 36, "2025-11", (1, 1, 2)),  # config_GB200_18x4x1xtp1pp1cp2_8b.sh
+        ("gb300", SMALL, 512, 64, "2025-11", (2, 1, 4)),  # config_GB300_128x4x1xtp2pp1cp4_8b.sh
+        ("h100-sxm", SMALL, 128, 64, "2025-11", (2, 1, 1)),  # config_DGXH100_16x8x1xtp2pp1cp1.sh
+        ("mi355x", SMALL, 8, 32, "2025-11", (1, 1, 1)),  # config_MI355X_1x8x1_8b.sh
+        ("h100-sxm", GPT3, 8192, 4096, "2023-11", (4, 8, 1)),  # config_DGXH100_1024x8x16x4x8_mbs1.sh
     ],
 )
 def test_sizes_are_those_of_the_config_files(
-    chip: str, model: str, devices: int, batch: int, date: str, tp: int, pp: int, cp: int
+    chip: str, model: str, devices: int, batch: int, date: str, sizes: tuple[int, int, int]
 ) -> None:
-    sizes = script(row(chip, model, devices, batch, date)).sizes
-    assert (sizes["tp"], sizes["pp"], sizes["cp"]) == (tp, pp, cp)
-    assert devices % (tp * pp * cp) == 0
+    found = script(row(chip, model, devices, batch, date)).sizes
+    assert (found["tp"], found["pp"], found["cp"]) == sizes
+    assert devices % math.prod(sizes) == 0
 
 
 def test_only_scripts_that_source_the_four_bit_settings_run_in_nvfp4() -> None:

@@ -17,17 +17,18 @@ _ROUND_51 = "2025-10"
 _LORA, _GPT3, _LARGE, _SMALL = "llama2-70b", "gpt3-175b", "llama3.1-405b", "llama3.1-8b"
 _WIDEST_CONTEXT = 8
 _FEW = 8  # devices of one server
-# Systems whose script for a round on Blackwell sources config_common_fp4.sh (v5.1), by model; "ngpu8" are NVIDIA's own.
+_EARLY_FP4 = ("-ngpu8-", "dell-1xxe9680lx8b200", "nebius-nebius-b")
+# Systems on Blackwell whose script sources config_common_fp4.sh (v5.1), by model; "ngpu8" are NVIDIA's own.
 _FP4 = {
-    _LORA: ("-ngpu8-", "dell-1xxe9680lx8b200", "nebius-nebius-b"),
-    _SMALL: ("-ngpu8-", "dell-1xxe9680lx8b200", "nebius-nebius-b", "lenovo-", "as-4126gs-nbr", "sys-422gs-", "oracle-1x"),
+    _LORA: _EARLY_FP4,
+    _SMALL: (*_EARLY_FP4, "lenovo-", "as-4126gs-nbr", "sys-422gs-", "oracle-1x"),
     _LARGE: ("-nvidia-",),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Settings of a script. sizes: parallel sizes that it fixes; recompute_layers: fully recomputed layers per device."""
+    """Settings of a script. sizes: parallel sizes that it fixes; recompute_layers: fully recomputed ones per device."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     micro_batch: int = 1
