@@ -63,6 +63,7 @@ SYSTEM = (
     Attribute("size.devices", "count", True, "devices of one full system"),
     Attribute("size.devices_per_node", "count", True, "devices under one operating system"),
     Attribute("host.memory_per_node", "bytes", True, "host memory of one node"),
+    Attribute("host.memory_bandwidth", "bytes_per_s", False, "peak bandwidth of the host memory of one node"),
     Attribute("host.link", "bytes_per_s", True, "device to host memory, one direction, per device"),
     Attribute("power.system", "w", False, "chosen reading of the power of the full system under load"),
     Attribute("power.pue", "ratio", True, "facility power over IT power"),

@@ -87,6 +87,7 @@ class System:
     price_usd: float | None = None
     host_memory_bytes_per_node: float = 0.0
     host_link_bytes_per_s: float = 0.0
+    host_memory_bytes_per_s_per_node: float = 0.0  # 0 where the catalogue has none
     pue: float = 1.2
     cited: Mapping[str, Cited] = field(default_factory=dict)
     planes: tuple[Plane, ...] = ()

@@ -114,6 +114,7 @@ def _build(path: Path) -> System:
         price_usd=value.get("price.system"),
         host_memory_bytes_per_node=value["host.memory_per_node"],
         host_link_bytes_per_s=value["host.link"],
+        host_memory_bytes_per_s_per_node=value.get("host.memory_bandwidth", 0.0),
         pue=value["power.pue"],
         cited=cited,
         planes=_planes(document, cited),
