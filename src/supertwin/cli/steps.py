@@ -114,8 +114,11 @@ def _reasons(command: str, prediction: Prediction) -> list[str]:
     """Why the case cannot run; empty when it can."""
     from supertwin.report.text import gib
 
-    memory = prediction.memory
-    if memory.fits:
-        return []
-    need, have = gib(memory.peak_bytes), gib(memory.capacity_bytes)
-    return [f"does not fit: {need} needed per device, {have} there; {_ADVICE[command]}"]
+    memory, found = prediction.memory, []
+    if not memory.fits:
+        need, have = gib(memory.peak_bytes), gib(memory.capacity_bytes)
+        found.append(f"does not fit: {need} needed per device, {have} there; {_ADVICE[command]}")
+    used, there = (prediction.figures.get(f"host_{name}_bytes") or 0.0 for name in ("memory", "capacity"))
+    if used > there:
+        found.append(f"does not fit: {gib(used)} of host memory needed per node, {gib(there)} there; offload less")
+    return found

@@ -14,6 +14,7 @@ _SIZES = ("tp", "pp", "cp", "dp", "ep", "etp", "vpp")
 _FREE = "chosen to fit memory"
 RECOMPUTE = ("none", "selective", "full", "partial")
 SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
+UPDATES = ("sequential", "pipelined", "delayed", "swapped")
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipev")
 _FIXED: dict[str, int | float | str | bool] = {
     "micro_batch": 1,
@@ -73,6 +74,9 @@ def _draft(values: Values, given: dict[str, str]) -> TrainingCase:
         task=given["task"],
         recompute_layers=int(given.get("recompute_layers", 0)),
         sequence_parallel=values["sequence_parallel"] is not False,
+        offload=float(given.get("offload", 0.0)),
+        offload_optimizer=float(given.get("offload_optimizer", 0.0)),
+        offload_update=given.get("offload_update", "pipelined"),
         framework=known_framework(values["framework"], framework_names()),
     )
 
@@ -108,6 +112,9 @@ COMMAND = Command(
         Option("--schedule", "str", "Pipeline schedule.", "1f1b; interleaved with vpp > 1", SCHEDULES),
         Option("--sequence-parallel", "yesno", "Shard norms and residuals over tp.", "yes when tp > 1"),
         Option("--task", "str", "Kind of training.", "pretrain", ("pretrain", "sft", "lora")),
+        Option("--offload", "float", "Share of the activations in host memory.", "0", minimum=0, maximum=1),
+        Option("--offload-optimizer", "float", "Share of the update done by the host.", "0", minimum=0, maximum=1),
+        Option("--offload-update", "str", "How that update runs.", "pipelined", UPDATES),
         Option("--framework", "str", "Training stack: its habits fill what is not given.", "a current Megatron stack"),
     ),
 )  # fmt: skip

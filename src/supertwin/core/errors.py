@@ -1,13 +1,13 @@
 """Errors for users.
 
-    SupertwinError
-    ├── InputError          exit 2   what was given, what was expected, the nearest legal names
-    │   ├── UnknownName              a chip, system, model, option value that does not exist
-    │   ├── CatalogueError           a TOML file that breaks the rules of the catalogue
-    │   ├── ModelError               a config.json that cannot be read as a known architecture
-    │   └── TableError               a CSV file or a row of it that is not in the documented form
-    ├── Infeasible          exit 3   a result: the case is well-formed but cannot run; carries reasons
-    └── MissingExtra        exit 4   an optional dependency is needed
+SupertwinError
+├── InputError          exit 2   what was given, what was expected, the nearest legal names
+│   ├── UnknownName              a chip, system, model, option value that does not exist
+│   ├── CatalogueError           a TOML file that breaks the rules of the catalogue
+│   ├── ModelError               a config.json that cannot be read as a known architecture
+│   └── TableError               a CSV file or a row of it that is not in the documented form
+├── Infeasible          exit 3   a result: the case is well-formed but cannot run; carries reasons
+└── MissingExtra        exit 4   an optional dependency is needed
 """
 
 from __future__ import annotations

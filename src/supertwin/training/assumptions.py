@@ -176,11 +176,40 @@ CONTEXT_BYTES = Assumption(
     "matrix-library workspaces that the framework allocates: 8 to 32 MiB of cuBLAS and a few of Transformer Engine",
     "PyTorch documentation, CUBLAS_WORKSPACE_CONFIG",
 )
-OFFLOADED_KEEP = Assumption(
-    "offloaded_keep",
-    0.3,
+HOST_MEMORY_RATE = Assumption(
+    "host_memory_rate",
+    400e9,
+    "bytes/s per node",
+    "host memory of a node whose catalogue entry does not state it: two sockets of eight DDR4-3200 channels",
+    "reasoning",
+)
+HOST_STREAM_SHARE = Assumption(
+    "host_stream_share",
+    0.72,
+    "of the peak host memory bandwidth",
+    "STREAM-like run on the host of an Atlas A2: 442 of 614 GB/s",
+    "hicann/cann-recipes, host benchmark",
+)
+HOST_ADAM_SHARE = Assumption(
+    "host_adam_share",
+    0.46,
+    "of the peak host memory bandwidth",
+    "CPU-Adam of DeepSpeed updates 1 G weights (28 bytes each) in 0.24 s on two sockets of six DDR4-2666 channels; "
+    "the time is recalled",
+    "arXiv 2101.06840, table 4",
+)
+OFFLOAD_PIECE = Assumption(
+    "offload_piece_bytes",
+    500e6,
+    "bytes",
+    "unit in which gradients, host update and parameters follow each other: sub_group_size and buckets of this order",
+    "DeepSpeed, offload_optimizer and reduce_bucket_size",
+)
+OFFLOADED_ROW_SHARE = Assumption(
+    "offloaded_row_share",
+    0.7,
     "of the activations",
-    "what stays on the device while the rest is swapped to the host: the layers in work and the prefetched ones",
+    "what a published run moves that says it offloads activations and not how many",
     "reasoning",
 )
 COMPUTE_SIGMA = Assumption(

@@ -26,16 +26,38 @@ class Layout:
         return self.tp * self.pp * self.cp * self.dp
 
 
+ORDER = ("tp", "cp", "ep", "dp", "pp")
+"""Parallel axes from the inside out, as Megatron lays ranks out by default (--order tp-cp-ep-dp-pp)."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingCase:
     """One training step to predict. Names and vocabularies are those of training.csv (measurements/README).
 
-    cp_method: ring | all_gather | ulysses. attention_kernel: flash | unfused; launch: eager | graph | compiled;
+    Kernels and overlap: attention_kernel: flash | unfused; launch: eager | graph | compiled;
     "" in either takes the framework's habit. overlap_tp, overlap_ep: those collectives run beside compute
     (None takes the framework's habit); overlap_dp: gradient reduction and parameter gather do;
     fused_loss: the vocabulary loss is one kernel instead of a row of tensor operations.
-    skew: tokens of the busiest expert device over the mean (0 = by force_balanced).
-    lora_rank: width of the adapters of task lora. offload: activations, offload_optimizer: its states, in host memory.
+    Placement: order: axes from the inside out; stages: layers per pipeline device, or per chunk in model order (empty:
+    split by weight).
+    Replicas: hsdp_shard_size: ranks that share one copy (0 = all); reshard: weights are dropped after forward and
+    gathered again for backward; prefetch: layers gathered ahead (0 = each gather waits); bucket_bytes: gradients per
+    collective (0 = the framework's); gather_dtype, reduce_dtype, gradient_dtype: parameters and gradients on the wire,
+    and gradients as accumulated ("" = BF16 and the framework's); moment_dtype, master_dtype: Adam's moments and the
+    master copy (none = no copy).
+    Context: cp_method: ring | all_gather | ulysses | hybrid (Ulysses inside, ring outside); ulysses_size: ranks of the
+    inner group; cp_balanced: zigzag chunks, every rank has the same causal work.
+    Packs: packed: samples of a pack do not see each other; sample_len: their mean length (0 = a quarter of the pack);
+    sample_cv: standard deviation of the length over its mean.
+    Experts: skew: tokens of the busiest expert device over the mean (0 = by force_balanced and routing); routing_cv:
+    standard deviation of the experts' popularity over its mean (0 = a trained router's); capacity_factor: tokens an
+    expert takes over its mean share, the rest is dropped (0 = dropless); pad_experts: every expert computes its full
+    capacity; redundant_experts: further copies of the hottest experts; routing_nodes: most nodes that the experts of a
+    token lie in (0 = no limit); dispatch_dtype: tokens on the way to their experts ("" = BF16).
+    Recomputation: recompute_modules: single modules that are computed again (recompute selective).
+    Offload, shares of 0 to 1: offload: activations, offload_optimizer: optimizer states;
+    offload_update: sequential | pipelined | delayed (the host updates them) | swapped (the device does). Other: lora_rank: width of the adapters of task lora;
+    logprob_passes: forward passes over the batch before the update (task rl: old policy and reference).
     """
 
     model: ModelSpec
@@ -53,7 +75,7 @@ class TrainingCase:
     schedule: str = "1f1b"
     task: str = "pretrain"
     framework: str = ""
-    offload: bool = False
+    offload: float = 0.0
     packed: bool = False
     force_balanced: bool = True
     cp_method: str = "ring"
@@ -65,5 +87,28 @@ class TrainingCase:
     fused_loss: bool | None = None
     skew: float = 0.0
     lora_rank: int = 16
-    offload_optimizer: bool = False
+    offload_optimizer: float = 0.0
+    offload_update: str = "pipelined"
+    order: tuple[str, ...] = ORDER
+    stages: tuple[int, ...] = ()
+    reshard: bool = True
+    prefetch: int = 1
+    bucket_bytes: float = 0.0
+    gather_dtype: str = ""
+    reduce_dtype: str = ""
+    gradient_dtype: str = ""
+    moment_dtype: str = "fp32"
+    master_dtype: str = "fp32"
+    ulysses_size: int = 0
+    cp_balanced: bool = True
+    sample_len: float = 0.0
+    sample_cv: float = 0.0
+    routing_cv: float = 0.0
+    capacity_factor: float = 0.0
+    pad_experts: bool = False
+    redundant_experts: int = 0
+    routing_nodes: int = 0
+    dispatch_dtype: str = ""
+    recompute_modules: tuple[str, ...] = ()
+    logprob_passes: int = 0
     defaults: dict[str, object] = field(default_factory=dict)

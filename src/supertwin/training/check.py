@@ -13,6 +13,7 @@ RECOMPUTE = ("none", "selective", "full", "partial")
 TASKS = ("pretrain", "sft", "lora")
 CP_METHODS = ("ring", "all_gather", "ulysses")
 FULL_SHARDING = ("zero3", "hsdp")
+UPDATES = ("sequential", "pipelined", "delayed", "swapped")
 
 
 def check(case: TrainingCase) -> None:
@@ -23,6 +24,7 @@ def check(case: TrainingCase) -> None:
     _check_model(case)
     _check_batch(case)
     _check_pipeline(case)
+    _check_offload(case)
 
 
 def _check_words(case: TrainingCase) -> None:
@@ -138,6 +140,14 @@ def _check_pipeline(case: TrainingCase) -> None:
         raise InputError("recompute partial needs recompute_layers > 0 (fully recomputed layers per pipeline stage)")
     if case.recompute == "partial" and case.recompute_layers > layers:
         raise InputError(f"recompute_layers({case.recompute_layers}) exceeds the {layers} layers of {case.model.name}")
+
+
+def _check_offload(case: TrainingCase) -> None:
+    if case.offload_update not in UPDATES:
+        raise UnknownName("offload update", case.offload_update, UPDATES)
+    for name, share in (("offload", case.offload), ("offload_optimizer", case.offload_optimizer)):
+        if not 0.0 <= share <= 1.0:
+            raise InputError(f"{name} = {share:g}; expected a share of 0 to 1")
 
 
 def attention_heads(model: ModelSpec) -> int:

@@ -11,6 +11,7 @@ from supertwin.core.prediction import Memory
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
+from supertwin.training.offload import resident_bytes
 from supertwin.training.pipeline import in_flight
 from supertwin.training.setting import Setting, recomputed_share
 from supertwin.training.shape import recipe_of, shard_of, step_of
@@ -47,19 +48,34 @@ def activation_peak(setting: Setting) -> Array:
     case, plan = setting.case, setting.plan
     step, shard = step_of(case), shard_of(case, setting.framework)
     recipe = recipe_of(case, setting.framework)
-    kept, full = _kept_layers(case.model, step, shard, (recipe.recompute, recipe.flash, recipe.dropout))
-    share = recomputed_share(case, plan)
-    if recipe.recompute != "full":
-        per_layer = plan.counts @ kept
-    else:
-        per_layer = share * (plan.counts @ kept) + (1.0 - share) * (plan.counts @ full)
-    held = in_flight(case.layout.pp, case.layout.vpp, setting.microbatches, case.schedule)
-    expanded = np.where(plan.counts > 0, full, 0.0).max(axis=1) if recipe.recompute == "full" else 0.0
-    result: Array = held * per_layer + expanded + _loss_bytes(setting, step, shard)
+    per_layer, expanded = kept_per_microbatch(setting)
+    held = held_microbatches(setting)
+    held_bytes = resident_bytes(case, per_layer, held, plan.counts.sum(axis=1)) if case.offload else held * per_layer
+    result: Array = held_bytes + expanded + _loss_bytes(setting, step, shard)
     if case.model.mtp is not None:
         module = activation_bytes(case.model, case.model.mtp, step, shard, Recompute("none", recipe.flash))
         result = result + plan.head * case.model.mtp_count * float(module)
-    return result * (assume.OFFLOADED_KEEP.value if case.offload else 1.0)
+    return result
+
+
+def held_microbatches(setting: Setting) -> Array:
+    """Microbatches in flight at the peak, shape [pp]."""
+    case = setting.case
+    return in_flight(case.layout.pp, case.layout.vpp, setting.microbatches, case.schedule)
+
+
+def kept_per_microbatch(setting: Setting) -> tuple[Array, Array]:
+    """Bytes that the layers of each device keep for one microbatch, and those of one layer expanded for its backward
+    pass; shape [pp]."""
+    case, plan = setting.case, setting.plan
+    recipe = recipe_of(case, setting.framework)
+    step, shard = step_of(case), shard_of(case, setting.framework)
+    kept, full = _kept_layers(case.model, step, shard, (recipe.recompute, recipe.flash, recipe.dropout))
+    if recipe.recompute != "full":
+        return plan.counts @ kept, np.zeros(len(plan.counts))
+    share = recomputed_share(case, plan)
+    per_layer = share * (plan.counts @ kept) + (1.0 - share) * (plan.counts @ full)
+    return per_layer, np.where(plan.counts > 0, full, 0.0).max(axis=1)
 
 
 @lru_cache(maxsize=2048)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from supertwin.training.blocks import PARTS, Phase, phase
 from supertwin.training.host import HostCost, host_cost
+from supertwin.training.memory import kept_per_microbatch
+from supertwin.training.offload import activation_exposed_s
 from supertwin.training.pricing import PricedBlock, PricedModel, engine_of, priced_model
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
 from supertwin.training.shape import recipe_of, shard_of, step_of
@@ -19,9 +21,9 @@ from supertwin.training.sharding import full_shard_sync, is_fully_sharded
 from supertwin.workload.operators import Vector
 
 Array = npt.NDArray[np.float64]
-COLUMNS = (*PARTS, "host", "communication/dp", "compute/accumulate")
+COLUMNS = (*PARTS, "host", "communication/dp", "compute/accumulate", "offload/activations")
 CHECKPOINTED = ("full", "partial")
-HOST, SHARDED, ACCUMULATE = len(PARTS), len(PARTS) + 1, len(PARTS) + 2
+HOST, SHARDED, ACCUMULATE, OFFLOADED = (len(PARTS) + extra for extra in range(4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def passes_of(setting: Setting) -> DevicePass:
     passes = device_passes(setting, block_tables(setting, priced_blocks(setting)))
     if not setting.framework.accumulation_fused:
         passes.backward[:, ACCUMULATE] = accumulate_s(setting)
-    return with_full_sharding(setting, passes) if is_fully_sharded(setting.case) else passes
+    passes = with_full_sharding(setting, passes) if is_fully_sharded(setting.case) else passes
+    return with_offload(setting, passes) if setting.case.offload else passes
 
 
 def priced_blocks(setting: Setting) -> PricedModel:
@@ -142,4 +145,14 @@ def with_full_sharding(setting: Setting, passes: DevicePass) -> DevicePass:
         syncs = full_shard_sync(setting.case, setting.framework, setting.fabric, stage_weights(setting, device), window)
         for table, sync in zip((forward, backward), syncs, strict=True):
             table[device, SHARDED] += sync.visible_s(setting.overlap.loss)
+    return replace(passes, forward=forward, backward=backward)
+
+
+def with_offload(setting: Setting, passes: DevicePass) -> DevicePass:
+    """Add what moving activations to the host and back leaves visible in every microbatch."""
+    forward, backward = passes.forward.copy(), passes.backward.copy()
+    window = forward.sum(axis=1), backward.sum(axis=1)
+    visible = activation_exposed_s(setting.case, kept_per_microbatch(setting)[0], window)
+    for table, seconds in zip((forward, backward), visible, strict=True):
+        table[:, OFFLOADED] += seconds
     return replace(passes, forward=forward, backward=backward)

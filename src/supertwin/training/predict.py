@@ -12,9 +12,10 @@ from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import check
 from supertwin.training.flops import Utilisation, utilisation
-from supertwin.training.memory import peak_memory
+from supertwin.training.memory import held_microbatches, kept_per_microbatch, peak_memory
 from supertwin.training.notes import notes
 from supertwin.training.phases import mean_power_w, phase_powers
+from supertwin.training.offload import host_bytes
 from supertwin.training.pricing import engine_of, engine_sources
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
@@ -78,7 +79,18 @@ def figures(setting: Setting, step: StepTime, use: Utilisation) -> dict[str, flo
         "tokens_per_step": float(case.global_batch * case.seq_len),
         "microbatches": float(setting.microbatches),
         "bubble_share": step.parts["bubble"] / step.total_s,
+        **host_figures(setting),
     }
+
+
+def host_figures(setting: Setting) -> dict[str, float | None]:
+    """Host memory that offload takes on the fullest node; nothing without offload."""
+    case = setting.case
+    if not (case.offload or case.offload_optimizer):
+        return {}
+    moved = case.offload * kept_per_microbatch(setting)[0] * held_microbatches(setting)
+    used = host_bytes(case, setting.weights, moved)
+    return {"host_memory_bytes": used, "host_capacity_bytes": case.system.host_memory_bytes_per_node}
 
 
 def breakdown(step: StepTime) -> tuple[Part, ...]:
@@ -92,7 +104,9 @@ def breakdown(step: StepTime) -> tuple[Part, ...]:
 
 
 def _bound(name: str) -> str:
-    return "network" if name.startswith("communication/") else _BOUNDS.get(name, "compute")
+    if name.startswith("communication/"):
+        return "network"
+    return "memory" if name.startswith("offload/") else _BOUNDS.get(name, "compute")
 
 
 def layout_row(case: TrainingCase) -> dict[str, int | str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from supertwin.training import assumptions as assume
 from supertwin.training.exchange import handover_s, optimizer_s, replica_s
+from supertwin.training.offload import host_update, update_exposed_s
 from supertwin.training.passes import COLUMNS, DevicePass, passes_of
 from supertwin.training.pipeline import DeviceTimes, PipelineTime, pipeline_time
 from supertwin.training.setting import Setting
@@ -36,6 +37,8 @@ def step_time(setting: Setting) -> StepTime:
     parts["communication/pp"] = handover_s(setting)
     parts["communication/dp"] += 0.0 if is_fully_sharded(case) else replica_s(setting, times)
     parts["optimizer"] = optimizer_s(setting)
+    update = host_update(case, setting.framework, setting.weights)
+    parts["offload/optimizer"] = update_exposed_s(case, update, parts["optimizer"], pipeline.total_s)
     parts["host"] += host_step_s(setting)
     total = sum(parts.values())
     return StepTime(total, parts, pipeline, passes, parts["optimizer"])

@@ -26,7 +26,7 @@ from supertwin.workload.shard import Shard
 Array = npt.NDArray[np.float64]
 
 PARAMETER_BYTES = 2.0
-OPTIMIZER_BYTES = 12.0
+OPTIMIZER_BYTES = 12.0  # FP32 master copy and two moments
 FP32_BYTES = 4.0
 
 
@@ -130,7 +130,7 @@ def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights
     return StateBytes(
         stored_bytes(case) * base + PARAMETER_BYTES * weights.adapters,
         framework.gradient_bytes * spread(*trained, 2) + framework.new_gradient_bytes * (trained[0] + trained[1]),
-        0.0 * base if case.offload_optimizer else states * spread(*trained, 1),
+        (1.0 - case.offload_optimizer) * states * spread(*trained, 1),
     )
 
 
@@ -157,16 +157,20 @@ def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: D
     scales the gradients in place (clipping), reads the master copy again to cast it, widens 2-byte gradients first and,
     in FP16, takes the loss scale off and checks for infinities (Megatron-LM, megatron/optimizer/optimizer.py).
     """
-    dense_ranks, expert_ranks = _sharers(case)
-    sharded = case.sharding != "none"
-    own = weights.trained_dense / (dense_ranks if sharded else 1) + weights.trained_experts / (
-        expert_ranks if sharded else 1
-    )
+    whole = updated_weights(case, weights)
+    own = whole * (1.0 if case.offload_update == "swapped" else 1.0 - case.offload_optimizer)
     norm = framework.gradient_bytes
     adam = framework.gradient_bytes + OPTIMIZER_BYTES + OPTIMIZER_BYTES + PARAMETER_BYTES
     if (case.launch or framework.launch) == "eager":
         adam += 3.0 * FP32_BYTES + (2.0 * FP32_BYTES if case.precision == "fp16" else 0.0)
         adam += FP32_BYTES + framework.gradient_bytes if framework.gradient_bytes < FP32_BYTES else 0.0
     zero_fill = framework.gradient_bytes * (weights.trained_dense + weights.trained_experts)
-    result: Array = own * (norm + adam) + zero_fill
+    result: Array = whole * norm + own * adam + zero_fill
+    return result
+
+
+def updated_weights(case: TrainingCase, weights: DeviceWeights) -> Array:
+    """Weights whose optimizer states a device owns, shape [pp]."""
+    dense_ranks, expert_ranks = _sharers(case) if case.sharding != "none" else (1, 1)
+    result: Array = weights.trained_dense / dense_ranks + weights.trained_experts / expert_ranks
     return result

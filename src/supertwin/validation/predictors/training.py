@@ -148,6 +148,8 @@ def _known_sizes(reading: _Reading, system: System) -> dict[str, int]:
 
 
 def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
+    from supertwin.training.assumptions import OFFLOADED_ROW_SHARE
+
     row, flags = reading.row, reading.row.flags
     submission = mlperf.submission_of(row, system.chip)
     script = submission or mlperf.Submission()
@@ -167,7 +169,7 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         task=row.text("task", "pretrain"),
         framework=habits.framework_of(row, system),
         attention_kernel=habits.attention_of(row),
-        offload="offload" in flags,
+        offload=OFFLOADED_ROW_SHARE.value if "offload" in flags else 0.0,
         packed="packed" in flags and submission is None,  # packs of MLPerf are one causal sequence
         launch=script.launch,
         force_balanced=not flags.isdisjoint(_BALANCED),
