@@ -122,3 +122,13 @@ def test_bad_values_are_refused() -> None:
         predict(job(offload=1.5))
     with pytest.raises(UnknownName, match="pipelined"):
         predict(job(offload_update="pipeline"))
+
+
+def test_swapped_states_pass_through_the_device() -> None:
+    """MindSpeed --swap-optimizer: 12 bytes per weight in, then out; a sixteenth of the states stays."""
+    case = job("atlas-a2:8", offload_optimizer=1.0, offload_update="swapped", framework="mindspeed")
+    link, p = host_link(case.system), predict(case)
+    states = 12.0 * 8.03e9 / 8
+    assert seconds(p, "offload/optimizer") == pytest.approx(states / link.out + states / link.back, rel=0.01)
+    assert p.memory.optimizer_bytes == pytest.approx(states / 16, rel=0.01)
+    assert seconds(p, "optimizer") == pytest.approx(seconds(predict(replace(case, offload_optimizer=0.0)), "optimizer"))

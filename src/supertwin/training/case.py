@@ -55,9 +55,10 @@ class TrainingCase:
     capacity; redundant_experts: further copies of the hottest experts; routing_nodes: most nodes that the experts of a
     token lie in (0 = no limit); dispatch_dtype: tokens on the way to their experts ("" = BF16).
     Recomputation: recompute_modules: single modules that are computed again (recompute selective).
-    Offload, shares of 0 to 1: offload: activations, offload_optimizer: optimizer states;
-    offload_update: sequential | pipelined | delayed (the host updates them) | swapped (the device does). Other: lora_rank: width of the adapters of task lora;
-    logprob_passes: forward passes over the batch before the update (task rl: old policy and reference).
+    Offload, shares of 0 to 1: offload: activations, offload_optimizer: optimizer states; offload_update: sequential |
+    pipelined | delayed (the host updates them) | swapped (the device does, states pass through it).
+    Other: lora_rank: width of the adapters of task lora; logprob_passes: forward passes over the batch before the
+    update (task rl: old policy and reference).
     """
 
     model: ModelSpec

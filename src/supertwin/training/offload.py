@@ -11,8 +11,8 @@ memory), parameters come back (2 bytes). The device updates its own share at the
 
     sequential: out + adam + in        pipelined: max of the three + the rest of them / pieces
     delayed: pipelined, beside the next step (arXiv 2101.06840, section 5.2: one-step delayed update)
-    swapped: the device updates all weights; states come in and go out piece by piece (12 bytes per weight and
-    direction; MindSpeed --swap-optimizer), in time max(out, in) + one piece, less the device's own update
+    swapped: the device updates all weights; states come in and go out in 16 pieces, 12 bytes per weight and direction,
+    and a piece comes in when the one before has gone out: in + out (MindSpeed --swap-optimizer and its documentation)
 
 All devices of a node share its host memory, whose bandwidth also bounds the transfers.
 """
@@ -117,6 +117,8 @@ def host_update(case: TrainingCase, framework: Framework, weights: DeviceWeights
 def update_exposed_s(case: TrainingCase, update: HostUpdate, device_s: float, step_s: float) -> float:
     """What the host's part of the update adds to a step whose device part takes device_s and whose passes take
     step_s."""
+    if case.offload_update == "swapped":
+        return update.sequential_s
     if case.offload_update == "sequential":
         return max(update.sequential_s - device_s, 0.0)
     beside = device_s + (step_s if case.offload_update == "delayed" else 0.0)

@@ -28,6 +28,7 @@ Array = npt.NDArray[np.float64]
 PARAMETER_BYTES = 2.0
 OPTIMIZER_BYTES = 12.0  # FP32 master copy and two moments
 FP32_BYTES = 4.0
+SWAP_PIECES = 16.0  # MindSpeed --swap-optimizer-times, default
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +125,17 @@ def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights
         return dense / (dense_ranks if shared else 1) + experts / (expert_ranks if shared else 1)
 
     trained = (weights.trained_dense, weights.trained_experts)
-    reused = framework.states_reused and case.precision == "bf16"  # what ZeRO keeps of the FP32 copy is its lower half
+    swapped = case.offload_update == "swapped" and case.offload_optimizer > 0.0
+    away = case.offload_optimizer * (1.0 - 1.0 / SWAP_PIECES if swapped else 1.0)
+    reused = (
+        framework.states_reused and case.precision == "bf16" and not swapped
+    )  # what ZeRO keeps of the FP32 copy is its lower half
     states = OPTIMIZER_BYTES - (PARAMETER_BYTES if reused else 0.0)
     base = spread(weights.dense, weights.experts, 3)
     return StateBytes(
         stored_bytes(case) * base + PARAMETER_BYTES * weights.adapters,
         framework.gradient_bytes * spread(*trained, 2) + framework.new_gradient_bytes * (trained[0] + trained[1]),
-        (1.0 - case.offload_optimizer) * states * spread(*trained, 1),
+        (1.0 - away) * states * spread(*trained, 1),
     )
 
 

@@ -33,7 +33,21 @@ class Script:
     recompute: str = ""
 
 
+_SWAPPED: dict[str, object] = {"offload": 0.0, "offload_optimizer": 1.0, "offload_update": "swapped"}
+
 SCRIPTS = (
+    Script(
+        "deepseek_v3_mcore_tp2_pp2_ep2_dualpipev_fb",
+        "tests/st/shell_scripts: what is offloaded is the optimizer (--swap-optimizer)",
+        _SWAPPED,
+    ),
+    Script("qwen3_next_80b_4K_A3_ptd", "tests/st/shell_scripts: --swap-optimizer", _SWAPPED),
+    Script(
+        "MindSpeed-LLM docs/zh/pytorch/features/README.md",
+        "its script of DeepSeek-V3 on A3: DualPipeV, swapped optimizer (notes of the row)",
+        _SWAPPED,
+        model="deepseek-v3",
+    ),
     Script(
         "MooreThreads/SimuMax",
         "run_pretrain_llama3.sh: --use-distributed-optimizer without the overlap flags, which are off by default; "
