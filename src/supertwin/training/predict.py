@@ -14,8 +14,8 @@ from supertwin.training.check import check
 from supertwin.training.flops import Utilisation, utilisation
 from supertwin.training.memory import held_microbatches, kept_per_microbatch, peak_memory
 from supertwin.training.notes import notes
-from supertwin.training.phases import mean_power_w, phase_powers
 from supertwin.training.offload import host_bytes
+from supertwin.training.phases import mean_power_w, phase_powers
 from supertwin.training.pricing import engine_of, engine_sources
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
