@@ -10,9 +10,9 @@ import pytest
 
 from supertwin.calibration.attention_files import kernel_table
 from supertwin.calibration.attention_rows import KERNELS, attention_row, counted_flop, host_floor_s, library_of
-from supertwin.cost.calibration import shipped_folder
 from supertwin.cost.engine import CostEngine
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import shipped_folder
 
 FA3 = {
     "kernel": "attention",

@@ -25,7 +25,7 @@ from supertwin.calibration.unseen_rows import READERS
 from supertwin.calibration.vector_fit import load_rows as load_vectors
 from supertwin.cli import calibrate
 from supertwin.core.errors import InputError, SupertwinError, TableError, UnknownName
-from supertwin.cost.calibration import ENVIRONMENT
+from supertwin.machine.fitted import ENVIRONMENT
 from tests.calibration.made_tables import BANDWIDTH, CHIP, FIXED_S, MEMORY, roofline_s, write_tables
 from tests.cli.run import assert_refused, supertwin
 

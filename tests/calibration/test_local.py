@@ -16,10 +16,10 @@ from supertwin.calibration.local_files import LocalPeaks, write_chip
 from supertwin.calibration.local_fit import Measured, fit_gemm, fit_vector
 from supertwin.calibration.local_measure import STREAMS, Effort, Timings, points
 from supertwin.core.errors import SupertwinError
-from supertwin.cost.calibration import ENVIRONMENT
 from supertwin.cost.engine import CostEngine
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import ENVIRONMENT
 from supertwin.machine.systems import load_system
 from supertwin.workload.operators import Gemm
 

@@ -8,8 +8,9 @@ import pytest
 
 from supertwin.cost.attention import AttentionModel
 from supertwin.cost.attention_kernels import Variant
-from supertwin.cost.calibration import INHERITED_SPREAD, PRIOR_SPREAD, load_calibration, shipped_folder
+from supertwin.cost.calibration import INHERITED_SPREAD, PRIOR_SPREAD, load_calibration
 from supertwin.machine.chips import chip_names, load_chip
+from supertwin.machine.fitted import shipped_folder
 from supertwin.network.links import GENERIC, load_links
 
 FAMILIES = ("gemm", "experts", "attention", "vector")

@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 
 from supertwin.core.errors import TableError
-from supertwin.cost.calibration import (
-    INHERITED_SPREAD,
-    PRIOR_SPREAD,
-    load_calibration,
-    read_calibration,
-    shipped_folder,
-)
+from supertwin.cost.calibration import INHERITED_SPREAD, PRIOR_SPREAD, load_calibration, read_calibration
 from supertwin.cost.surface import Surface, surface_from_json
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import shipped_folder
 
 GOOD = {"family": "gemm", "chip": "h100-sxm", "parameters": {"bf16": {"multiply": 0.5}}, "spread": 0.2}
 

@@ -14,10 +14,11 @@ from supertwin.calibration.gemm_spread import unit_spread
 from supertwin.calibration.holdout import shipped_kernels
 from supertwin.calibration.kernels import kernel_gemm_rows
 from supertwin.calibration.tables import GemmRows
-from supertwin.cost.calibration import load_calibration, read_calibration, shipped_folder
+from supertwin.cost.calibration import load_calibration, read_calibration
 from supertwin.cost.engine import CostEngine
 from supertwin.cost.gemm import PRIOR, GemmConditions, gemm_cost, gemm_spread
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import shipped_folder
 from supertwin.workload.operators import Gemm
 
 CHIP = load_chip("h100-sxm")

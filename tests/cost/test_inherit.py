@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supertwin.cost.calibration import FOREIGN_SPREAD, load_calibration, read_calibration, shipped_folder
+from supertwin.cost.calibration import FOREIGN_SPREAD, load_calibration, read_calibration
 from supertwin.cost.gemm import GemmConditions, gemm_cost
 from supertwin.cost.inherit import bf16_share, clock_gain, clocked_groups, scaled_groups
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import shipped_folder
 from supertwin.workload.operators import Gemm
 
 H100, MI300X, MI325X = (load_chip(name) for name in ("h100-sxm", "mi300x", "mi325x"))

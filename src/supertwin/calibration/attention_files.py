@@ -15,11 +15,11 @@ from supertwin.calibration.attention_training import TrainingRows, fit_training,
 from supertwin.calibration.common import errors, require_polars, spread_90, write_calibration
 from supertwin.cost.attention import AttentionModel
 from supertwin.cost.attention_kernels import attention_times
-from supertwin.cost.calibration import shipped_folder
 from supertwin.cost.geometry import Array
 from supertwin.cost.surface import Surface
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import shipped_folder
 
 # Name in the operator tables -> catalogue name, where the alias of the catalogue is another chip.
 MEASURED_CHIPS = (

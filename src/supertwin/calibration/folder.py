@@ -18,7 +18,7 @@ from supertwin.calibration.common import require_polars, require_scipy
 from supertwin.calibration.operator_tables import FAMILY_TABLES, OPTIONAL, check_folder, check_tables, table_path
 from supertwin.calibration.unseen import Judged, judge, overall
 from supertwin.core.errors import InputError, TableError, UnknownName
-from supertwin.cost.calibration import ENVIRONMENT, shipped_folder
+from supertwin.machine.fitted import ENVIRONMENT, shipped_folder
 
 Progress = Callable[[str], None]
 FAMILIES = tuple(FAMILY_TABLES)

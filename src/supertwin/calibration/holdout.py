@@ -17,10 +17,11 @@ from supertwin.calibration.gemm_fit import held_out_masks
 from supertwin.calibration.kernels import ascend_median_rows, kernel_expert_rows, kernel_gemm_rows
 from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.core.errors import UnknownName
-from supertwin.cost.calibration import Calibration, complete, load_calibration, shipped_folder
+from supertwin.cost.calibration import Calibration, complete, load_calibration
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import shipped_folder
 
 Report = list[dict[str, Any]]
 Loader = Callable[[str], Chip]

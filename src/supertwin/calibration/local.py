@@ -33,10 +33,10 @@ from supertwin.calibration.local_measure import (
     points,
 )
 from supertwin.core.errors import SupertwinError
-from supertwin.cost.calibration import ENVIRONMENT, calibration_folders
 from supertwin.cost.engine import CostEngine
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import ENVIRONMENT, calibration_folders
 from supertwin.workload.operators import Gemm, Operator, Vector
 
 NAME = "this-cpu"

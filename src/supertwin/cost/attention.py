@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from supertwin.core.errors import SupertwinError, UnknownName
+from supertwin.core.errors import UnknownName
 from supertwin.cost.attention_kernels import Times, Variant, attention_times, prior_of
-from supertwin.cost.calibration import INHERITED_SPREAD, Calibration, calibration_folders, read_calibration
+from supertwin.cost.calibration import INHERITED_SPREAD, Calibration, read_calibration
 from supertwin.cost.geometry import Shape
 from supertwin.cost.surface import Surface
 from supertwin.machine.chip import Chip
+from supertwin.machine.fitted import calibration_folders, first_file, relatives
 from supertwin.workload.operators import Attention
 
 # What a use of the chip runs, best first; then the library of the file "attention", which serving engines run first.
@@ -180,36 +181,20 @@ def variant_distance(wanted: Variant, name: str) -> float:
 
 def shelves(chip: Chip, libraries: Sequence[str]) -> list[Shelf]:
     """Per step along the chain of relatives: the files of the wanted libraries, then the default one."""
+    families = (*(f"attention-{name}" for name in libraries), "attention")
     found = []
-    seen: set[str] = set()
-    current: Chip | None = chip
-    while current is not None and current.name not in seen:
-        seen.add(current.name)
-        families = (*(f"attention-{name}" for name in libraries), "attention")
+    for current in relatives(chip):
         files = tuple(c for family in families if (c := own_calibration(current.name, family)) is not None)
         found.append(Shelf(current, files))
-        current = _relative(current)
     return found
 
 
 def own_calibration(chip: str, family: str) -> Calibration | None:
     """The file of this very chip, not of a relative; None when it has none. Raises TableError."""
-    paths = (folder / chip / f"{family}.json" for folder in calibration_folders())
-    path = next((p for p in paths if p.is_file()), None)
+    path = first_file(chip, family, calibration_folders())
     return None if path is None else _read(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _read(path: Path, _changed_ns: int) -> Calibration:
     return read_calibration(path)
-
-
-def _relative(chip: Chip) -> Chip | None:
-    if not chip.relative:
-        return None
-    from supertwin.machine.chips import load_chip  # late: most chips have a file of their own
-
-    try:
-        return load_chip(chip.relative)
-    except SupertwinError:
-        return None

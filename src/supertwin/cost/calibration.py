@@ -10,29 +10,31 @@ A file is `<folder>/<chip>/<family>.json` (families: gemm, experts, attention, v
 Parameters are dimensionless shares of the chip's own peaks, or seconds where they are a fixed cost, so that a
 relative can inherit them (supertwin.cost.inherit). spread is the 90 % half-width of ln(measured / predicted), spreads
 the same by group where it is known (optional).
-Order of search: the folder in SUPERTWIN_CALIBRATION, the user's folder, the shipped folder; first for the chip itself,
-then for its relative, its relative's relative and so on; at the end documented priors.
+Where files lie and whose count: supertwin.machine.fitted; at the end come documented priors.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from supertwin.core.errors import SupertwinError, TableError
+from supertwin.core.errors import TableError
 from supertwin.cost.inherit import clock_gain, clocked_groups, relative_share, scaled_groups
 from supertwin.cost.surface import Surface, surface_from_json
 from supertwin.machine.chip import Chip
+from supertwin.machine.fitted import (
+    STEP_SPREAD,
+    calibration_folders,
+    first_file,
+    read_fitted,
+    relatives,
+    shipped_folder,
+)
 
-ENVIRONMENT = "SUPERTWIN_CALIBRATION"
-INHERITED_SPREAD = 0.15  # assumption: ln half-width added (in quadrature) per step from a chip to its relative
+INHERITED_SPREAD = STEP_SPREAD
 # assumption: the same to a relative of another architecture, whose formats differ more in what share they reach (FP8
 # over BF16 of the best shapes of kernels.csv: 0.95 to 1.04 on B300, Gaudi 2 and 3; 0.6 to 0.9 in tables of H100).
 FOREIGN_SPREAD = 0.3
@@ -107,24 +109,11 @@ def load_calibration(chip: Chip, family: str) -> Calibration:
     return _load(_device(chip), family, folders)
 
 
-def calibration_folders() -> list[Path]:
-    """Folders searched, first wins: SUPERTWIN_CALIBRATION, the user's data folder, the shipped files."""
-    named = os.environ.get(ENVIRONMENT)
-    home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
-    user = Path(home) / "supertwin" / "calibration"
-    return [*([Path(named)] if named else []), user, shipped_folder()]
-
-
-def shipped_folder() -> Path:
-    """The folder of the calibration files that come with the package."""
-    return Path(str(resources.files("supertwin"))) / "data" / "calibration"
-
-
 @lru_cache(maxsize=256)
 def _load(device: Device, family: str, folders: tuple[str, ...]) -> Calibration:
     found: Calibration | None = None
     for steps, candidate in enumerate(_chain(device)):
-        path = _first_file(candidate.name, family, folders)
+        path = first_file(candidate.name, family, folders)
         if path is None:
             continue
         one = read_calibration(path)
@@ -158,11 +147,6 @@ def _on(
     return replace(theirs, parameters=parameters, spreads=spreads, taken_over=(row,))
 
 
-def _first_file(chip: str, family: str, folders: tuple[str, ...]) -> Path | None:
-    paths = (Path(folder) / chip / f"{family}.json" for folder in folders)
-    return next((p for p in paths if p.is_file()), None)
-
-
 def complete(own: Calibration, relative: Calibration) -> Calibration:
     """Groups and surfaces that the chip's own file lacks come from its relative; groups are taken whole."""
     parameters = {**relative.parameters, **own.parameters}
@@ -179,23 +163,9 @@ def complete(own: Calibration, relative: Calibration) -> Calibration:
 
 def _chain(device: Device) -> Iterator[Device]:
     """The chip, its relative, the relative's relative ... each once."""
-    seen: set[str] = set()
-    following: Device | None = device
-    while following is not None and following.name not in seen:
-        seen.add(following.name)
-        yield following
-        following = _relative_of(following.chip)
-
-
-def _relative_of(chip: Chip) -> Device | None:
-    if not chip.relative:
-        return None
-    from supertwin.machine.chips import load_chip  # late: most chips have their own file
-
-    try:
-        return _device(load_chip(chip.relative))
-    except SupertwinError:
-        return None
+    yield device
+    for chip in list(relatives(device.chip))[1:]:
+        yield _device(chip)
 
 
 def _device(chip: Chip) -> Device:
@@ -212,28 +182,13 @@ def _as_seen_by(device: Device, found: Calibration, steps: int, path: Path) -> C
 def read_calibration(path: Path) -> Calibration:
     """Read one file. Raises TableError when it is not in the documented form."""
     where = f"calibration file {path}"
+    given = read_fitted(path, path.stem)
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TableError(f"{where}: cannot be read as JSON: {error}") from None
-    missing = [k for k in ("family", "chip", "parameters", "spread") if not isinstance(given, dict) or k not in given]
-    if missing:
-        raise TableError(f"{where}: expected an object with family, chip, parameters, spread; lacks {missing}")
-    if given["family"] != path.stem:
-        raise TableError(f"{where}: family is {given['family']!r}, expected {path.stem!r} as the file is named")
-    return _parse(given, where)
-
-
-def _parse(given: Mapping[str, Any], where: str) -> Calibration:
-    try:
-        parameters = {g: {n: float(v) for n, v in values.items()} for g, values in given["parameters"].items()}
         residual = {n: float(v) for n, v in given.get("residual", {}).items()}
-        data_sets = tuple((str(d["name"]), int(d["rows"])) for d in given.get("data_sets", ()))
-        spread = float(given["spread"])
         spreads = {n: float(v) for n, v in given.get("spreads", {}).items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{where}: spread(s), parameters, residual, data_sets hold numbers by name: {error}") from None
-    wrong = [s for s in (spread, *spreads.values()) if not 0.0 < s < 10.0]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TableError(f"{where}: residual, spreads hold numbers by name: {error}") from None
+    wrong = [s for s in (given["spread"], *spreads.values()) if not 0.0 < s < 10.0]
     if wrong:
         raise TableError(f"{where}: spread is {wrong[0]}, expected a 90 % half-width of ln(ratio) between 0 and 10")
     surfaces = {n: surface_from_json(s, f"{where}, surface {n!r}") for n, s in given.get("surface", {}).items()}
@@ -242,10 +197,10 @@ def _parse(given: Mapping[str, Any], where: str) -> Calibration:
         chip=given["chip"],
         source_chip=given["chip"],
         date=str(given.get("date", "")),
-        data_sets=data_sets,
-        parameters=parameters,
+        data_sets=given["data_sets"],
+        parameters=given["parameters"],
         surfaces=surfaces,
         residual=residual,
-        spread=spread,
+        spread=given["spread"],
         spreads=spreads,
     )

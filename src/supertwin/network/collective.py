@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import UnknownName
+from supertwin.machine.fitted import Parameters, named_folder
 from supertwin.machine.system import System, Tier
 from supertwin.network.algorithms import ALGORITHMS, OPERATIONS, Algorithm, tree_depth
 from supertwin.network.group import Group
-from supertwin.network.links import LinkTable, Parameters, load_links_by_name, named_folder
+from supertwin.network.links import LinkTable, load_links_by_name
 from supertwin.network.span import Level, group_levels, pair_levels
 
 Real = float | npt.NDArray[np.float64]

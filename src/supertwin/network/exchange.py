@@ -24,10 +24,11 @@ import numpy as np
 
 from supertwin.core.errors import InputError, UnknownName
 from supertwin.core.formats import number_format
+from supertwin.machine.fitted import Parameters, named_folder
 from supertwin.machine.system import System
 from supertwin.network.collective import ANY, CONTEXTS, CollectiveTime, Real
 from supertwin.network.group import Group
-from supertwin.network.links import Parameters, load_links_by_name, named_folder
+from supertwin.network.links import load_links_by_name
 from supertwin.network.span import Level, group_levels
 
 MODES = ("auto", "normal", "low-latency")

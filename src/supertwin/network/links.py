@@ -9,30 +9,34 @@ spread, parameters). A group of parameters is named by where it applies:
     exchange/<library>/<mode>/<dispatch|combine>                     see network.exchange
     production/<library>/<operation>                                 extra_8_s extra_16_s
 
-Order of search for a chip: SUPERTWIN_CALIBRATION, the user's folder, the shipped folder; then the chip's relative and
-its relatives; then the file `generic`, which holds a documented prior per link class. A group that the chip's own file
-lacks is taken from the next file in that order, so that a partly measured chip inherits the rest.
+Order of search for a chip: as supertwin.machine.fitted, then the file `generic`, which holds a documented prior per
+link class. A group that the chip's own file lacks is taken from the next file in that order, so that a partly measured chip
+inherits the rest.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from supertwin.core.errors import SupertwinError, TableError
 from supertwin.machine.chip import Chip
+from supertwin.machine.fitted import (
+    STEP_SPREAD,
+    Parameters,
+    calibration_folders,
+    catalogued,
+    first_file,
+    read_fitted,
+    relatives,
+    shipped_folder,
+)
 
 GENERIC = "generic"
 INHERITED_SPREAD = 0.35  # assumption: links of a chip without a measurement of its own are known to a factor of 1.4
-STEP_SPREAD = 0.15  # assumption: added in quadrature from a chip to its relative, as for operators (cost.calibration)
 PRIOR_SPREAD = 0.6  # assumption: no table at all, not even of the link class: a factor of 1.8 either way
-Parameters = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,41 +86,31 @@ def load_links(chip: Chip) -> LinkTable:
 
 def load_links_by_name(chip: str, relative: str = "") -> LinkTable:
     """As load_links, for a chip name without its catalogue entry."""
-    return _load(chip, relative, named_folder())
-
-
-def named_folder() -> str:
-    """The calibration folder that the environment names; part of the key of everything planned from the tables."""
-    return os.environ.get("SUPERTWIN_CALIBRATION", "")
+    return _load(chip, relative, tuple(calibration_folders()))
 
 
 @lru_cache(maxsize=128)
-def _load(chip: str, relative: str, named: str) -> LinkTable:
-    found = [(name, _read(path)) for name, path in _paths(chip, relative, named)]
+def _load(chip: str, relative: str, folders: tuple[Path, ...]) -> LinkTable:
+    found = [(name, read_fitted(path, "links")) for name, path in _paths(chip, relative, folders)]
     if not found:
         return LinkTable(chip, (), PRIOR_SPREAD)
     first = found[0][1]
-    sets = tuple((str(d["name"]), int(d["rows"])) for d in first.get("data_sets", ()))
-    spread = float(first["spread"])
+    spread = first["spread"]
     if found[0][0] != chip:
         spread = max(INHERITED_SPREAD, (spread**2 + STEP_SPREAD**2) ** 0.5)
-    return LinkTable(chip, tuple((name, content["parameters"]) for name, content in found), spread, sets)
+    return LinkTable(chip, tuple((name, content["parameters"]) for name, content in found), spread, first["data_sets"])
 
 
-def _paths(chip: str, relative: str, named: str) -> Iterator[tuple[str, Path]]:
-    home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
-    shipped = Path(str(resources.files("supertwin"))) / "data" / "calibration"
-    folders = [*([Path(named)] if named else []), Path(home) / "supertwin" / "calibration", shipped]
-    chain = [*_chain(chip, relative), GENERIC]
-    like = _like(shipped).get(chip)
+def _paths(chip: str, relative: str, folders: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
+    known = catalogued(relative)
+    chain = list(dict.fromkeys([chip, *([c.name for c in relatives(known)] if known else [relative] * bool(relative))]))
+    like = _like(shipped_folder()).get(chip)
     if like and like not in chain:
-        chain.insert(-1, like)
-    for name in chain:
-        for folder in folders:
-            path = folder / name / "links.json"
-            if path.is_file():
-                yield name, path
-                break
+        chain.append(like)
+    for name in [*chain, GENERIC]:
+        path = first_file(name, "links", folders)
+        if path is not None:
+            yield name, path
 
 
 @lru_cache(maxsize=4)
@@ -124,38 +118,3 @@ def _like(shipped: Path) -> Mapping[str, str]:
     """Chips whose links are taken to behave as another chip's, beyond the catalogue's relatives (generic file)."""
     path = shipped / GENERIC / "links.json"
     return json.loads(path.read_text(encoding="utf-8")).get("like", {}) if path.is_file() else {}
-
-
-def _chain(name: str, relative: str) -> Iterator[str]:
-    seen: set[str] = set()
-    while name and name not in seen:
-        seen.add(name)
-        yield name
-        name, relative = relative, _relative_of(relative)
-
-
-def _relative_of(name: str) -> str:
-    if not name:
-        return ""
-    from supertwin.machine.chips import load_chip  # late: most chips have their own file
-
-    try:
-        return load_chip(name).relative
-    except SupertwinError:
-        return ""
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    where = f"calibration file {path}"
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TableError(f"{where}: cannot be read as JSON: {error}") from None
-    missing = [k for k in ("family", "chip", "parameters", "spread") if not isinstance(given, dict) or k not in given]
-    if missing or given["family"] != "links":
-        raise TableError(f"{where}: expected family 'links' with chip, parameters and spread; lacks {missing}")
-    try:
-        parsed = {g: {n: float(v) for n, v in values.items()} for g, values in given["parameters"].items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise TableError(f"{where}: parameters are numbers by group and name: {error}") from None
-    return {**given, "parameters": parsed}

@@ -17,9 +17,10 @@ import numpy as np
 
 from supertwin.core.errors import UnknownName
 from supertwin.machine.chip import Chip
+from supertwin.machine.fitted import Parameters, named_folder
 from supertwin.machine.system import System
 from supertwin.network.collective import CollectiveTime, Real
-from supertwin.network.links import Parameters, load_links_by_name, named_folder
+from supertwin.network.links import load_links_by_name
 
 FIRST_BLOCK_BYTES = 16384.0
 ENDS = ("device", "host")

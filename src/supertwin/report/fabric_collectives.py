@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from supertwin.core.errors import InputError, UnknownName
+from supertwin.machine.fitted import named_folder
 from supertwin.machine.system import System
 from supertwin.network import Group, collective_time, exchange_time
 from supertwin.network.algorithms import ALGORITHMS, OPERATIONS
@@ -16,7 +17,6 @@ from supertwin.network.exchange import token_bytes
 from supertwin.network.flow import FlowCollective
 from supertwin.network.flow import collective as flow_collective
 from supertwin.network.flow import exchange as flow_exchange
-from supertwin.network.links import named_folder
 from supertwin.network.span import group_levels, pair_levels
 from supertwin.network.topology import Graph
 from supertwin.report.fabric_study import Fabric, head

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import InputError, UnknownName
+from supertwin.machine.fitted import Parameters, named_folder
 from supertwin.machine.system import System
 from supertwin.network.algorithms import ALGORITHMS
 from supertwin.network.collective import Calibrated, Line, calibrated, lines_of, numbers_at
-from supertwin.network.links import Parameters, named_folder
 from supertwin.network.span import Level, rank_levels
 from supertwin.network.topology.build import plane_name
 
