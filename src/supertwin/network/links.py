@@ -10,8 +10,8 @@ spread, parameters). A group of parameters is named by where it applies:
     production/<library>/<operation>                                 extra_8_s extra_16_s
 
 Order of search for a chip: as supertwin.machine.fitted, then the file `generic`, which holds a documented prior per
-link class. A group that the chip's own file lacks is taken from the next file in that order, so that a partly measured chip
-inherits the rest.
+link class. A group that the chip's own file lacks is taken from the next file in that order, so that a partly measured
+chip inherits the rest.
 """
 
 from __future__ import annotations
