@@ -69,7 +69,8 @@ class Prediction:
     """One predicted step.
 
     kind: train | prefill | decode. figures: further figures of the interface by JSON name (mfu, ttft_s, tpot_s ...).
-    defaults: options that the user did not give, with the value used. interval: 90 % factors (low, high) on step time.
+    defaults: options that the user did not give, with the value used. interval: 90 % factors (low, high) on step time;
+    memory_interval: on peak memory ((1, 1): not known).
     sources: numbers that it stands on, as (name, value with unit, source id, layer spec|calibration|assumption).
     """
 
@@ -84,5 +85,6 @@ class Prediction:
     layout: Mapping[str, int | str]
     defaults: Mapping[str, object] = field(default_factory=dict)
     interval: tuple[float, float] = (1.0, 1.0)
+    memory_interval: tuple[float, float] = (1.0, 1.0)
     sources: tuple[tuple[str, str, str, str], ...] = ()
     warnings: tuple[str, ...] = ()

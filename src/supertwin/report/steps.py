@@ -40,7 +40,7 @@ def step_fields(prediction: Prediction, model: str, system: str) -> dict[str, An
         "tokens_per_s_per_chip": prediction.tokens_per_s_per_chip,
         "mfu": None,
         **prediction.figures,
-        "memory": memory_fields(prediction.memory),
+        "memory": {**memory_fields(prediction.memory), **_memory_interval(prediction)},
         "breakdown": [part_fields(part) for part in prediction.breakdown],
         "power_w": prediction.bill.power_w,
         "it_power_w": prediction.bill.it_power_w,
@@ -61,6 +61,13 @@ def memory_fields(memory: Memory) -> dict[str, float | bool]:
     """JSON fields of the memory of one device."""
     uses: dict[str, float | bool] = {f"{name}_bytes": getattr(memory, f"{name}_bytes") for name in _MEMORY_PARTS}
     return {**uses, "peak_bytes": memory.peak_bytes, "capacity_bytes": memory.capacity_bytes, "fits": memory.fits}
+
+
+def _memory_interval(prediction: Prediction) -> dict[str, dict[str, float]]:
+    """90 % interval of the peak in bytes, where it is known."""
+    low, high = prediction.memory_interval
+    peak = prediction.memory.peak_bytes
+    return {} if low == high else {"interval": {"low": low * peak, "high": high * peak}}
 
 
 def part_fields(part: Part) -> dict[str, float | str]:

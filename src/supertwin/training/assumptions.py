@@ -237,6 +237,15 @@ STEP_SIGMA = Assumption(
 )
 
 
+MEMORY_SIGMA = Assumption(
+    "memory_sigma",
+    0.13,
+    "",
+    "90 % within a quarter: allocator, framework buffers and what a counter includes differ that much",
+    "reasoning",
+)
+
+
 def host_slowness(architecture: str) -> float:
     """How much slower the usual hosts of an architecture are than the measuring host."""
     found = [value for prefix, value in HOST_SLOWNESS.items() if architecture.startswith(prefix)]

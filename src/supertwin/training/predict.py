@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 
-from supertwin.core.prediction import Z90, Memory, Part, Prediction
+from supertwin.core.prediction import Memory, Part, Prediction
 from supertwin.network.links import load_links_by_name
 from supertwin.room import bill_of_power, bill_warnings, machine_rows
 from supertwin.training import assumptions as assume
@@ -19,6 +18,7 @@ from supertwin.training.phases import mean_power_w, phase_powers
 from supertwin.training.pricing import engine_of, engine_sources
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
+from supertwin.training.uncertainty import MEMORY, TIME, interval, regimes_of, step_sigma
 
 GIB = 2.0**30
 _BOUNDS = {
@@ -39,6 +39,7 @@ def predict(case: TrainingCase) -> Prediction:
     memory = peak_memory(setting)
     chip = case.system.chip
     tokens = case.global_batch * case.seq_len / step.total_s / case.layout.devices
+    parts = breakdown(step)
     executed = step.passes.executed_flop * setting.microbatches / step.total_s
     use = utilisation(case, tokens, executed)
     return Prediction(
@@ -48,7 +49,7 @@ def predict(case: TrainingCase) -> Prediction:
         tokens_per_s_per_chip=tokens * chip.devices_per_package,
         figures=figures(setting, step, use),
         memory=memory,
-        breakdown=breakdown(step),
+        breakdown=parts,
         bill=bill_of_power(case.system, case.layout.devices, tokens, mean_power_w(phase_powers(setting, step))),
         layout=layout_row(case),
         defaults={
@@ -56,7 +57,8 @@ def predict(case: TrainingCase) -> Prediction:
             **({} if case.launch else {"launch": setting.framework.launch}),
             **case.defaults,
         },
-        interval=interval(step),
+        interval=interval(regimes_of(case, TIME), step_sigma(parts)),
+        memory_interval=interval(regimes_of(case, MEMORY), assume.MEMORY_SIGMA.value),
         sources=sources(setting),
         warnings=warnings(setting, memory),
     )
@@ -115,22 +117,6 @@ def layout_row(case: TrainingCase) -> dict[str, int | str]:
     for name in ("micro_batch", "global_batch", "seq_len", "precision", "sharding", "recompute", "schedule", "task"):
         row[name] = getattr(case, name)
     return row | {"devices": case.layout.devices, "sequence_parallel": int(case.sequence_parallel)}
-
-
-def interval(step: StepTime) -> tuple[float, float]:
-    """90 % factors on the step time: the spreads of compute, network and host weighted by their share of the step."""
-    shares = {"compute": 0.0, "network": 0.0, "latency": 0.0}
-    for name, seconds in step.parts.items():
-        bound = {"memory": "compute", "bubble": "compute"}.get(_bound(name), _bound(name))
-        shares[bound] += seconds / step.total_s
-    variance = (
-        assume.STEP_SIGMA.value**2
-        + (assume.COMPUTE_SIGMA.value * shares["compute"]) ** 2
-        + (assume.NETWORK_SIGMA.value * shares["network"]) ** 2
-        + (assume.HOST_SIGMA.value * shares["latency"]) ** 2
-    )
-    factor = math.exp(Z90 * math.sqrt(variance))
-    return 1.0 / factor, factor
 
 
 def sources(setting: Setting) -> tuple[tuple[str, str, str, str], ...]:

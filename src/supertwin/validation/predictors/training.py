@@ -32,7 +32,6 @@ _TARGETS = ("tokens_per_s_per_device", "step_time_s", "peak_memory_gib")
 _SEQ_LEN = 4096
 _BALANCED = ("force-balanced-moe", "token-drop")  # else a trained router spreads the tokens
 _SIZES = ("tp", "pp", "cp", "ep", "dp", "vpp")
-_MEMORY_FACTORS = (0.8, 1.25)
 
 
 @dataclass(slots=True)
@@ -85,7 +84,7 @@ def _figures(row: Row, prediction: Prediction) -> list[Figure]:
         figures.append(figure("step_time_s", step_s, prediction.step_time_s, prediction.interval))
     memory_gib = row.number("measured_peak_memory_gib")
     if memory_gib:
-        figures.append(figure("peak_memory_bytes", memory_gib * _GIB, _peak_bytes(row, prediction), _MEMORY_FACTORS))
+        figures.append(figure("peak_memory_bytes", memory_gib * _GIB, _peak_bytes(row, prediction), prediction.memory_interval))
     return figures
 
 
