@@ -84,7 +84,8 @@ def _figures(row: Row, prediction: Prediction) -> list[Figure]:
         figures.append(figure("step_time_s", step_s, prediction.step_time_s, prediction.interval))
     memory_gib = row.number("measured_peak_memory_gib")
     if memory_gib:
-        figures.append(figure("peak_memory_bytes", memory_gib * _GIB, _peak_bytes(row, prediction), prediction.memory_interval))
+        peak, factors = _peak_bytes(row, prediction), prediction.memory_interval
+        figures.append(figure("peak_memory_bytes", memory_gib * _GIB, peak, factors))
     return figures
 
 
