@@ -64,7 +64,7 @@ _STEADY_VENDORS = ("google",)
 # 910B and 910C: FlagPerf holds 304.3 TFLOP/s in 8192^3 at 364.6 W, below the limit of 400 W (kernels.csv, WP-A2); the
 # fitted curve passes through that long measurement, so nothing is left to take off.
 _STEADY_ARCHITECTURES = ("da-vinci-220x",)
-_TRAINING_LIBRARIES = ("training", "fa2", "fa3", "cudnn")
+_TRAINING_LIBRARIES = ("training", "fa2", "fa3", "cudnn", "aiter")
 
 
 class Cost(Protocol):
