@@ -172,3 +172,27 @@ def test_inherited_kernels_are_within_reach_of_the_hardware(chip: str) -> None:
     assert 0.1 < times.flop / hardware.peak("bf16") / times.time_s < 0.95
     step = AttentionModel(hardware).cost(decode(batch=128, kv_len=16384))
     assert 0.25 < step.bytes / hardware.memory_bytes_per_s / step.time_s < 1.0
+
+
+@pytest.mark.parametrize(
+    ("chip", "causal", "q_len", "forward", "backward"),
+    [
+        ("mi300x", False, 8192, 591.37, 473.0),
+        ("mi300x", True, 8192, 518.29, 481.895),
+        ("mi300x", True, 4096, 474.385, 420.265),
+        ("mi355x", False, 8192, 1412.91, 1159.28),
+        ("mi355x", True, 16384, 1392.485, 1162.805),
+    ],
+)
+def test_amd_kernels_against_the_published_table(
+    chip: str, causal: bool, q_len: int, forward: float, backward: float
+) -> None:
+    """ROCm/aiter, op_tests/cpp/mha/README.md: one sequence, 64 query and 8 KV heads of 128, BF16, backward a16."""
+    model = AttentionModel(load_chip(chip), "training")
+    for direction, measured in (("fwd", forward), ("bwd", backward)):
+        op = Attention(
+            part="x", batch=1, q_len=q_len, kv_len=q_len, heads=64, kv_heads=8, qk_head_dim=128, v_head_dim=128,
+            causal=causal, direction=direction,
+        )  # fmt: skip
+        times = model.cost(op)
+        assert float(times.flop / times.time_s) / 1e12 == pytest.approx(measured, rel=0.15)

@@ -10,9 +10,11 @@ import pytest
 
 from supertwin.core.errors import TableError
 from supertwin.cost.calibration import INHERITED_SPREAD, PRIOR_SPREAD, load_calibration, read_calibration
+from supertwin.cost.gemm import gemm_cost
 from supertwin.cost.surface import Surface, surface_from_json
 from supertwin.machine.chips import load_chip
 from supertwin.machine.fitted import shipped_folder
+from supertwin.workload.operators import Gemm
 
 GOOD = {"family": "gemm", "chip": "h100-sxm", "parameters": {"bf16": {"multiply": 0.5}}, "spread": 0.2}
 
@@ -92,3 +94,12 @@ def test_surface_interpolates_and_holds_its_border() -> None:
     assert np.allclose(surface.factor([long, np.zeros_like(long)]), np.exp(1.5 * long))
     again = surface_from_json(surface.to_json(), "here")
     assert np.allclose(again.values, surface.values, atol=0.002)
+
+
+@pytest.mark.parametrize(("side", "measured_tflops"), [(8192.0, 3130.0), (4096.0, 2750.0)])
+def test_fp8_products_of_mi355x(side: float, measured_tflops: float) -> None:
+    """hipBLASLt in AMD's article on FP8 GEMM for CDNA4 (ROCm 7.1, March 2026)."""
+    chip = load_chip("mi355x")
+    product = Gemm(part="x", m=side, n=side, k=side, dtype="fp8-tensorwise")
+    cost = gemm_cost(chip, load_calibration(chip, "gemm"), product)
+    assert float(cost.flop / cost.time_s) / 1e12 == pytest.approx(measured_tflops, rel=0.05)
