@@ -105,12 +105,19 @@ OVERLAP_COMPUTE_LOSS = Assumption(
     "collective kernels hold 20 of 132 SM while they run beside the matrix products",
     "arXiv 2412.19437, section 3.2.2",
 )
-DP_BUCKETS = Assumption(
-    "dp_bucket_bytes",
-    160e6,
-    "bytes",
-    "gradient bucket of an overlapping reducer: 40 M elements in FP32; the last bucket has nothing left to hide behind",
-    "Megatron-Core, DistributedDataParallelConfig.bucket_size",
+DP_BUCKET_ELEMENTS = Assumption(
+    "dp_bucket_elements",
+    40e6,
+    "weights",
+    "gradient bucket of an overlapping reducer; the last bucket has nothing left to hide behind",
+    "Megatron-Core, DistributedDataParallel: bucket_size = max(40000000, 1000000 * dp_size)",
+)
+DP_BUCKET_PER_RANK = Assumption(
+    "dp_bucket_per_rank",
+    1e6,
+    "weights per replica",
+    "buckets grow with the group so that the messages of a ring stay large",
+    "Megatron-Core, DistributedDataParallel: bucket_size = max(40000000, 1000000 * dp_size)",
 )
 TP_OVERLAP_SHARE = Assumption(
     "tp_overlap_share",

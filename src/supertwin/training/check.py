@@ -6,6 +6,7 @@ from supertwin.core.errors import InputError, UnknownName
 from supertwin.core.formats import format_names, number_format
 from supertwin.model.spec import ModelSpec
 from supertwin.training.case import TrainingCase
+from supertwin.training.options import check_options
 from supertwin.training.pipeline import SCHEDULES
 
 SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
@@ -25,6 +26,7 @@ def check(case: TrainingCase) -> None:
     _check_batch(case)
     _check_pipeline(case)
     _check_offload(case)
+    check_options(case)
 
 
 def _check_words(case: TrainingCase) -> None:

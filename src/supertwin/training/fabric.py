@@ -1,43 +1,87 @@
 """Parallel axes on the machine: which devices of the job form a group, and how long its collectives take.
 
-Ranks are laid out innermost first as tp, cp, ep, dp, pp (Megatron's default order), so tp neighbours share the fastest
-tier. Expert groups span tp x cp x dp with their own etp innermost.
+Ranks are laid out in the order of the case, innermost first; the default is tp, cp, ep, dp, pp (Megatron's --order), so
+tp neighbours share the fastest tier. There are two grids over the same ranks: dense weights see tp, cp, dp, pp,
+experts etp (in the place of tp), ep, edp (in the place of dp), pp.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from supertwin.network.collective import CollectiveTime, collective_time
 from supertwin.network.exchange import exchange_time
 from supertwin.network.group import Group
-from supertwin.training.case import TrainingCase
+from supertwin.training.case import Layout, TrainingCase
 from supertwin.workload.operators import Communication
+
+COMPOSED = ("dp", "shard")  # dp x cp: two groups where another axis lies between them
+
+
+@lru_cache(maxsize=4096)
+def strides(layout: Layout, order: tuple[str, ...]) -> dict[str, int]:
+    """Distance between neighbours of each axis, in devices, on the dense and on the expert grid."""
+    edp = max(layout.tp * layout.cp * layout.dp // (layout.ep * layout.etp), 1)
+    grids = (
+        {"tp": ("tp", layout.tp), "cp": ("cp", layout.cp), "dp": ("dp", layout.dp), "pp": ("pp", layout.pp)},
+        {"tp": ("etp", layout.etp), "ep": ("ep", layout.ep), "dp": ("edp", edp), "pp": ("expert_pp", layout.pp)},
+    )
+    found: dict[str, int] = {}
+    for grid in grids:
+        distance = 1
+        for axis in order:
+            if axis in grid:
+                name, size = grid[axis]
+                found[name] = distance
+                distance *= size
+    return found
+
+
+def replicas_adjoin(layout: Layout, order: tuple[str, ...]) -> bool:
+    """Whether the ranks of cp and dp together lie at one distance from each other."""
+    if layout.cp == 1 or layout.dp == 1:
+        return True
+    at = strides(layout, order)
+    return at["dp"] == at["cp"] * layout.cp or at["cp"] == at["dp"] * layout.dp
 
 
 def axis_group(case: TrainingCase, axis: str) -> Group:
     """Group of a parallel axis.
 
     dp: replicas of dense weights, which include cp ranks; edp: replicas of experts; shard: ranks that share one fully
-    sharded copy; replica: the copies of that (HSDP); tied: first and last pipeline device. Raises KeyError.
+    sharded copy; replica: the copies of that (HSDP); cp_inner, cp_outer: Ulysses and ring of hybrid context
+    parallelism; tied: first and last pipeline device. Where cp and dp do not adjoin, dp and shard are given at the
+    distance of the inner one of them. Raises KeyError.
     """
-    layout = case.layout
-    inner = layout.tp * layout.cp * layout.dp
+    layout, at = case.layout, strides(case.layout, case.order)
     replicas = layout.cp * layout.dp
+    near = min([at[name] for name, size in (("cp", layout.cp), ("dp", layout.dp)) if size > 1], default=at["dp"])
     shard = case.hsdp_shard_size if case.sharding == "hsdp" and case.hsdp_shard_size else replicas
     experts = layout.ep * layout.etp
+    inner = case.ulysses_size or 1
     size, stride = {
-        "tp": (layout.tp, 1),
-        "etp": (layout.etp, 1),
-        "cp": (layout.cp, layout.tp),
-        "ep": (layout.ep, layout.etp),
-        "dp": (replicas, layout.tp),
-        "edp": (max(inner // experts, 1), experts),
-        "shard": (shard, layout.tp),
-        "replica": (max(replicas // shard, 1), layout.tp * shard),
-        "pp": (min(layout.pp, 2), inner),
-        "tied": (min(layout.pp, 2), inner * max(layout.pp - 1, 1)),
+        "tp": (layout.tp, at["tp"]),
+        "etp": (layout.etp, at["etp"]),
+        "cp": (layout.cp, at["cp"]),
+        "cp_inner": (inner, at["cp"]),
+        "cp_outer": (layout.cp // inner, at["cp"] * inner),
+        "ep": (layout.ep, at["ep"]),
+        "dp": (replicas, near),
+        "edp": (max(layout.tp * layout.cp * layout.dp // experts, 1), at["edp"]),
+        "shard": (shard, near),
+        "replica": (max(replicas // shard, 1), near * shard),
+        "pp": (min(layout.pp, 2), at["pp"]),
+        "tied": (min(layout.pp, 2), at["pp"] * max(layout.pp - 1, 1)),
         "world": (layout.devices, 1),
     }[axis]
     return Group(size, stride)
+
+
+def composed_groups(case: TrainingCase) -> tuple[Group, Group]:
+    """cp and dp as two groups, the inner one first."""
+    layout, at = case.layout, strides(case.layout, case.order)
+    both = sorted([(at["cp"], layout.cp), (at["dp"], layout.dp)])
+    return Group(both[0][1], both[0][0]), Group(both[1][1], both[1][0])
 
 
 class Fabric:
@@ -51,6 +95,7 @@ class Fabric:
         self._case, self._experts, self._scale = case, experts, scale
         self._known: dict[tuple[str, str, float], float] = {}
         self._groups: dict[str, Group] = {}
+        self._adjoin = replicas_adjoin(case.layout, case.order)
 
     def group(self, axis: str) -> Group:
         """Group of an axis, made once."""
@@ -65,9 +110,26 @@ class Fabric:
             return 0.0
         key = (op, axis, message_bytes)
         if key not in self._known:
-            found = collective_time(self._case.system, op, message_bytes, group, context="production")
-            self._known[key] = self._scaled(found)
+            self._known[key] = (
+                self._priced(op, group, message_bytes)
+                if axis not in COMPOSED or self._adjoin
+                else self._two_levels(op, message_bytes)
+            )
         return self._known[key]
+
+    def _priced(self, op: str, group: Group, message_bytes: float) -> float:
+        if group.size == 1:
+            return 0.0
+        return self._scaled(collective_time(self._case.system, op, message_bytes, group, context="production"))
+
+    def _two_levels(self, op: str, message_bytes: float) -> float:
+        """Replicas that lie in two groups: the inner one moves the whole message, the outer one its share of it."""
+        inner, outer = composed_groups(self._case)
+        share = message_bytes / inner.size
+        if op != "all_reduce":
+            return self._priced(op, inner, message_bytes) + self._priced(op, outer, share)
+        halves = self._priced("reduce_scatter", inner, message_bytes) + self._priced("all_gather", inner, message_bytes)
+        return halves + self._priced("all_reduce", outer, share)
 
     def operator_time_s(self, operator: Communication) -> float:
         """Seconds of one communication operator of the workload (sizes are plain numbers in training)."""

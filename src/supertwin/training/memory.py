@@ -109,7 +109,8 @@ def workspace_bytes(setting: Setting, activations: Array) -> Array:
     if is_fully_sharded(case):
         w = setting.weights
         per_layer = (w.dense + w.experts) / np.maximum(w.layers, 1.0)
-        gathered = per_layer * (2.0 * PARAMETER_BYTES + setting.framework.reduce_bytes)
+        ahead = 1.0 + case.prefetch if case.reshard else np.maximum(w.layers, 1.0)
+        gathered = per_layer * (ahead * PARAMETER_BYTES + setting.framework.reduce_bytes)
     result: Array = assume.CONTEXT_BYTES.value + working + gathered + assume.FRAGMENTATION.value * activations
     return result
 

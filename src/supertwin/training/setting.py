@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from supertwin.core.formats import number_format
 from supertwin.model.parameters import layer_parameters
 from supertwin.model.spec import ModelSpec
 from supertwin.training import assumptions as assume
@@ -43,7 +44,7 @@ class Setting:
 
 def setting_of(case: TrainingCase) -> Setting:
     """Derive stages, weights, groups and overlap of a case."""
-    framework = framework_named(case.framework)
+    framework = with_formats(framework_named(case.framework), case)
     layout = case.layout
     plan = stage_plan(case.model.order, (layout.pp, layout.vpp), case.schedule, head_weight(case.model))
     overlap = overlap_of(
@@ -57,6 +58,15 @@ def setting_of(case: TrainingCase) -> Setting:
         Fabric(case, expert_count(case.model)),
         overlap,
     )
+
+
+def with_formats(framework: Framework, case: TrainingCase) -> Framework:
+    """The framework with the gradient formats that the case states."""
+    if case.gradient_dtype:
+        framework = replace(framework, gradient_bytes=number_format(case.gradient_dtype).bytes_per_element)
+    if case.reduce_dtype:
+        framework = replace(framework, reduce_bytes=number_format(case.reduce_dtype).bytes_per_element)
+    return framework
 
 
 @lru_cache(maxsize=512)

@@ -1,19 +1,29 @@
 """Data parallelism: what gradients and parameters cost between replicas, and how much of it compute hides.
 
-Replicated or ZeRO-1/2: one reduction of the gradients after (or beside) the last backward and, when optimizer states
-are sharded, one gather of the new parameters beside the next forward. Full sharding: two gathers and one
-reduce-scatter of every layer per microbatch, prefetched one layer ahead (arXiv 1910.02054, 2304.11277).
+Traffic per device and step in units of the weights' bytes Psi (arXiv 1910.02054, section 7; (n - 1)/n left out):
+
+    none     all-reduce 2                       zero1  reduce-scatter 1 + gather 1
+    zero2    reduce-scatter m + gather 1        zero3, hsdp  m (gather 1 + gather 1 + reduce-scatter 1)
+
+with m microbatches: sharded gradients are reduced in every microbatch (DeepSpeed runtime/engine.py reduces at each
+micro step from stage 2 on), others once. zero3 without reshard after forward gathers once per microbatch. Reductions
+go bucket by bucket beside the last backward, the gather of new parameters beside the next forward; full sharding
+prefetches layers (arXiv 2304.11277). HSDP adds an all-reduce of the shard over the replicas.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from supertwin.core.formats import number_format
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import FULL_SHARDING
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework
+
+BF16_BYTES = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +75,30 @@ class Rounds:
 
 def replica_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights) -> Rounds:
     """Gradient reduction and parameter gather of one step without full sharding."""
+    beside = [flag if case.overlap_dp is None else case.overlap_dp for flag in _habits(framework)]
     rounds = {"dp": weights.trained_dense, "edp": weights.trained_experts}
     reduce_s = gather_s = 0.0
     pieces = 0.0
     for axis, parameters in rounds.items():
-        reduced = parameters * framework.reduce_bytes
-        if case.sharding == "none":
-            reduce_s += fabric.time_s("all_reduce", axis, reduced)
-        else:
-            reduce_s += fabric.time_s("reduce_scatter", axis, reduced)
-            gather_s += fabric.time_s("all_gather", axis, parameters * 2.0)
-        pieces += reduced / assume.DP_BUCKETS.value
-    beside = [flag if case.overlap_dp is None else case.overlap_dp for flag in _habits(framework)]
+        reduced, gathered = parameters * framework.reduce_bytes, parameters * gather_bytes(case)
+        number = bucket_number(case, reduced, framework.reduce_bytes) if beside[0] else 1
+        op = "all_reduce" if case.sharding == "none" else "reduce_scatter"
+        reduce_s += number * fabric.time_s(op, axis, reduced / number)
+        gather_s += number * fabric.time_s("all_gather", axis, gathered / number) if op != "all_reduce" else 0.0
+        pieces += number if parameters else 0
     return Rounds(reduce_s, gather_s, pieces, (beside[0], beside[1]))
+
+
+def bucket_number(case: TrainingCase, reduced_bytes: float, element_bytes: float) -> int:
+    """Buckets that the gradients are reduced in: of the stated size, or of 40 M elements and at least 1 M per replica
+    (Megatron-Core, DistributedDataParallel)."""
+    elements = max(assume.DP_BUCKET_ELEMENTS.value, assume.DP_BUCKET_PER_RANK.value * case.layout.dp * case.layout.cp)
+    return max(math.ceil(reduced_bytes / (case.bucket_bytes or elements * element_bytes)), 1)
+
+
+def gather_bytes(case: TrainingCase) -> float:
+    """Bytes per weight of gathered parameters."""
+    return number_format(case.gather_dtype).bytes_per_element if case.gather_dtype else BF16_BYTES
 
 
 def replica_sync(
@@ -92,7 +113,12 @@ def replica_sync(
     beside, pieces = rounds.beside, rounds.pieces
     reduction = hide(rounds.reduce_s, backward_s if beside[0] else 0.0, pieces if beside[0] else 1.0)
     gather = hide(rounds.gather_s, forward_s if beside[1] else 0.0, pieces if beside[1] else 1.0)
-    return reduction + gather
+    if case.sharding != "zero2":
+        return reduction + gather
+    before = case.global_batch // (case.micro_batch * case.layout.dp) - 1
+    room = forward_s + backward_s if beside[0] else 0.0
+    early = max(rounds.reduce_s - room, 0.0)
+    return reduction + gather + Exposure(before * early, before * (rounds.reduce_s - early))
 
 
 def _habits(framework: Framework) -> tuple[bool, bool]:
@@ -103,7 +129,7 @@ def full_shard_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, 
     """Gathers (of one pass) and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights
     stay in their group."""
     units = max(weights.layers, 1.0) * framework.messages_per_layer
-    width = 2.0 / units
+    width = gather_bytes(case) / units
     gather_s = units * _both(fabric, "all_gather", weights.dense * width, weights.experts * width)
     reduced = framework.reduce_bytes / units
     scatter_s = units * _both(
@@ -121,8 +147,11 @@ def full_shard_sync(
     """(forward, backward) exposure of `full_shard_rounds` in one microbatch."""
     forward_s, backward_s = window
     rounds = full_shard_rounds(case, framework, fabric, weights)
-    gather_s, units = rounds.gather_s, rounds.pieces
-    return hide(gather_s, forward_s, units), hide(gather_s + rounds.reduce_s, backward_s, units)
+    again_s = rounds.gather_s if case.reshard else 0.0
+    if not case.prefetch:
+        return Exposure(rounds.gather_s), Exposure(again_s) + hide(rounds.reduce_s, backward_s, rounds.pieces)
+    units = rounds.pieces
+    return hide(rounds.gather_s, forward_s, units), hide(again_s + rounds.reduce_s, backward_s, units)
 
 
 def _both(fabric: Fabric, op: str, dense_bytes: float, expert_bytes: float) -> float:
