@@ -59,7 +59,7 @@ class Overlap:
     """What this job hides inside a block: share of TP time, backward TP behind weight gradients, ring steps behind
     attention, expert traffic behind the other microbatch. skew scales expert work and traffic of the busiest device;
     loss is the compute time that each second of hidden communication costs; vector_passes, attention_passes,
-    permute_passes see Framework."""
+    permute_passes, norm_passes, rotary_passes, activation_passes see Framework."""
 
     tp_share: float
     tp_backward: bool
@@ -70,6 +70,9 @@ class Overlap:
     vector_passes: float = 1.0
     attention_passes: float = 1.0
     permute_passes: float = 1.0
+    norm_passes: float = 1.0
+    rotary_passes: float = 1.0
+    activation_passes: float = 1.0
 
 
 def overlap_of(
@@ -89,6 +92,9 @@ def overlap_of(
         framework.vector_passes,
         framework.attention_passes,
         framework.permute_passes,
+        framework.norm_passes,
+        framework.rotary_passes,
+        framework.activation_passes,
     )
 
 
@@ -134,8 +140,8 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
     seconds = float(cost.time_s) * count
     if isinstance(operator, Vector) and place != "compute/head":
         seconds *= overlap.vector_passes
-    if isinstance(operator, Vector) and operator.op == "permute":
-        seconds *= overlap.permute_passes
+    if isinstance(operator, Vector):
+        seconds *= _passes(operator.op, overlap)
     if isinstance(operator, Attention):
         seconds *= overlap.attention_passes
     if isinstance(operator, Gemm) and not _aligned(operator):
@@ -155,6 +161,16 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
     elif isinstance(operator, Attention):
         sums.core_s += seconds
         sums.flop += float(cost.flop) * count
+
+
+def _passes(op: str, overlap: Overlap) -> float:
+    if op == "permute":
+        return overlap.permute_passes
+    if op == "norm":
+        return overlap.norm_passes
+    if op == "rope":
+        return overlap.rotary_passes
+    return overlap.activation_passes if op == "activation" else 1.0
 
 
 def _aligned(operator: Gemm) -> bool:

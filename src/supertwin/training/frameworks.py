@@ -25,6 +25,9 @@ class Framework:
     experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
     messages_per_layer: collectives per layer and pass under full sharding (flat FSDP units: 1).
     recompute: what the framework recomputes unless the job says otherwise.
+    norm_passes, rotary_passes, activation_passes: memory traffic of that vector operator written as a row of tensor
+    operations over that of one kernel.
+    alibi_apart: without fused attention, ALiBi's bias and the scale are tensor operations on the scores.
     accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
     dropout: GPT-style models are trained with dropout on attention and on both outputs by default.
@@ -54,6 +57,10 @@ class Framework:
     transport: str = "all_to_all"
     attention: str = "training"
     vector_passes: float = 1.0
+    norm_passes: float = 1.0
+    rotary_passes: float = 1.0
+    activation_passes: float = 1.0
+    alibi_apart: bool = False
     dropout: bool = False
     bias_apart: bool = False
     attention_passes: float = 1.0
@@ -84,15 +91,56 @@ _CLASSIC = replace(
     reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default; "
     "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch",
 )
+# Passes over the values where one kernel takes 2 + 2 (rotary: read, write) and 3 + 5 (gated activation), forward and
+# backward. Rotary: two products with cosine and sine, half turn (two negations, join), sum, join of the untouched part:
+# 12 and 10. Gated activation: activation, product: 5; two products, gradient of the activation, join: 13
+# (megatron rotary_pos_embedding.py, transformer.py; torch autograd).
+_ROTARY_APART = 22.0 / 4.0
+_GATED_APART = 18.0 / 8.0
+_NORM_APART = 3.5  # 139 us against 40 us (hicann/cann-recipes-train, kernels.csv)
 _MINDSPEED = replace(
     _CLASSIC,
     name="mindspeed",
+    alibi_apart=True,
     accumulation_fused=False,
     permute_passes=1.0,
     states_reused=True,
     reason="MindSpeed: distributed optimizer, overlap flags mostly off, fused attention, --reuse-fp32-param, "
     "--no-gradient-accumulation-fusion (the fused kernel is CUDA's)",
 )
+_MODELLINK = replace(
+    _MINDSPEED,
+    name="mindspeed-llm",
+    permute_passes=6.3,
+    reason=f"{_MINDSPEED.reason}; permutation by tensor operations, 804 us where the fused kernel takes 127 "
+    "(hicann/cann-recipes-train, kernels.csv)",
+)
+
+
+def _modellink() -> tuple[Framework, ...]:
+    """ModelLink scripts by the fused vector kernels that they turn on (--use-fused-swiglu, --use-fused-rotary-pos-emb);
+    --use-fused-rmsnorm is in all."""
+    activation = replace(
+        _MODELLINK,
+        name="mindspeed-llm-plain-activation",
+        activation_passes=_GATED_APART,
+        reason=f"{_MODELLINK.reason}; gated activation by tensor operations",
+    )
+    rotary = replace(
+        _MODELLINK,
+        name="mindspeed-llm-plain-rotary",
+        rotary_passes=_ROTARY_APART,
+        reason=f"{_MODELLINK.reason}; rotary positions by tensor operations",
+    )
+    both = replace(
+        activation,
+        name="mindspeed-llm-plain",
+        rotary_passes=_ROTARY_APART,
+        reason=f"{activation.reason}; rotary positions likewise",
+    )
+    return _MODELLINK, activation, rotary, both
+
+
 _PROFILES = {
     profile.name: profile
     for profile in (
@@ -190,18 +238,17 @@ _PROFILES = {
             recompute="full",
         ),
         _MINDSPEED,
-        replace(
-            _MINDSPEED,
-            name="mindspeed-llm",
-            permute_passes=6.3,
-            reason=f"{_MINDSPEED.reason}; permutation by tensor operations, 804 us where the fused kernel takes 127 "
-            "(hicann/cann-recipes-train, kernels.csv)",
-        ),
+        *_modellink(),
         replace(
             _CLASSIC,
             name="ascendspeed",
+            flash=False,
+            alibi_apart=True,
             accumulation_fused=False,
-            reason="AscendSpeed 2023: fused attention, no overlap, no fused accumulation",
+            norm_passes=_NORM_APART,
+            activation_passes=_GATED_APART,
+            reason="AscendSpeed 2023: scores in memory, softmax by one kernel; norm and gated activation by tensor "
+            "operations (ascendspeed/model/llama_model.py), no overlap, no fused accumulation",
         ),
         replace(
             DEFAULT,

@@ -37,7 +37,8 @@ class BlockOperators:
 class Recipe:
     """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
-    kernels of their own; loss_apart: the loss is a row of tensor operations."""
+    kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle: see
+    unfused.unfused."""
 
     recompute: str = "none"
     flash: bool = True
@@ -45,6 +46,8 @@ class Recipe:
     dropout: bool = False
     bias_sums: bool = False
     loss_apart: bool = False
+    alibi_apart: bool = False
+    triangle: bool = False
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
@@ -89,7 +92,10 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     rank = case.lora_rank if case.task == "lora" else 0
     classic = biased(case.model) and not rank
     apart = framework.loss_apart if case.fused_loss is None else not case.fused_loss
-    return Recipe(again, flash, rank, framework.dropout and classic, framework.bias_apart and classic, apart)
+    alibi = framework.alibi_apart and case.model.positions == "alibi"
+    triangle = case.attention_kernel == "triangle"
+    classics = (framework.dropout and classic, framework.bias_apart and classic)
+    return Recipe(again, flash, rank, *classics, apart, alibi, triangle)
 
 
 @lru_cache(maxsize=512)
@@ -129,7 +135,9 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
     if not recipe.flash:
-        lists = [unfused(ops, dropout=recipe.dropout) for ops in lists]
+        lists = [
+            unfused(ops, dropout=recipe.dropout, alibi=recipe.alibi_apart, triangle=recipe.triangle) for ops in lists
+        ]
     if recipe.loss_apart:
         lists = [repeated_passes(ops, passes) for ops, passes in zip(lists, _LOSS_PASSES, strict=True)]
     if recipe.dropout:

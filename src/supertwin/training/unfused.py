@@ -9,16 +9,43 @@ joined (Megatron-LM, megatron/model/transformer.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from supertwin.workload.operators import Attention, Gemm, Operator, Real, Vector
 
+_BLOCK = 1024.0  # rows of a block of triangle attention (ascendspeed/model/llama_model.py)
+_ALIBI_PASSES = (7.0, 2.0)  # per score: scaled product, scaled bias (read, write), their sum; backward the scale
 
-def unfused(operators: Sequence[Operator], *, dropout: bool = False) -> list[Operator]:
-    """Replace every Attention of a list by products, softmax, copies and, if asked for, dropout."""
+
+def unfused(
+    operators: Sequence[Operator], *, dropout: bool = False, alibi: bool = False, triangle: bool = False
+) -> list[Operator]:
+    """Replace every Attention of a list by products, softmax, copies and, if asked for, dropout.
+
+    alibi: scale and bias of the scores are tensor operations (ModelLink, dot_product_attention.py). triangle: rows in
+    blocks of 1024, each against the keys up to its end, so that (n + 1)/2n of the square is computed (AscendSpeed,
+    triangle_attention.py).
+    """
     result: list[Operator] = []
     for operator in operators:
-        result += _parts(operator, dropout) if isinstance(operator, Attention) else [operator]
+        if not isinstance(operator, Attention):
+            result.append(operator)
+            continue
+        result += _parts(_lower(operator) if triangle else operator, dropout)
+        if alibi:
+            result.append(_alibi(operator))
     return result
+
+
+def _lower(op: Attention) -> Attention:
+    blocks = max(op.q_len / _BLOCK, 1.0)
+    return replace(op, kv_len=op.kv_len * (blocks + 1.0) / (2.0 * blocks))
+
+
+def _alibi(op: Attention) -> Vector:
+    passes = _ALIBI_PASSES[op.direction == "bwd"]
+    moved = passes * op.batch * op.heads * op.q_len * op.kv_len  # 2 bytes, half of them read
+    return Vector(part=f"{op.part}/alibi", count=op.count, op="add", bytes_read=moved, bytes_written=moved)
 
 
 def _parts(op: Attention, dropout: bool) -> list[Operator]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from supertwin.machine.system import System
+from supertwin.validation.predictors import ascend
 from supertwin.validation.tables import Row
 
 # FlashAttention (arXiv 2205.14135) entered Megatron-LM in January 2023; older runs keep the score matrix in memory.
@@ -83,6 +84,8 @@ def framework_of(row: Row, system: System) -> str:
     for A3 (2025 on) pass --moe-permute-fusion, those for A2 do not."""
     if row.text("framework").startswith("mindspeed-llm") and system.chip.name.startswith("ascend-910c"):
         return "mindspeed"
+    if row.text("framework") == "mindspeed-llm" and row.text("source_group") == "mindspeed-2410":
+        return ascend.profile_of(row)
     nemo_round = row.text("source_group") == _MLPERF and system.chip.vendor in ("nvidia", "amd")
     return row.text("framework") or ("nemo" if nemo_round else "")
 

@@ -16,7 +16,7 @@ from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.layouts import Choice, choose, default_batch
 from supertwin.validation.outcome import Compared, Figure, Skip
-from supertwin.validation.predictors import habits, mlperf
+from supertwin.validation.predictors import ascend, habits, mlperf
 from supertwin.validation.predictors.common import (
     NoPrediction,
     figure,
@@ -118,7 +118,8 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     """The job that a row describes, and the settings that it does not state. Raises NoPrediction or InputError."""
     devices = row.integer("n_devices") or 0
     model, system = model_named(row.text("model")), system_of(row.text("chip"), devices)
-    reading = _Reading(row)
+    row, filled = ascend.completed(row)
+    reading = _Reading(row, filled)
     draft = _draft(reading, model, system)
     sizes = _known_sizes(reading, system)
     batch, recompute = row.integer("global_batch"), row.text("recompute")
@@ -175,7 +176,7 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         force_balanced=not flags.isdisjoint(_BALANCED),
         overlap_tp=True if "async-tp" in flags else None,
     )
-    settings: dict[str, Any] = habits.script_of(row).settings
+    settings: dict[str, Any] = {**habits.script_of(row).settings, **ascend.settings_of(row)}
     return replace(case, **settings)
 
 

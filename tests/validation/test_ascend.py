@@ -1,0 +1,50 @@
+"""Launch scripts of Ascend rows: cells they fill in, settings, and fused kernels by script."""
+
+from __future__ import annotations
+
+from supertwin.training.frameworks import framework_named
+from supertwin.validation.predictors import ascend
+from supertwin.validation.predictors.training import case_of
+from supertwin.validation.tables import load
+
+ROWS = {row.id: row for row in load("training").rows}
+
+
+def test_scripts_agree_with_their_devices() -> None:
+    sizes = [launch.cells for launch in ascend.LAUNCHES if "tp" in launch.cells]
+    assert sizes
+    for cells in sizes:
+        assert int(str(cells["global_batch"])) % (int(str(cells["micro_batch"])) * int(str(cells["dp"]))) == 0
+
+
+def test_ascendspeed_row_takes_its_script() -> None:
+    """pretrain_llama2_7b_zero_8p.sh at 79eb5e89: ZeRO-2, micro-batch 4, batch 32, every layer recomputed."""
+    case, assumed = case_of(ROWS["as2311-llama2-7b"])
+    assert (case.layout.dp, case.micro_batch, case.global_batch, case.seq_len) == (8, 4, 32, 4096)
+    assert (case.sharding, case.recompute, case.attention_kernel) == ("zero2", "full", "triangle")
+    assert "recompute=full" in assumed
+
+
+def test_printed_step_time_confirms_the_batch() -> None:
+    """The README of 2023 prints 6.66 s at 2460 tokens/s and device: 131072 tokens, the 32 x 4096 of the script."""
+    row = ROWS["as2311-llama2-7b"]
+    tokens = (row.number("measured_tokens_per_s_per_device") or 0.0) * 8 * (row.number("measured_step_time_s") or 0.0)
+    case, _ = case_of(row)
+    assert abs(tokens / (case.global_batch * case.seq_len) - 1.0) < 0.01
+
+
+def test_stated_cells_are_kept() -> None:
+    row = ROWS["ms2410-qwen2-5-32b-32768"]
+    filled, names = ascend.completed(row)
+    assert filled is row
+    assert not names
+    assert sum(ascend.settings_of(row)["stages"]) == 64  # type: ignore[call-overload]
+
+
+def test_fused_kernels_follow_the_script() -> None:
+    assert ascend.profile_of(ROWS["ms2410-llama3-8b-8192"]) == "mindspeed-llm"
+    assert ascend.profile_of(ROWS["ms2410-llama3-1-8b-8192"]) == "mindspeed-llm-plain-rotary"
+    assert ascend.profile_of(ROWS["ms2410-gemma-7b-8192"]) == "mindspeed-llm-plain-activation"
+    legacy = framework_named(ascend.profile_of(ROWS["ms2410-qwen-7b-8192"]))
+    assert min(legacy.rotary_passes, legacy.activation_passes) > 1.0
+    assert framework_named(ascend.profile_of(ROWS["ms2410-internlm-7b-2048"])).rotary_passes == 1.0
