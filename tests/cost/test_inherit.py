@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from supertwin.cost.calibration import FOREIGN_SPREAD, load_calibration, read_calibration
 from supertwin.cost.gemm import GemmConditions, gemm_cost
-from supertwin.cost.inherit import bf16_share, clock_gain, clocked_groups, scaled_groups
+from supertwin.cost.inherit import bf16_share, clock_gain, clocked_groups, feed_ratio, scaled_groups
 from supertwin.machine.chips import load_chip
 from supertwin.machine.fitted import shipped_folder
 from supertwin.workload.operators import Gemm
@@ -119,3 +119,14 @@ def test_a_user_file_of_bf16_moves_the_other_formats(tmp_path: Path, monkeypatch
     after = share("h100-nvl", "fp8-tensorwise"), share("h100-nvl", "bf16")
     assert after[1] == pytest.approx(before[1] / 2.0, rel=0.05)
     assert after[0] / before[0] == pytest.approx(after[1] / before[1], rel=0.1)
+
+
+def test_loads_keep_their_proportion_to_the_cores() -> None:
+    """GB200 has B200's L2 rate in the catalogue and a 1.11 times higher matrix peak."""
+    own, relative = load_chip("gb200"), load_chip("b200-sxm")
+    feed = feed_ratio(own, relative)
+    assert feed == pytest.approx(2.5 / 2.25 * relative.l2_bytes_per_s / own.l2_bytes_per_s)
+    groups = scaled_groups({"a": {"multiply": 0.5, "load": 1.0}}, 0.9, feed)
+    ratio = groups["a"]["load"] * own.l2_bytes_per_s / (groups["a"]["multiply"] * own.peak("bf16"))
+    assert ratio == pytest.approx(1.0 * relative.l2_bytes_per_s / (0.5 * relative.peak("bf16")))
+    assert feed_ratio(own, own) == 1.0

@@ -133,7 +133,7 @@ def test_experts_in_low_precision_quantise_what_moves() -> None:
     inputs, gradients = pairs * (4096 + 14336), pairs * (4096 + 2 * 14336)
     casts = [moved(tuple(op for op in ops if is_cast(op)), "experts") for ops in (block.forward, block.backward)]
     assert casts == pytest.approx([inputs * (2 + 2 * wide), gradients * (2 + 2 * wide)], rel=1e-3)
-    plain = layer_block(case.model, kind, step, replace(shard, expert_dtype="bf16"), Recipe())
+    plain = layer_block(case.model, kind, step, replace(shard, expert_dtype="bf16", linear_dtype="bf16"), Recipe())
     assert not any(is_cast(op) for op in plain.forward + plain.backward)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from supertwin.calibration.common import residual_summary
 from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_masks
+from supertwin.calibration.gemm_long import long_loss
 from supertwin.calibration.gemm_spread import unit_spread
 from supertwin.calibration.tables import GemmRows
 from supertwin.cost.calibration import INHERITED_SPREAD, Calibration, complete
@@ -48,14 +49,16 @@ def _with(own: Calibration, found: GemmFit, spread: float) -> Calibration:
     unit = found.unit
     named = f"{unit.context}:{unit.key}" if unit.context else unit.key
     default = unit.context in _DEFAULT_CONTEXTS or (unit.context == "deepgemm" and unit.rows >= 300)
-    parameters = {**own.parameters, named: found.parameters}
+    parameters: dict[str, Mapping[str, float]] = {**own.parameters, named: found.parameters}
     surfaces = dict(own.surfaces)
     spreads = {**own.spreads, named: spread}
     if default:
         quantize_s = found.parameters["quantize_s"]
         if unit.context:
             quantize_s = min(quantize_s, PRIOR["quantize_s"])
-        parameters[unit.key] = {**found.parameters, "quantize_s": quantize_s}
+        lost = long_loss(found)
+        long = {} if lost is None else {"long": lost}
+        parameters[unit.key] = {**found.parameters, "quantize_s": quantize_s, **long}
         named = unit.key
         spreads[named] = spread
     if found.surface is not None:

@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from supertwin.core.errors import TableError
-from supertwin.cost.inherit import clock_gain, clocked_groups, relative_share, scaled_groups
+from supertwin.cost.inherit import clock_gain, clocked_groups, feed_ratio, relative_share, scaled_groups
 from supertwin.cost.surface import Surface, surface_from_json
 from supertwin.machine.chip import Chip
 from supertwin.machine.fitted import (
@@ -136,12 +136,14 @@ def _on(
     share = relative_share((mine.parameters, mine.surfaces), (other.parameters, other.surfaces), chips)
     gain = 1.0 if share > 0.0 else clock_gain(*chips)
     if share > 0.0:
-        parameters = scaled_groups(theirs.parameters, share)
+        parameters = scaled_groups(theirs.parameters, share, feed_ratio(*chips))
         said = f"core rates x {share:.3g}", "own BF16 share over the one by the relative's constants"
     else:
         parameters = clocked_groups(theirs.parameters, gain)
         said = f"sustained clock x {gain:.3g}", "power limit, f ~ (W / FLOP per cycle)^(1/3); 1 = other architecture"
     row = f"{own.family} from {relative.name}", *said, "assumption"
+    if chips[0].architecture != chips[1].architecture:
+        parameters = {name: {n: v for n, v in g.items() if n != "long"} for name, g in parameters.items()}
     wider = INHERITED_SPREAD if chips[0].architecture == chips[1].architecture else FOREIGN_SPREAD
     spreads = {name: math.hypot(theirs.spread_of(name), wider) for name in parameters}
     return replace(theirs, parameters=parameters, spreads=spreads, taken_over=(row,))

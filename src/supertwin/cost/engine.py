@@ -169,16 +169,17 @@ class CostEngine:
         return self._price_vectors([m for m in members if isinstance(m, Vector)], fields)
 
     def _at_sustained_clock(self, cost: GemmCost, dtype: str, key: str, context: str) -> GemmCost:
-        """Products that follow each other for seconds run at the clock that long BF16 products fall to.
+        """Products that follow each other for seconds run at the clock that long products fall to.
 
-        The clock is one for the whole step, so short products and other formats share it. Constants that were fitted
-        on kernels of a training step (the context) hold that clock already.
+        Short products of a step share that clock. A format whose own long products were measured (long) takes what
+        they lose, others what BF16 loses. Constants that were fitted on kernels of a training step (the context) hold
+        that clock already.
         """
         own = gemm_parameters(self._gemm, key, context)
         limit = own["throttle"]
         if not (context and self._gemm.group(f"{context}:{key}")):
-            wide = gemm_parameters(self._gemm, "bf16", "")["throttle"]
-            limit = max(limit, wide or self._unlisted_throttle())
+            wide = gemm_parameters(self._gemm, "bf16", "")["throttle"] or self._unlisted_throttle()
+            limit = max(limit, own.get("long", wide))
         at_peak = cost.flop / self.chip.peak(number_format(dtype).rate)
         seen = own["throttle"] * at_peak / (at_peak + own["throttle_s"])
         slower = np.maximum((1.0 - seen) / (1.0 - limit) - 1.0, 0.0)

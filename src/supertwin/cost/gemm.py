@@ -39,6 +39,7 @@ PRIOR: Mapping[str, float] = {
     "scale": 1.0,  # factor on the work of a context that is otherwise like the default one
     "throttle": 0.0,  # share of the matrix rate lost to the power limit in long products
     "throttle_s": 3.0e-4,  # time at peak at which half of that is lost
+    # long (no prior): share of the rate that products of 5 ms and more lose against the formula without throttle
     "host_s": 0.0,  # dispatch by the host: a lower bound where launches are not replayed from a graph
     "group_s": 0.0,  # the same per group, where the library launches groups one by one
 }

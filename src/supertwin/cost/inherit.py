@@ -71,15 +71,23 @@ def clock_gain(own: Chip, relative: Chip) -> float:
     return float(sustained * relative.clock_hz / own.clock_hz)
 
 
-def scaled_groups(groups: Groups, share: float) -> dict[str, dict[str, float]]:
+def scaled_groups(groups: Groups, share: float, feed: float = 1.0) -> dict[str, dict[str, float]]:
     """Groups with the rate of the cores scaled: the matrix share, at most to the peak, and the loads that feed it.
 
-    Fits leave open which of the two binds. Memory and fixed times stay.
+    Fits leave open which of the two binds, so both keep their proportion: feed is the matrix peak over the L2 rate of
+    the chip, over the same of the relative. Memory and fixed times stay.
     """
+    factors = {"multiply": share, "load": share * feed}
     return {
-        name: {**values, **{n: _scaled(n, values[n], share) for n in ("multiply", "load") if n in values}}
+        name: {**values, **{n: _scaled(n, values[n], f) for n, f in factors.items() if n in values}}
         for name, values in groups.items()
     }
+
+
+def feed_ratio(own: Chip, relative: Chip) -> float:
+    """Matrix peak (BF16) over L2 rate of a chip, over the same of its relative."""
+    peaks = own.peak("bf16") / relative.peak("bf16")
+    return peaks * relative.l2_bytes_per_s / own.l2_bytes_per_s
 
 
 def _scaled(name: str, value: float, share: float) -> float:

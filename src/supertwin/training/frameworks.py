@@ -37,6 +37,7 @@ class Framework:
     --moe-permute-fusion: gather, chunks sorted by split and join on both sides, product with the weights, scatter-add).
     states_reused: the 2-byte weights are the upper half of the FP32 copy (MindSpeed --reuse-fp32-param).
     new_gradient_bytes: per weight, gradients of one microbatch that wait beside the accumulated ones.
+    scaling: per-tensor FP8 scales, delayed (from earlier steps) or current (from the tensor itself).
     alibi_fused: the fused attention kernel takes ALiBi's bias (FlashAttention: from 2.4, January 2024).
     """
 
@@ -72,6 +73,7 @@ class Framework:
     accumulation_fused: bool = True
     recompute: str = "none"
     messages_per_layer: float = 1.0
+    scaling: str = "current"
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
@@ -178,11 +180,13 @@ _PROFILES = {
             DEFAULT,
             name="nemo",
             launch="eager",
+            scaling="delayed",
             tp_overlap=True,
             gradient_bytes=2.0,
             reduce_bytes=2.0,
             loss_apart=False,
-            reason="NeMo performance recipes: user-buffer TP overlap, BF16 gradients, both DP overlaps, fused loss",
+            reason="NeMo performance recipes: user-buffer TP overlap, BF16 gradients, both DP overlaps, fused loss, "
+            "delayed scaling (fp8_recipe of NeMo 1.x and 2.0, MLPerf submissions)",
         ),
         replace(
             DEFAULT,

@@ -6,20 +6,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from supertwin.core.formats import number_format
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
+from supertwin.training.casts import Casts, casts_of, with_casts
 from supertwin.training.frameworks import Framework
 from supertwin.training.unfused import unfused
 from supertwin.workload.backward import backward
-from supertwin.workload.block import WIDE
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
 from supertwin.workload.operators import Gemm, Operator, Vector
 from supertwin.workload.shard import Shard, Step
 
 _BIASED = ("attention/qkv", "attention/out", "mlp/up", "mlp/down")
 _DROPOUT_PASSES = 5.5 / 4.0
+_CASTS = Casts()
 _LOSS_PASSES = (38.0 / 10.0, 14.0 / 6.0, 1.0)  # forward, backward, recomputed
 NETWORK_PATHS = ("ib", "roce", "efa", "tcp")
 
@@ -38,7 +38,7 @@ class Recipe:
     """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
     kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle: see
-    unfused.unfused."""
+    unfused.unfused; casts: of low-precision operands."""
 
     recompute: str = "none"
     flash: bool = True
@@ -48,6 +48,7 @@ class Recipe:
     loss_apart: bool = False
     alibi_apart: bool = False
     triangle: bool = False
+    casts: Casts = _CASTS
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
@@ -95,7 +96,10 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     alibi = framework.alibi_apart and case.model.positions == "alibi"
     triangle = case.attention_kernel == "triangle"
     classics = (framework.dropout and classic, framework.bias_apart and classic)
-    return Recipe(again, flash, rank, *classics, apart, alibi, triangle)
+    shared_by = case.layout.tp if case.sequence_parallel else 1
+    launch = case.launch or framework.launch
+    casts = casts_of(case.system.chip.architecture, framework.scaling, launch, shared_by)
+    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, casts)
 
 
 @lru_cache(maxsize=512)
@@ -131,7 +135,7 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
         again = forward
     elif recipe.recompute == "selective":
         again = [op for op in forward if op.part.endswith("attention/core")]
-    lists = [[part for op in ops for part in with_casts(op)] for ops in (forward, back, again)]
+    lists = [[part for op in ops for part in with_casts(op, recipe.casts)] for ops in (forward, back, again)]
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
     if not recipe.flash:
@@ -173,36 +177,6 @@ def dropped(operator: Operator) -> Operator:
             bytes_read=_DROPOUT_PASSES * operator.bytes_read,
             bytes_written=_DROPOUT_PASSES * operator.bytes_written,
         )
-    return operator
-
-
-def with_casts(operator: Operator) -> list[Operator]:
-    """An expert product in low precision with the kernel that quantises its moving operand (input, or gradient of the
-    output) along rows and columns: two bytes in, two copies out (Transformer Engine, GroupedLinear, split_quantize).
-    The weight-gradient product takes those copies; norm and activation kernels quantise for the dense matrices."""
-    product = one_by_one(operator)
-    narrow = isinstance(operator, Gemm) and operator.dtype not in WIDE and operator.part.endswith("moe/experts")
-    if not (isinstance(operator, Gemm) and narrow) or operator.direction == "wgrad":
-        return [product]
-    values = operator.m * operator.k * operator.groups
-    copies = 2.0 * number_format(operator.dtype).bytes_per_element
-    return [
-        Vector(
-            part=operator.part,
-            count=operator.count,
-            op="quantize",
-            bytes_read=2.0 * values,
-            bytes_written=copies * values,
-            flop=2.0 * values,
-        ),
-        product,
-    ]
-
-
-def one_by_one(operator: Operator) -> Operator:
-    """Low-precision experts run as one cuBLAS call each, on a few streams (Transformer Engine, GroupedLinear)."""
-    if isinstance(operator, Gemm) and operator.dtype not in WIDE and operator.part.endswith("moe/experts"):
-        return replace(operator, groups=1.0, count=operator.count * operator.groups)
     return operator
 
 
