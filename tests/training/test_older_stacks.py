@@ -9,7 +9,9 @@ import pytest
 from supertwin.machine.systems import load_system
 from supertwin.model.load import load_model
 from supertwin.training import Layout, TrainingCase, memory, predict
-from supertwin.training.frameworks import framework_named
+from supertwin.training.exchange import hop_s
+from supertwin.training.frameworks import framework_named, wire_bytes
+from supertwin.training.setting import setting_of
 from supertwin.training.shape import Recipe, end_blocks, layer_block, recipe_of, shard_of, step_of
 from supertwin.training.unfused import unfused
 from supertwin.workload.operators import Attention, Operator, Vector
@@ -139,3 +141,42 @@ def test_experts_in_low_precision_quantise_what_moves() -> None:
 
 def is_cast(operator: Operator) -> bool:
     return isinstance(operator, Vector) and operator.op == "quantize"
+
+
+def test_softmax_of_shapes_that_the_fused_kernel_refuses_moves_nine_times_the_bytes() -> None:
+    call = Attention(
+        part="attention/core", batch=1.0, q_len=512.0, kv_len=512.0, heads=2.0, kv_heads=2.0,
+        qk_head_dim=64.0, v_head_dim=64.0,
+    )  # fmt: skip
+    scores = 2 * 512 * 512
+    apart, fused = (tuple(unfused([op], softmax_block=4)) for op in (call, replace(call, batch=2.0)))
+    assert moved(apart, "/softmax") == pytest.approx((6 + 8 + 8 + 8 + 6) * scores)
+    assert moved(fused, "/softmax") == pytest.approx(4 * 2 * scores)
+    back = tuple(unfused([replace(call, direction="bwd")], softmax_block=4))
+    assert moved(back, "/dsoftmax") == pytest.approx((6 + 12 + 8 + 8 + 6) * scores)
+    assert len(apart) == len(fused) + 1
+
+
+def test_fp16_gradients_travel_in_two_bytes_and_bf16_ones_in_four() -> None:
+    framework = framework_named("megatron-deepspeed")
+    assert (wire_bytes(framework, "fp16"), wire_bytes(framework, "bf16")) == (2.0, 4.0)
+    assert wire_bytes(framework_named("nemo"), "bf16") == 2.0
+    layout = Layout(tp=1, dp=64)
+    network = load_system("dgx-a100:64")
+
+    def exchange(precision: str) -> float:
+        case = job(system=network, layout=layout, global_batch=64, micro_batch=1, precision=precision)
+        return {part.part: part.time_s for part in predict(case).breakdown}["communication/dp"]
+
+    assert exchange("bf16") == pytest.approx(2 * exchange("fp16"), rel=0.05)
+
+
+def test_pipeline_tensors_are_scattered_over_the_links_of_a_tensor_parallel_group() -> None:
+    """arXiv 2104.04473, section 4.1: each link between nodes carries 1/tp of the tensor."""
+    case = job(system=load_system("dgx-a100:16"), layout=Layout(tp=8, pp=2))
+    old, plain = setting_of(case), setting_of(replace(case, framework="nemo"))
+    whole = 4 * 2048 * case.model.hidden * 2.0
+    assert hop_s(plain) == plain.fabric.time_s("p2p", "pp", whole)
+    expected = old.fabric.time_s("p2p", "pp", whole / 8) + old.fabric.time_s("all_gather", "tp", whole)
+    assert hop_s(old) == expected < 0.5 * hop_s(plain)
+    assert hop_s(setting_of(replace(case, sequence_parallel=True))) == old.fabric.time_s("p2p", "pp", whole / 8)

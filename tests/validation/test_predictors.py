@@ -130,3 +130,20 @@ def test_a_serving_row_is_explained_by_the_step_it_depends_on() -> None:
     row = next(row for row in tables.load("inference").rows if row.id.startswith("vllm-blog") and row["tp"])
     parts = step_parts(row, "tpot_s")
     assert sum(part.share for part in parts) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "chip", "system"),
+    [
+        ("github:VIA-Research/vTrain data/ground_truth_multi.csv row 0", "a100-sxm-80gb", "hgx-a100-4hdr"),
+        ("github:bigscience-workshop/bigscience chronicles-prequel.md line 389", "a100-sxm-80gb", "jean-zay-a100"),
+        ("arXiv:2303.17564 (search corpus); ffn/GBS from memory", "a100-sxm-40gb", "p4d"),
+        ("arXiv:2104.04473 Table 1 via github:bigscience-workshop/bigscience", "a100-sxm-80gb", "dgx-a100"),
+        ("github:VIA-Research/vTrain", "h100-sxm", "dgx-h100"),
+    ],
+)
+def test_a_row_runs_on_the_cluster_that_its_source_names(source: str, chip: str, system: str) -> None:
+    line = f'"{source}",{chip},16,llama3.1-8b,1000'
+    head = "source,chip,n_devices,model,measured_tokens_per_s_per_device"
+    case, _ = case_of(tables.parse("training", f"id,{head}\nx,{line}\n", "x").rows[0])
+    assert case.system.name == system

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from supertwin.training.frameworks import wire_bytes
 from supertwin.training.pipeline import DeviceTimes
 from supertwin.training.pricing import engine_of
 from supertwin.training.setting import Setting, stage_weights
@@ -30,7 +31,7 @@ def tied_s(setting: Setting) -> float:
     case = setting.case
     if not case.model.tied_embeddings or case.layout.pp == 1:
         return 0.0
-    table = case.model.vocab * case.model.hidden / case.layout.tp * setting.framework.reduce_bytes
+    table = case.model.vocab * case.model.hidden / case.layout.tp * wire_bytes(setting.framework, case.precision)
     return setting.fabric.time_s("all_reduce", "tied", table)
 
 
@@ -40,15 +41,24 @@ def handover_s(setting: Setting) -> float:
     case, layout = setting.case, setting.case.layout
     if layout.pp == 1:
         return 0.0
-    tokens = case.micro_batch * case.seq_len / layout.cp
-    message = tokens * case.model.hidden * 2.0 / (layout.tp if case.sequence_parallel else 1)
-    hop = setting.fabric.time_s("p2p", "pp", message)
+    hop = hop_s(setting)
     fill = 2.0 * (layout.pp - 1) * hop
     overlapped = setting.framework.p2p_overlap and (
         layout.vpp > 1 or case.schedule in ("zb-v", "dualpipe", "dualpipev")
     )
     steady = 0.0 if overlapped else 2.0 * layout.vpp * setting.microbatches * hop
     return fill + steady
+
+
+def hop_s(setting: Setting) -> float:
+    """One tensor of a microbatch from a pipeline device to the next: whole, or cut over tp and gathered there."""
+    case, layout = setting.case, setting.case.layout
+    whole = case.micro_batch * case.seq_len / layout.cp * case.model.hidden * 2.0
+    if case.sequence_parallel:
+        return setting.fabric.time_s("p2p", "pp", whole / layout.tp)
+    if not setting.framework.p2p_scattered:
+        return setting.fabric.time_s("p2p", "pp", whole)
+    return setting.fabric.time_s("p2p", "pp", whole / layout.tp) + setting.fabric.time_s("all_gather", "tp", whole)
 
 
 def optimizer_s(setting: Setting) -> float:

@@ -16,6 +16,7 @@ class Framework:
     launch: eager | graph | compiled (one program per step). flash: fused attention kernel.
     dp_overlap, gather_overlap: gradient reduction beside backward, parameter gathering beside forward.
     tp_overlap, ep_overlap: those collectives run beside compute of the same or another microbatch.
+    p2p_scattered: a hand-over sends 1/tp of the tensor over each link and gathers it inside the tensor-parallel group.
     gradient_bytes: per element as accumulated; reduce_bytes: per element on the wire.
     tp_backward_overlap: reduction of the input gradient runs beside the weight gradient of the same matrix.
     loss_fused: the vocabulary loss needs no FP32 copy of the logits; loss_apart: it is a row of tensor operations, each
@@ -27,6 +28,7 @@ class Framework:
     recompute: what the framework recomputes unless the job says otherwise.
     norm_passes, rotary_passes, activation_passes: memory traffic of that vector operator written as a row of tensor
     operations over that of one kernel.
+    softmax_block: without fused attention, batch x heads that the fused softmax takes at a time.
     alibi_apart: without fused attention, ALiBi's bias and the scale are tensor operations on the scores.
     accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
@@ -50,6 +52,7 @@ class Framework:
     tp_overlap: bool = False
     ep_overlap: bool = False
     p2p_overlap: bool = True
+    p2p_scattered: bool = False
     gradient_bytes: float = 4.0
     reduce_bytes: float = 4.0
     tp_backward_overlap: bool = True
@@ -62,6 +65,7 @@ class Framework:
     rotary_passes: float = 1.0
     activation_passes: float = 1.0
     alibi_apart: bool = False
+    softmax_block: int = 1
     dropout: bool = False
     bias_apart: bool = False
     attention_passes: float = 1.0
@@ -90,7 +94,10 @@ _CLASSIC = replace(
     permute_passes=3.0,
     dp_overlap=False,
     gather_overlap=False,
+    p2p_scattered=True,
+    softmax_block=4,
     reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default; "
+    "scatter-gather of pipeline tensors on (arXiv 2104.04473, section 4.1; DeepSpeed pipe_partitioned likewise); "
     "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch",
 )
 # Passes over the values where one kernel takes 2 + 2 (rotary: read, write) and 3 + 5 (gated activation), forward and
@@ -104,6 +111,7 @@ _MINDSPEED = replace(
     _CLASSIC,
     name="mindspeed",
     alibi_apart=True,
+    softmax_block=1,
     accumulation_fused=False,
     permute_passes=1.0,
     states_reused=True,
@@ -248,6 +256,7 @@ _PROFILES = {
             name="ascendspeed",
             flash=False,
             alibi_apart=True,
+            softmax_block=1,
             accumulation_fused=False,
             norm_passes=_NORM_APART,
             activation_passes=_GATED_APART,
@@ -296,6 +305,12 @@ def framework_named(name: str) -> Framework:
     given = name.lower().strip()
     found = [key for key in _PROFILES if given.startswith(key)]
     return _PROFILES[max(found, key=len)] if found else DEFAULT
+
+
+def wire_bytes(framework: Framework, precision: str) -> float:
+    """Bytes per gradient element between replicas. FP16 gradients travel as they are: Megatron sets
+    accumulate_allreduce_grads_in_fp32 with --bf16 alone (megatron/arguments.py), DeepSpeed's fp32_allreduce is off."""
+    return min(framework.reduce_bytes, 2.0) if precision == "fp16" else framework.reduce_bytes
 
 
 def framework_names() -> list[str]:

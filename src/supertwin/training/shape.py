@@ -37,8 +37,8 @@ class BlockOperators:
 class Recipe:
     """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
-    kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle: see
-    unfused.unfused; casts: of low-precision operands."""
+    kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle,
+    softmax_block: see unfused.unfused; casts: of low-precision operands."""
 
     recompute: str = "none"
     flash: bool = True
@@ -48,6 +48,7 @@ class Recipe:
     loss_apart: bool = False
     alibi_apart: bool = False
     triangle: bool = False
+    softmax_block: int = 1
     casts: Casts = _CASTS
 
 
@@ -99,7 +100,7 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     shared_by = case.layout.tp if case.sequence_parallel else 1
     launch = case.launch or framework.launch
     casts = casts_of(case.system.chip.architecture, framework.scaling, launch, shared_by)
-    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, casts)
+    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts)
 
 
 @lru_cache(maxsize=512)
@@ -139,14 +140,22 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
     if not recipe.flash:
-        lists = [
-            unfused(ops, dropout=recipe.dropout, alibi=recipe.alibi_apart, triangle=recipe.triangle) for ops in lists
-        ]
+        lists = [_unfused(ops, recipe) for ops in lists]
     if recipe.loss_apart:
         lists = [repeated_passes(ops, passes) for ops, passes in zip(lists, _LOSS_PASSES, strict=True)]
     if recipe.dropout:
         lists = [[dropped(op) for op in ops] for ops in lists]
     return BlockOperators(*(tuple(ops) for ops in lists))
+
+
+def _unfused(operators: list[Operator], recipe: Recipe) -> list[Operator]:
+    return unfused(
+        operators,
+        dropout=recipe.dropout,
+        alibi=recipe.alibi_apart,
+        triangle=recipe.triangle,
+        softmax_block=recipe.softmax_block,
+    )
 
 
 def bias_sums(backward_ops: list[Operator]) -> list[Operator]:

@@ -21,7 +21,7 @@ from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import FULL_SHARDING
 from supertwin.training.fabric import Fabric
-from supertwin.training.frameworks import Framework
+from supertwin.training.frameworks import Framework, wire_bytes
 
 BF16_BYTES = 2.0
 
@@ -77,11 +77,12 @@ def replica_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, wei
     """Gradient reduction and parameter gather of one step without full sharding."""
     beside = [flag if case.overlap_dp is None else case.overlap_dp for flag in _habits(framework)]
     rounds = {"dp": weights.trained_dense, "edp": weights.trained_experts}
+    each = wire_bytes(framework, case.precision)
     reduce_s = gather_s = 0.0
     pieces = 0.0
     for axis, parameters in rounds.items():
-        reduced, gathered = parameters * framework.reduce_bytes, parameters * gather_bytes(case)
-        number = bucket_number(case, reduced, framework.reduce_bytes) if beside[0] else 1
+        reduced, gathered = parameters * each, parameters * gather_bytes(case)
+        number = bucket_number(case, reduced, each) if beside[0] else 1
         op = "all_reduce" if case.sharding == "none" else "reduce_scatter"
         reduce_s += number * fabric.time_s(op, axis, reduced / number)
         gather_s += number * fabric.time_s("all_gather", axis, gathered / number) if op != "all_reduce" else 0.0
@@ -131,7 +132,7 @@ def full_shard_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, 
     units = max(weights.layers, 1.0) * framework.messages_per_layer
     width = gather_bytes(case) / units
     gather_s = units * _both(fabric, "all_gather", weights.dense * width, weights.experts * width)
-    reduced = framework.reduce_bytes / units
+    reduced = wire_bytes(framework, case.precision) / units
     scatter_s = units * _both(
         fabric, "reduce_scatter", weights.trained_dense * reduced, weights.trained_experts * reduced
     )

@@ -15,23 +15,36 @@ from supertwin.workload.operators import Attention, Gemm, Operator, Real, Vector
 
 _BLOCK = 1024.0  # rows of a block of triangle attention (ascendspeed/model/llama_model.py)
 _ALIBI_PASSES = (7.0, 2.0)  # per score: scaled product, scaled bias (read, write), their sum; backward the scale
+# Bytes per score of softmax by tensor operations: widen 6, scale 8, mask 8, softmax 8, narrow 6; backward widen and
+# narrow 6 each, softmax 12, mask 8, scale 8. Listed as so many operators, each of a few kernels.
+_APART = {"fwd": 36.0, "bwd": 40.0}
+_PIECES = {"fwd": 2, "bwd": 3}
 
 
 def unfused(
-    operators: Sequence[Operator], *, dropout: bool = False, alibi: bool = False, triangle: bool = False
+    operators: Sequence[Operator],
+    *,
+    dropout: bool = False,
+    alibi: bool = False,
+    triangle: bool = False,
+    softmax_block: int = 1,
 ) -> list[Operator]:
     """Replace every Attention of a list by products, softmax, copies and, if asked for, dropout.
 
     alibi: scale and bias of the scores are tensor operations (ModelLink, dot_product_attention.py). triangle: rows in
     blocks of 1024, each against the keys up to its end, so that (n + 1)/2n of the square is computed (AscendSpeed,
-    triangle_attention.py).
+    triangle_attention.py). softmax_block: the fused softmax takes whole blocks of so many of the batch x heads of a
+    device (Megatron: 4, megatron/model/fused_softmax.py, is_kernel_available); others run as tensor operations in FP32.
     """
     result: list[Operator] = []
     for operator in operators:
         if not isinstance(operator, Attention):
             result.append(operator)
             continue
-        result += _parts(_lower(operator) if triangle else operator, dropout)
+        parts = _parts(_lower(operator) if triangle else operator, dropout)
+        if float(operator.batch * operator.heads) % softmax_block:
+            parts = [piece for part in parts for piece in _softmax_apart(part, operator)]
+        result += parts
         if alibi:
             result.append(_alibi(operator))
     return result
@@ -51,6 +64,16 @@ def _alibi(op: Attention) -> Vector:
 def _parts(op: Attention, dropout: bool) -> list[Operator]:
     parts = _backward(op) if op.direction == "bwd" else _forward(op)
     return [*parts, _copies(op), *([_dropout(op)] if dropout else [])]
+
+
+def _softmax_apart(part: Operator, op: Attention) -> list[Operator]:
+    """The softmax as tensor operations over scores widened to FP32; other parts as they are."""
+    if not (isinstance(part, Vector) and part.op == "softmax"):
+        return [part]
+    direction = "bwd" if op.direction == "bwd" else "fwd"
+    pieces = _PIECES[direction]
+    moved = _APART[direction] * op.batch * op.heads * op.q_len * op.kv_len / pieces
+    return [replace(part, bytes_read=0.5 * moved, bytes_written=0.5 * moved, flop=part.flop / pieces)] * pieces
 
 
 def _copies(op: Attention) -> Vector:

@@ -59,11 +59,11 @@ def model_named(name: str) -> ModelSpec:
 
 
 @cache
-def system_of(chip: str, devices: int) -> System:
-    """The system that a chip is normally found in, with `devices` in use."""
-    from supertwin.machine import system_for_chip
+def system_of(chip: str, devices: int, system: str = "") -> System:
+    """`system` with `devices` in use; without a name, the one that the chip is normally found in."""
+    from supertwin.machine import load_system, system_for_chip
 
-    return system_for_chip(chip, devices)
+    return load_system(f"{system}:{devices}") if system else system_for_chip(chip, devices)
 
 
 def _positive(value: float) -> bool:

@@ -66,6 +66,38 @@ SCRIPTS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The machine that a source ran on, where it says so and it is not the usual one of the chip."""
+
+    source: str
+    chip: str
+    system: str
+    reason: str
+
+
+CLUSTERS = (
+    Cluster(
+        "VIA-Research/vTrain", "a100-sxm-80gb", "hgx-a100-4hdr", "config/validation: inter_node_bandwidth 800 Gb/s"
+    ),
+    Cluster(
+        "bigscience-workshop/bigscience",
+        "a100-sxm-80gb",
+        "jean-zay-a100",
+        "BLOOM model card: 8 GPUs per node, 4 Omni-Path links",
+    ),
+    Cluster("alibaba/Megatron-LLaMA", "a100-sxm-80gb", "hgx-a100-4hdr", "README: 4x200Gbps RDMA inter-bandwidth"),
+    Cluster("arXiv:2303.17564", "a100-sxm-40gb", "p4d", "BloombergGPT, section 3.4: 64 p4d.24xlarge instances"),
+)
+
+
+def cluster_of(row: Row) -> str:
+    """Name of the system that a row ran on; "" for the usual one of its chip."""
+    source, chip = row.text("source"), row.text("chip")
+    found = (c.system for c in CLUSTERS if source.removeprefix("github:").startswith(c.source) and chip == c.chip)
+    return next(found, "")
+
+
 def script_of(row: Row) -> Script:
     """The script that a row comes from; one without settings when it is not known."""
     for script in SCRIPTS:

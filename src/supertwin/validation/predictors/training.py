@@ -117,7 +117,7 @@ def _sized(row: Row) -> bool:
 def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     """The job that a row describes, and the settings that it does not state. Raises NoPrediction or InputError."""
     devices = row.integer("n_devices") or 0
-    model, system = model_named(row.text("model")), system_of(row.text("chip"), devices)
+    model, system = model_named(row.text("model")), system_of(row.text("chip"), devices, habits.cluster_of(row))
     row, filled = ascend.completed(row)
     reading = _Reading(row, filled)
     draft = _draft(reading, model, system)
@@ -211,7 +211,8 @@ _CHOSEN: dict[tuple[object, ...], TrainingCase] = {}
 def _chosen(draft: TrainingCase, sizes: tuple[tuple[str, int], ...], batch: int | None, recompute: str) -> TrainingCase:
     """A plausible layout around the stated sizes, remembered for rows that share them."""
     key = (
-        draft.model.name, draft.system.chip.name, draft.system.devices, draft.micro_batch, draft.seq_len,
+        draft.model.name, draft.system.chip.name, draft.system.name, draft.system.devices,
+        draft.micro_batch, draft.seq_len,
         draft.precision, draft.sharding, draft.task, draft.framework, draft.offload, draft.packed, draft.overlap_tp,
         draft.attention_kernel, draft.overlap_dp, draft.cp_method, draft.fused_loss,
         sizes, batch, recompute,
