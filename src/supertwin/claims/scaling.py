@@ -146,7 +146,7 @@ def scaling() -> Verdict:
         f"Pangu Ultra MoE 718B at 4K, the best of the layouts tried for each machine and size: with the bus experts"
         f" spread over {_experts(bus)} dies, without it over {_experts(cut)}, in nodes of 16; efficiency exceeds 100 %"
         " where more dies let experts spread and recomputation stop. At"
-        f" {last:,} dies the bus gives {_of_ideal(bus[last])} of what the same layout would run at if communication cost"
+        f" {last:,} dies the bus gives {_of_ideal(bus[last])} of what the layout would run at if communication cost"
         f" nothing, the cut one {_of_ideal(cut[last])}, H800 {_of_ideal(found['h800 strong'][last])}. Failures and"
         " stragglers are not counted",
         ("cm2", "pangu-ultra-moe"),

@@ -1,8 +1,8 @@
 """A layout near a given one that runs the job fastest: one size doubled or halved at a time until nothing helps.
 
-A job that does not fit counts as slower by a power of what it needs over what there is, so that a climb may pass through
-it; it is never the answer while another fits. One climb starts from each recomputation. Local: compared with trying every
-layout in tests/training/test_scaling.py.
+A job that does not fit counts as slower by a power of what it needs over what there is, so that a climb may pass
+through it; it is never the answer while another fits. One climb starts from each recomputation. Local: compared with
+trying every layout in tests/training/test_scaling.py.
 """
 
 from __future__ import annotations
