@@ -80,3 +80,19 @@ def test_shipped_table_is_predicted_as_well_as_promised() -> None:
     assert len(ratios) >= 0.95 * len(rows)
     assert ratios[len(ratios) // 2] <= 0.08
     assert ratios[int(0.9 * len(ratios))] <= 0.30
+
+
+def test_all_reduce_of_a_profiled_910b_job() -> None:
+    """Eight ranks, 14 pieces of 12.582912 MB, two phases in 1.352 ms of transit (Ascend/msprof-analyze,
+    test/ut/advisor/communication_advice/test_packet_advice.py; April 2024)."""
+    system = load_system("atlas-a2")
+    found = collective_time(system, "all_reduce", 8 * 12.582912e6, Group(8))
+    assert found.bandwidth_s == pytest.approx(1.352e-3, rel=0.03)
+
+
+def test_gather_and_reduction_make_the_all_reduce_of_the_mesh() -> None:
+    system, size = load_system("atlas-a2"), 8 * 12.582912e6
+    parts = sum(
+        float(collective_time(system, op, size, Group(8)).bandwidth_s) for op in ("all_gather", "reduce_scatter")
+    )
+    assert parts == pytest.approx(float(collective_time(system, "all_reduce", size, Group(8)).bandwidth_s), rel=0.03)

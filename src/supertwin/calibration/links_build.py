@@ -16,6 +16,7 @@ from supertwin.calibration.links_priors import (
     Groups,
     fabric_priors,
     hccl_on,
+    hccl_on_mesh,
     hccl_production,
     published_transfers,
     scale_out_priors,
@@ -204,11 +205,10 @@ def _few_rows(rows: Sequence[Row], groups: dict[str, Groups]) -> None:
     ascend, generic, h800 = groups["ascend-910c-die"], groups["generic"], groups["h800-sxm"]
     hccl = fit_hccl([r for r in rows if r["id"].startswith("a3-hccl-prod")])
     ascend.update(hccl_on("ub", hccl, 1.0, "hccl"))
-    # assumption: over HCCS (910B mesh) HCCL reaches the 0.96 of the line rate that a pair of devices reaches there
-    ascend.update(hccl_on("hccs", hccl, 0.96, "hccl"))
+    ascend.update(hccl_on_mesh(hccl, "hccl"))
     ascend.update(hccl_production(hccl))
     generic.update(hccl_on("ub", hccl, 1.0, "any"))
-    generic.update(hccl_on("hccs", hccl, 0.96, "any"))
+    generic.update(hccl_on_mesh(hccl, "any"))
     generic.update(fabric_priors())
     for op in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"):
         for name, values in _under(groups["h100-sxm"], f"collective/nccl/nvlink/{op}").items():

@@ -103,6 +103,22 @@ def hccl_on(path: str, fitted: Mapping[str, Mapping[str, Mapping[str, float]]], 
     return out
 
 
+# Share of the efficiencies over UB that HCCL reaches on the mesh of 910B (HCCS). An all-reduce of 8 ranks in the
+# profile of a job of April 2024 moves 14 pieces of 12.583 MB in 9.557 ms, seven links at once: 18.43 of 28 GB/s per
+# link in both phases (Ascend/msprof-analyze 8399c1cd, test/ut/advisor/communication_advice/test_packet_advice.py; its
+# rules take 18 GB/s as normal). With this share the fitted all-reduce runs at that rate; gather and reduction keep
+# their ratio.
+MESH_SHARE = 0.728
+PAIR_SHARE = 0.96  # a single pair of devices reaches this share of the line rate (HIXL, collectives.csv)
+
+
+def hccl_on_mesh(fitted: Mapping[str, Mapping[str, Mapping[str, float]]], library: str) -> Groups:
+    """HCCL's fitted protocols on the full mesh of a 910B server: collectives at the rate of a profiled job, transfers
+    between two devices at that of a pair."""
+    pairs = {"p2p": fitted["p2p"]} if "p2p" in fitted else {}
+    return {**hccl_on("hccs", fitted, MESH_SHARE, library), **hccl_on("hccs", pairs, PAIR_SHARE, library)}
+
+
 def hccl_production(operations: Iterable[str]) -> Groups:
     """Production offsets by operation."""
     out: Groups = {}

@@ -119,6 +119,14 @@ DP_BUCKET_PER_RANK = Assumption(
     "buckets grow with the group so that the messages of a ring stay large",
     "Megatron-Core, DistributedDataParallel: bucket_size = max(40000000, 1000000 * dp_size)",
 )
+MESH_CONTENTION = Assumption(
+    "mesh_contention",
+    49.7 / 63.6,
+    "of the rate alone",
+    "collectives of Ascend beside matrix products share the memory with them: an all-reduce of 8 devices runs at 63.6 "
+    "GB/s alone and at 49.7 GB/s beside a product, which keeps its own time",
+    "hw-native-sys/pto-isa, kernels/manual/a2a3/gemm_ar/README.md (8 x 910B)",
+)
 TP_OVERLAP_SHARE = Assumption(
     "tp_overlap_share",
     0.6,

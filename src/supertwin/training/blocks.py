@@ -58,7 +58,8 @@ class Phase:
 class Overlap:
     """What this job hides inside a block: share of TP time, backward TP behind weight gradients, ring steps behind
     attention, expert traffic behind the other microbatch. skew scales expert work and traffic of the busiest device;
-    loss is the compute time that each second of hidden communication costs; vector_passes, attention_passes,
+    loss is the compute time that each second of hidden communication costs; beside the rate of communication that runs
+    beside compute over its rate alone; vector_passes, attention_passes,
     permute_passes, norm_passes, rotary_passes, activation_passes see Framework."""
 
     tp_share: float
@@ -73,6 +74,7 @@ class Overlap:
     norm_passes: float = 1.0
     rotary_passes: float = 1.0
     activation_passes: float = 1.0
+    beside: float = 1.0
 
 
 def overlap_of(
@@ -95,6 +97,7 @@ def overlap_of(
         framework.norm_passes,
         framework.rotary_passes,
         framework.activation_passes,
+        assume.MESH_CONTENTION.value if vendor == "huawei" else 1.0,
     )
 
 
@@ -198,14 +201,14 @@ def _hide(sums: _Sums, overlap: Overlap) -> Phase:
     hidden = np.zeros(len(PARTS))
     if overlap.tp_backward and sums.wgrad_s > 0.0:
         # the column-cut half of the matrices (qkv, up) has its reduction beside its own weight gradient
-        hidden[tp] += min(sums.beside_s, 0.5 * sums.wgrad_s)
+        hidden[tp] += min(sums.beside_s, 0.5 * overlap.beside * sums.wgrad_s)
         times[tp] += sums.again_s
-        hidden[tp] += min(sums.again_s, 0.5 * sums.dgrad_s)
+        hidden[tp] += min(sums.again_s, 0.5 * overlap.beside * sums.dgrad_s)
     else:
         times[tp] += sums.again_s
     hidden[tp] += overlap.tp_share * (times[tp] - hidden[tp])
     if overlap.ring:
-        hidden[cp] = min(times[cp], sums.core_s)
+        hidden[cp] = min(times[cp], overlap.beside * sums.core_s)
     if overlap.ep:
         compute = float(times[: _INDEX["communication/tp"]].sum())
         hidden[ep] = min(times[ep], compute)
