@@ -33,6 +33,7 @@ class Extras(TypedDict, total=False):
     norm: str
     mtp: LayerSpec | None
     mtp_count: int
+    mtp_repeats: int
     hyper_connections: int
 
 

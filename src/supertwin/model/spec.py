@@ -97,7 +97,7 @@ class ModelSpec:
     """Everything that the workload needs. Layers are grouped by kind; `order` lists the kind index layer by layer.
 
     positions: rope | learned | alibi | none; norm: rms | layer; mtp: the layer kind of one MTP module (None = no MTP)
-    and mtp_count modules. Weights are counted by model.parameters.
+    and mtp_count modules, each run mtp_repeats times. Weights are counted by model.parameters.
     """
 
     name: str
@@ -112,9 +112,15 @@ class ModelSpec:
     norm: str = "rms"
     mtp: LayerSpec | None = None
     mtp_count: int = 0
+    mtp_repeats: int = 1
     hyper_connections: int = 1  # residual streams (DeepSeek V4 mHC)
     weight_format: str = ""  # of the checkpoint, by its quantization_config ("" = not quantised)
     multimodal: bool = False  # the configuration describes a vision or audio part, which is left out
+
+    @property
+    def mtp_passes(self) -> int:
+        """How often an MTP module runs per step, over all modules."""
+        return self.mtp_count * self.mtp_repeats
 
     @property
     def n_layers(self) -> int:

@@ -37,7 +37,9 @@ class TrainingCase:
     Kernels and overlap: attention_kernel: flash | unfused; launch: eager | graph | compiled;
     "" in either takes the framework's habit. overlap_tp, overlap_ep: those collectives run beside compute
     (None takes the framework's habit); overlap_dp: gradient reduction and parameter gather do;
-    fused_loss: the vocabulary loss is one kernel instead of a row of tensor operations.
+    fused_loss: the vocabulary loss is one kernel instead of a row of tensor operations; attention_dtype: format of the
+    attention products ("" = BF16 or FP16); dispatcher: all_to_all | deepep | hybridep ("" = the framework's habit);
+    fused_experts: experts are one grouped kernel with activation and casts.
     Placement: order: axes from the inside out; stages: layers per pipeline device, or per chunk in model order (empty:
     split by weight).
     Replicas: hsdp_shard_size: ranks that share one copy (0 = all); reshard: weights are dropped after forward and
@@ -86,6 +88,9 @@ class TrainingCase:
     overlap_ep: bool | None = None
     overlap_dp: bool | None = None
     fused_loss: bool | None = None
+    attention_dtype: str = ""
+    dispatcher: str = ""
+    fused_experts: bool = False
     skew: float = 0.0
     lora_rank: int = 16
     offload_optimizer: float = 0.0

@@ -15,6 +15,7 @@ program fuses casts into the kernels around.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from supertwin.core.formats import number_format
@@ -34,17 +35,35 @@ _LOOKS_FIRST = ("fp8-rowwise", "nvfp4")
 class Casts:
     """How a job casts. looks_first: per-tensor scales come from the tensor itself (current scaling); one_layout: the
     chip multiplies FP8 along rows only; shared_by: ranks that cast a gathered operand together; fused: the compiler
-    joins casts with their neighbours (dense matrices)."""
+    joins casts with their neighbours (dense matrices); fused_experts: one grouped product with activation and cast of
+    its result (TE ForwardGroupedMLP_CuTeGEMMSwiGLU_MXFP8)."""
 
     looks_first: bool = True
     one_layout: bool = True
     shared_by: int = 1
     fused: bool = False
+    fused_experts: bool = False
 
 
 def casts_of(architecture: str, scaling: str, launch: str, shared_by: int) -> Casts:
     """Casts of a job. scaling: delayed | current."""
     return Casts(scaling == "current", not architecture.startswith(_ANY_LAYOUT), shared_by, launch == "compiled")
+
+
+def cast_list(operators: Sequence[Operator], casts: Casts) -> list[Operator]:
+    """Operators of a pass with their casts; fused experts lose their activation and the cast of its result."""
+    result: list[Operator] = []
+    inner = False
+    for operator in operators:
+        if casts.fused_experts and operator.part == "moe/act":
+            continue
+        expert = isinstance(operator, Gemm) and operator.part.endswith("moe/experts") and operator.dtype not in WIDE
+        if casts.fused_experts and expert:
+            result += [operator] if inner else [*with_casts(operator, casts)[:-1], operator]
+            inner = True
+        else:
+            result += with_casts(operator, casts)
+    return result
 
 
 def cast_bytes(dtype: str, casts: Casts) -> tuple[float, float]:

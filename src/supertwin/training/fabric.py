@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from supertwin.network.collective import CollectiveTime, collective_time
-from supertwin.network.exchange import exchange_time
+from supertwin.network.exchange import distinct_places, exchange_time
 from supertwin.network.group import Group
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.workload.operators import Communication
@@ -134,7 +134,7 @@ class Fabric:
     def operator_time_s(self, operator: Communication) -> float:
         """Seconds of one communication operator of the workload (sizes are plain numbers in training)."""
         if operator.op not in ("dispatch", "combine"):
-            return self.time_s(operator.op, operator.axis, float(operator.message_bytes))
+            return self.time_s(operator.op, operator.axis, float(operator.message_bytes) * self._copies(operator))
         key = (operator.op, operator.axis, float(operator.message_bytes))
         if key not in self._known:
             found = exchange_time(
@@ -156,3 +156,10 @@ class Fabric:
         if fixed == wire == 1.0:
             return float(found.time_s)
         return fixed * float(found.latency_s) + wire * float(found.bandwidth_s)
+
+    def _copies(self, operator: Communication) -> float:
+        """Share of an expert exchange that HybridEP sends: a token goes once to a rank, however many of its experts lie
+        there (DeepEP, Hybrid-EP_Implementation.md), at the rate of the all-to-all (assumption)."""
+        if operator.axis != "ep" or self._case.dispatcher != "hybridep" or not operator.topk:
+            return 1.0
+        return float(distinct_places(float(self.group("ep").size), operator.topk) / operator.topk)

@@ -39,6 +39,7 @@ class Framework:
     --moe-permute-fusion: gather, chunks sorted by split and join on both sides, product with the weights, scatter-add).
     states_reused: the 2-byte weights are the upper half of the FP32 copy (MindSpeed --reuse-fp32-param).
     new_gradient_bytes: per weight, gradients of one microbatch that wait beside the accumulated ones.
+    grouped_experts: dropless experts as grouped products of Transformer Engine, whose row counts the host has to know.
     scaling: per-tensor FP8 scales, delayed (from earlier steps) or current (from the tensor itself).
     alibi_fused: the fused attention kernel takes ALiBi's bias (FlashAttention: from 2.4, January 2024).
     """
@@ -78,6 +79,7 @@ class Framework:
     recompute: str = "none"
     messages_per_layer: float = 1.0
     scaling: str = "current"
+    grouped_experts: bool = False
 
 
 DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
@@ -181,12 +183,14 @@ _PROFILES = {
         replace(
             DEFAULT,
             name="megatron-core",
+            grouped_experts=True,
             transport="dispatch",
             reason="Megatron-Core: distributed optimizer with both overlaps, DeepEP",
         ),
         replace(
             DEFAULT,
             name="nemo",
+            grouped_experts=True,
             launch="eager",
             scaling="delayed",
             tp_overlap=True,
@@ -199,6 +203,7 @@ _PROFILES = {
         replace(
             DEFAULT,
             name="megatron-bridge",
+            grouped_experts=True,
             launch="graph",
             transport="dispatch",
             tp_overlap=True,

@@ -54,7 +54,7 @@ def activation_peak(setting: Setting) -> Array:
     result: Array = held_bytes + expanded + _loss_bytes(setting, step, shard)
     if case.model.mtp is not None:
         module = activation_bytes(case.model, case.model.mtp, step, shard, Recompute("none", recipe.flash))
-        result = result + plan.head * case.model.mtp_count * float(module)
+        result = result + plan.head * case.model.mtp_passes * float(module)
     return result
 
 

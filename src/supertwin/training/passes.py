@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from supertwin.training import assumptions as assume
 from supertwin.training.blocks import PARTS, Phase, phase
 from supertwin.training.host import HostCost, host_cost
 from supertwin.training.memory import kept_per_microbatch
@@ -77,7 +78,7 @@ def block_tables(setting: Setting, priced: PricedModel) -> Tables:
     """One microbatch of each block: forward, backward, recomputation."""
     case = setting.case
     blocks = [*priced.layers, priced.embedding, priced.head, priced.mtp]
-    launch, architecture = case.launch or setting.framework.launch, case.system.chip.architecture
+    launch, architecture = case.launch or setting.framework.launch, assume.host_of(case.system.chip)
     nested = "checkpoint" if case.recompute in CHECKPOINTED else "again"
     forward, backward, again = (
         _stack([_pass(block, name, setting) for block in blocks], host_cost(launch, architecture, stage))
@@ -89,7 +90,7 @@ def block_tables(setting: Setting, priced: PricedModel) -> Tables:
 def block_amounts(setting: Setting) -> tuple[Array, Array]:
     """How many of each block a device works through per microbatch, and how many it recomputes: [pp, blocks] each."""
     plan = setting.plan
-    amounts = np.column_stack((plan.counts, plan.embedding, plan.head, plan.head * setting.case.model.mtp_count))
+    amounts = np.column_stack((plan.counts, plan.embedding, plan.head, plan.head * setting.case.model.mtp_passes))
     repeated = amounts.copy()
     repeated[:, : plan.counts.shape[1]] *= recomputed_share(setting.case, plan)[:, None]
     return amounts, repeated
@@ -99,13 +100,30 @@ def device_passes(setting: Setting, tables: Tables) -> DevicePass:
     """Sum blocks to pipeline devices, recomputation inside backward, host launch time as what the device waits for."""
     forward, backward, again = tables
     amounts, repeated = block_amounts(setting)
+    ahead = with_host(amounts @ forward.table)
+    ahead[:, HOST] += amounts @ waits_s(setting)
     return DevicePass(
-        with_host(amounts @ forward.table),
+        ahead,
         with_host(amounts @ backward.table + repeated @ again.table),
         amounts @ backward.wgrad,
         float((amounts @ (forward.flop + backward.flop) + repeated @ again.flop).max()),
         float((amounts @ (forward.moved + backward.moved) + repeated @ again.moved).max()),
     )
+
+
+def waits_s(setting: Setting) -> Array:
+    """Forward seconds per block in which the device waits for the host to prepare the experts, [blocks]: in dropless
+    eager MoE layers of Megatron stacks the host waits for the token counts and cannot run ahead."""
+    case, model = setting.case, setting.case.model
+    kinds = [*model.layers, None, None, model.mtp]
+    eager = (case.launch or setting.framework.launch) == "eager" and case.system.chip.vendor == "nvidia"
+    if not eager or case.pad_experts or not setting.framework.grouped_experts:
+        return np.zeros(len(kinds))
+    each = assume.HOST_EXPERTS_S.value * assume.host_slowness(assume.host_of(case.system.chip))
+    blocks = [kind.feed_forward if kind is not None else None for kind in kinds]
+    local = np.array([block.experts / case.layout.ep if block is not None else 0.0 for block in blocks])
+    waits: Array = np.where(local > 0.0, each * (0.5 + 0.5 * local / 64.0), 0.0)
+    return waits
 
 
 def _pass(block: PricedBlock, name: str, setting: Setting) -> Phase:

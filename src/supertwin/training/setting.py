@@ -75,7 +75,7 @@ def head_weight(model: ModelSpec) -> float:
     layers = sum(layer_parameters(model, kind).active * kind.count for kind in model.layers)
     head = float(model.vocab * model.hidden)
     module = layer_parameters(model, model.mtp).active if model.mtp is not None else 0.0
-    return (head + model.mtp_count * (head + module)) * model.n_layers / layers
+    return (head + model.mtp_passes * (head + module)) * model.n_layers / layers
 
 
 def skew_of(case: TrainingCase) -> float:

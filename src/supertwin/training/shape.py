@@ -9,7 +9,7 @@ from functools import lru_cache
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
-from supertwin.training.casts import Casts, casts_of, with_casts
+from supertwin.training.casts import Casts, cast_list, casts_of
 from supertwin.training.frameworks import Framework
 from supertwin.training.unfused import unfused
 from supertwin.workload.backward import backward
@@ -64,7 +64,7 @@ def shard_of(case: TrainingCase, framework: Framework) -> Shard:
         sequence_parallel=case.sequence_parallel and layout.tp > 1,
         linear_dtype=case.precision,
         expert_dtype=case.precision,
-        attention_dtype=wide,
+        attention_dtype=case.attention_dtype or wide,
         head_dtype=wide,
         moe_transport=transport_of(case, framework),
         context=case.cp_method,
@@ -73,10 +73,15 @@ def shard_of(case: TrainingCase, framework: Framework) -> Shard:
 
 
 def transport_of(case: TrainingCase, framework: Framework) -> str:
-    """Dispatch kernels that send a token once per node pay off between nodes; inside a scale-up domain all-to-all."""
+    """How tokens reach their experts. Dispatch kernels that send a token once per node pay off between nodes; inside a
+    scale-up domain all-to-all, whose message HybridEP shrinks (Fabric), unless the job names DeepEP's kernels."""
+    named = {"all_to_all": "all_to_all", "deepep": "dispatch"}.get(case.dispatcher)
+    if named:
+        return named
     inside = [tier.devices for tier in case.system.tiers if tier.path not in NETWORK_PATHS]
     span = case.layout.ep * case.layout.etp
-    return framework.transport if span > max(inside, default=1) else "all_to_all"
+    far = "dispatch" if case.dispatcher else framework.transport
+    return far if span > max(inside, default=1) else "all_to_all"
 
 
 def step_of(case: TrainingCase) -> Step:
@@ -100,6 +105,7 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     shared_by = case.layout.tp if case.sequence_parallel else 1
     launch = case.launch or framework.launch
     casts = casts_of(case.system.chip.architecture, framework.scaling, launch, shared_by)
+    casts = replace(casts, fused_experts=case.fused_experts)
     return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts)
 
 
@@ -136,7 +142,7 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
         again = forward
     elif recipe.recompute == "selective":
         again = [op for op in forward if op.part.endswith("attention/core")]
-    lists = [[part for op in ops for part in with_casts(op, recipe.casts)] for ops in (forward, back, again)]
+    lists = [cast_list(ops, recipe.casts) for ops in (forward, back, again)]
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
     if not recipe.flash:

@@ -46,4 +46,4 @@ def step_time(setting: Setting) -> StepTime:
 
 def host_step_s(setting: Setting) -> float:
     """Host work of a step that nothing hides."""
-    return assume.HOST_STEP_S.value * assume.host_slowness(setting.case.system.chip.architecture)
+    return assume.HOST_STEP_S.value * assume.host_slowness(assume.host_of(setting.case.system.chip))

@@ -142,6 +142,7 @@ def build_nemotron_h(config: Config, family: str) -> ModelSpec:
     modules = config.integer("num_nextn_predict_layers", default=0, least=0, most=16)
     if modules:
         extras["mtp"], extras["mtp_count"] = mtp_block(config), modules
+        extras["mtp_repeats"] = config.integer("mtp_repeats", default=1, most=16)
     return assemble(config, family, layers, extras)
 
 

@@ -16,7 +16,7 @@ from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.layouts import Choice, choose, default_batch
 from supertwin.validation.outcome import Compared, Figure, Skip
-from supertwin.validation.predictors import ascend, habits, mlperf
+from supertwin.validation.predictors import ascend, habits, mlperf, recipes
 from supertwin.validation.predictors.common import (
     NoPrediction,
     figure,
@@ -176,7 +176,11 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         force_balanced=not flags.isdisjoint(_BALANCED),
         overlap_tp=True if "async-tp" in flags else None,
     )
-    settings: dict[str, Any] = {**habits.script_of(row).settings, **ascend.settings_of(row)}
+    settings: dict[str, Any] = {
+        **habits.script_of(row).settings,
+        **ascend.settings_of(row),
+        **recipes.recipe_settings(row, system),
+    }
     return replace(case, **settings)
 
 
