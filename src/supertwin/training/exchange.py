@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from supertwin.training.frameworks import wire_bytes
 from supertwin.training.pipeline import DeviceTimes
@@ -11,6 +12,8 @@ from supertwin.training.setting import Setting, stage_weights
 from supertwin.training.sharding import replica_sync
 from supertwin.training.weights import optimizer_traffic_bytes
 from supertwin.workload.operators import Vector
+
+Array = npt.NDArray[np.float64]
 
 
 def replica_s(setting: Setting, times: DeviceTimes) -> float:
@@ -35,24 +38,28 @@ def tied_s(setting: Setting) -> float:
     return setting.fabric.time_s("all_reduce", "tied", table)
 
 
+def sends_in_line(setting: Setting) -> bool:
+    """Whether compute waits for every hand-over: 1F1B in one chunk, where sending forward and receiving backward is one
+    call (Megatron, send_forward_recv_backward), and stacks without overlap."""
+    case = setting.case
+    lockstep = case.layout.vpp == 1 and case.schedule in ("1f1b", "interleaved")
+    return lockstep or not setting.framework.p2p_overlap
+
+
 def handover_s(setting: Setting) -> float:
-    """Exposed point-to-point time of the pipeline: every hop while it fills and drains, and one hand-over per chunk and
-    direction in the steady state unless the schedule sends beside compute (interleaved with overlap)."""
-    case, layout = setting.case, setting.case.layout
-    if layout.pp == 1:
-        return 0.0
+    """Exposed point-to-point time of the pipeline: every hop while it fills and drains, and where compute waits for
+    them those of the steady state, one per microbatch, chunk and direction."""
+    layout = setting.case.layout
     hop = hop_s(setting)
     fill = 2.0 * (layout.pp - 1) * hop
-    overlapped = setting.framework.p2p_overlap and (
-        layout.vpp > 1 or case.schedule in ("zb-v", "dualpipe", "dualpipev")
-    )
-    steady = 0.0 if overlapped else 2.0 * layout.vpp * setting.microbatches * hop
-    return fill + steady
+    return fill + (2.0 * layout.vpp * setting.microbatches * hop if sends_in_line(setting) else 0.0)
 
 
 def hop_s(setting: Setting) -> float:
     """One tensor of a microbatch from a pipeline device to the next: whole, or cut over tp and gathered there."""
     case, layout = setting.case, setting.case.layout
+    if layout.pp == 1:
+        return 0.0
     whole = case.micro_batch * case.seq_len / layout.cp * case.model.hidden * 2.0
     if case.sequence_parallel:
         return setting.fabric.time_s("p2p", "pp", whole / layout.tp)
@@ -63,7 +70,17 @@ def hop_s(setting: Setting) -> float:
 
 def optimizer_s(setting: Setting) -> float:
     """Gradient norm with its reduction, and the update of the device with most weights."""
-    traffic = float(optimizer_traffic_bytes(setting.case, setting.framework, setting.weights).max())
+    return float(optimizer_each_s(setting).max()) + norm_s(setting)
+
+
+def optimizer_each_s(setting: Setting) -> Array:
+    """Norm and update of its own weights on every pipeline device, shape [pp]."""
+    traffic = optimizer_traffic_bytes(setting.case, setting.framework, setting.weights)
     update = Vector(part="optimizer/adam", op="optimizer", bytes_read=0.6 * traffic, bytes_written=0.4 * traffic)
-    cost = engine_of(setting.case.system.chip).price([update])[0]
-    return float(cost.time_s) + setting.fabric.time_s("all_reduce", "world", 4.0)
+    seconds: Array = np.asarray(engine_of(setting.case.system.chip).price([update])[0].time_s)
+    return seconds
+
+
+def norm_s(setting: Setting) -> float:
+    """Reduction of the gradient norm over the whole job."""
+    return setting.fabric.time_s("all_reduce", "world", 4.0)

@@ -23,6 +23,7 @@ from supertwin.workload.operators import Vector
 
 Array = npt.NDArray[np.float64]
 COLUMNS = (*PARTS, "host", "communication/dp", "compute/accumulate", "offload/activations")
+EP = PARTS.index("communication/ep")
 CHECKPOINTED = ("full", "partial")
 HOST, SHARDED, ACCUMULATE, OFFLOADED = (len(PARTS) + extra for extra in range(4))
 
@@ -34,6 +35,7 @@ class DevicePass:
     forward: Array
     backward: Array
     wgrad_s: Array
+    hidden_ep_s: Array  # expert traffic of one microbatch that compute hides, forward and backward
     executed_flop: float  # forward, backward and recomputation of one microbatch, busiest device
     moved_bytes: float
 
@@ -106,6 +108,7 @@ def device_passes(setting: Setting, tables: Tables) -> DevicePass:
         ahead,
         with_host(amounts @ backward.table + repeated @ again.table),
         amounts @ backward.wgrad,
+        amounts @ (forward.hidden + backward.hidden)[:, EP] + repeated @ again.hidden[:, EP],
         float((amounts @ (forward.flop + backward.flop) + repeated @ again.flop).max()),
         float((amounts @ (forward.moved + backward.moved) + repeated @ again.moved).max()),
     )

@@ -9,9 +9,15 @@ the gap:
 
 which is (m + (p - 1) / v) t for equal devices with v chunks each.
 
+With fewer than p microbatches every lap through the chunks waits for the first one: (p - m)(v - 1) t / v more.
+
+Zero-bubble schedules end together, at the reduction of the gradient norm, so what the published zero leaves out (the
+first forward of the last device, with the optimizer validated afterwards) counts. ZB-V: idle time per other device
+max(i, 2 (i - w), 2 f - i, w) / 2 with i = b - w, read off the schedule played out over a grid of f, i and w.
+
 Sources: 1F1B and interleaved (fill / vpp), Narayanan et al. 2021, arXiv 2104.04473, section 2.2; ZB-H1 and ZB-V,
 Qi et al. 2023 and 2024, arXiv 2401.10241 and 2405.15362; DualPipe, arXiv 2412.19437, table 2; DualPipeV, its
-repository.
+repository. All are compared with the schedules played out (training/timeline/schedules.py).
 """
 
 from __future__ import annotations
@@ -58,24 +64,42 @@ def pipeline_time(times: DeviceTimes, microbatches: float, schedule: str, vpp: i
     """
     both = times.both_s
     fill = _fill_s(times, microbatches, schedule, vpp)
-    total = microbatches * both + fill
+    total = np.maximum(microbatches * both + fill, _few_s(times, microbatches, schedule))
     last = int(np.argmax(total))
     busy = microbatches * float(both[last])
-    return PipelineTime(float(total[last]), busy, float(fill[last]), last)
+    return PipelineTime(float(total[last]), busy, float(total[last]) - busy, last)
+
+
+def _few_s(times: DeviceTimes, microbatches: float, schedule: str) -> float:
+    """Shortest step of a zero-bubble schedule with too few microbatches to fill it (0 for the others): the first one
+    goes through all devices and back, and the rest queue where it turns or ends."""
+    f, b, w = times.forward_s, times.backward_s, times.wgrad_s
+    later = microbatches - 1.0
+    if schedule == "zb-h1":
+        return float(f.sum() + (b - w).sum() + later * b[0] + w[0])
+    if schedule == "zb-v":
+        return float(f.sum() + (b - w).sum() + 0.5 * later * times.both_s[-1] + 0.5 * w[0])
+    if schedule in ("dualpipe", "dualpipev"):  # half of the microbatches, or half of a device, at a time
+        queue = max(0.5 * microbatches - 1.0, 0.0) if schedule == "dualpipe" else 0.5 * later
+        return float(f.sum() + b.sum() + queue * b[0])
+    return 0.0
 
 
 def _fill_s(times: DeviceTimes, microbatches: float, schedule: str, vpp: int) -> Array:
     """Idle time of each device while the pipeline fills and drains, shape [pp]."""
     f, b, w = times.forward_s, times.backward_s, times.wgrad_s
+    missing = max(len(f) - microbatches, 0.0) * (vpp - 1.0)  # microbatches short of one lap per chunk
     if schedule in ("1f1b", "interleaved"):
-        filled: Array = _fill_1f1b(f, b, microbatches) / vpp
+        filled: Array = (_fill_1f1b(f, b, microbatches) + missing * times.both_s) / vpp
         return filled
     if schedule == "gpipe":  # all forwards, then all backwards
-        waves: Array = (microbatches - 1.0) * (f.max() - f + b.max() - b) + f.sum() - f + b.sum() - b
+        through = (f.sum() - f + b.sum() - b + missing * times.both_s) / vpp
+        waves: Array = (microbatches - 1.0) * (f.max() - f + b.max() - b) + through
         return waves
+    i = b - w  # backward of the inputs alone
     idle = {
-        "zb-h1": np.maximum(f + b - 2.0 * w, 0.0),
-        "zb-v": 0.5 * np.maximum(f + b - 3.0 * w, 0.0),
+        "zb-h1": (f + np.maximum(i - w, 0.0)) / vpp,
+        "zb-v": 0.5 * np.maximum.reduce([i, 2.0 * (i - w), 2.0 * f - i, w]),
         "dualpipe": 0.5 * np.maximum(f + 2.0 * b - 3.0 * w, 0.0),
         "dualpipev": 0.5 * np.maximum(f + 2.0 * b - 3.0 * w, 0.0),
     }[schedule]
@@ -98,17 +122,31 @@ def _fill_1f1b(forward_s: Array, backward_s: Array, microbatches: float) -> Arra
     return result
 
 
+def paired_share(schedule: str, pp: int, microbatches: float, device: int) -> float:
+    """Share of a device's forwards that DualPipe or DualPipeV runs as one with a backward: the units of steps 4 and 5
+    of its repository."""
+    both_ends = schedule == "dualpipe"
+    half, near = (pp / 2.0, min(device, pp - 1 - device)) if both_ends else (float(pp), device)
+    per_phase = microbatches / 2.0 if both_ends else microbatches
+    inner = half - near - 1.0
+    pairs = 2.0 * max(per_phase - 2.0 * half + near + 1.0, 0.0) - (inner == 0.0) + inner
+    return float(min(max(pairs / (2.0 * per_phase), 0.0), 1.0))
+
+
 def in_flight(pp: int, vpp: int, microbatches: int, schedule: str) -> Array:
     """Microbatches whose activations a device holds at its peak, shape [pp] (a fraction counts single chunks).
 
     1F1B: pp - i; interleaved: (2 (pp - 1 - i) + (vpp - 1) pp + 1) / vpp chunks of 1/vpp each (arXiv 2104.04473);
-    GPipe: all; ZB-H1 as 1F1B; ZB-V and DualPipeV: pp; DualPipe: pp + 1.
+    GPipe: all; ZB-H1 keeps pp everywhere, weight gradients being late; ZB-V: pp; DualPipe: pp + 1; DualPipeV, which
+    counts 2 pp stages of half a device: pp + 1/2 (deepseek-ai/DualPipe, README).
     """
     stage = np.arange(pp, dtype=np.float64)
     if schedule == "gpipe":
         held = np.full(pp, float(microbatches))
-    elif schedule in ("zb-v", "dualpipev"):
+    elif schedule == "zb-v" or (schedule == "zb-h1" and vpp == 1):
         held = np.full(pp, float(pp))
+    elif schedule == "dualpipev":
+        held = np.full(pp, pp + 0.5)
     elif schedule == "dualpipe":
         held = np.full(pp, pp + 1.0)
     elif vpp > 1:

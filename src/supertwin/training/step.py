@@ -8,7 +8,7 @@ from supertwin.training import assumptions as assume
 from supertwin.training.exchange import handover_s, optimizer_s, replica_s
 from supertwin.training.offload import host_update, update_exposed_s
 from supertwin.training.passes import COLUMNS, DevicePass, passes_of
-from supertwin.training.pipeline import DeviceTimes, PipelineTime, pipeline_time
+from supertwin.training.pipeline import DeviceTimes, PipelineTime, paired_share, pipeline_time
 from supertwin.training.setting import Setting
 from supertwin.training.sharding import is_fully_sharded
 
@@ -34,6 +34,7 @@ def step_time(setting: Setting) -> StepTime:
     busy = setting.microbatches * (passes.forward[slowest] + passes.backward[slowest])
     parts = dict(zip(COLUMNS, busy.tolist(), strict=True))
     parts["bubble"] = pipeline.bubble_s
+    parts["communication/ep"] += unpaired_s(setting, passes, slowest)
     parts["communication/pp"] = handover_s(setting)
     parts["communication/dp"] += 0.0 if is_fully_sharded(case) else replica_s(setting, times)
     parts["optimizer"] = optimizer_s(setting)
@@ -42,6 +43,16 @@ def step_time(setting: Setting) -> StepTime:
     parts["host"] += host_step_s(setting)
     total = sum(parts.values())
     return StepTime(total, parts, pipeline, passes, parts["optimizer"])
+
+
+def unpaired_s(setting: Setting, passes: DevicePass, device: int) -> float:
+    """Expert traffic of a step that stays visible because its forward or backward has no partner (DualPipe and
+    DualPipeV, which hide it behind the other pass of a unit: nothing runs beside while they fill and drain)."""
+    case = setting.case
+    if not setting.overlap.ep or case.schedule not in ("dualpipe", "dualpipev"):
+        return 0.0
+    alone = 1.0 - paired_share(case.schedule, case.layout.pp, setting.microbatches, device)
+    return alone * setting.microbatches * (1.0 - setting.overlap.loss) * float(passes.hidden_ep_s[device])
 
 
 def host_step_s(setting: Setting) -> float:
