@@ -12,8 +12,9 @@ which is (m + (p - 1) / v) t for equal devices with v chunks each.
 With fewer than p microbatches every lap through the chunks waits for the first one: (p - m)(v - 1) t / v more.
 
 Zero-bubble schedules end together, at the reduction of the gradient norm, so what the published zero leaves out (the
-first forward of the last device, with the optimizer validated afterwards) counts. ZB-V: idle time per other device
-max(i, 2 (i - w), 2 f - i, w) / 2 with i = b - w, read off the schedule played out over a grid of f, i and w.
+first forward of the last device, with the optimizer validated afterwards) counts. Idle time per other device, with i =
+b - w, read off the schedules played out over a grid of f, i and w: ZB-H1 max(f + i - w, f, i), of which the first is
+the published one; ZB-V max(i, 2 (i - w), 2 f - i, w) / 2.
 
 Sources: 1F1B and interleaved (fill / vpp), Narayanan et al. 2021, arXiv 2104.04473, section 2.2; ZB-H1 and ZB-V,
 Qi et al. 2023 and 2024, arXiv 2401.10241 and 2405.15362; DualPipe, arXiv 2412.19437, table 2; DualPipeV, its
@@ -98,7 +99,7 @@ def _fill_s(times: DeviceTimes, microbatches: float, schedule: str, vpp: int) ->
         return waves
     i = b - w  # backward of the inputs alone
     idle = {
-        "zb-h1": (f + np.maximum(i - w, 0.0)) / vpp,
+        "zb-h1": np.maximum.reduce([f + i - w, f, i]) / vpp,
         "zb-v": 0.5 * np.maximum.reduce([i, 2.0 * (i - w), 2.0 * f - i, w]),
         "dualpipe": 0.5 * np.maximum(f + 2.0 * b - 3.0 * w, 0.0),
         "dualpipev": 0.5 * np.maximum(f + 2.0 * b - 3.0 * w, 0.0),

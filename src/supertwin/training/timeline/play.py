@@ -115,6 +115,7 @@ class _Player:
         self.units[device].append((last, unit))
         for action in unit:
             self._send(device, action, log.end(last))
+            self._reduce_now(device, action)
 
     def _piece(self, device: int, job: _Job, ready: _Ready, issued: float) -> int:
         """One stretch of compute, which ends when the host has issued it and its copies are done."""
@@ -167,8 +168,12 @@ class _Player:
             elif action.kind in (BACKWARD, WEIGHT):
                 self.left[place] -= 1
                 rounds = self.work.rounds[action.stage]
-                cut = cut or (self.left[place] == 0 and rounds.beside[0] and rounds.reduce_s > 0.0)
+                cut = cut or (self._reduces(place) and rounds.beside[0] and rounds.reduce_s > 0.0)
         return cut
+
+    def _reduces(self, place: tuple[int, int]) -> bool:
+        """Whether the backward that a device has just begun on a stage ends with the reduction of its gradients."""
+        return self.left[place] == 0 or self.work.every
 
     def _in_pieces(self, device: int, unit: Unit, ready: _Ready, issued: float) -> int:
         """Run a unit whose collectives run beside it, action by action and piece by piece. Returns its last event."""
@@ -184,6 +189,9 @@ class _Player:
                 final = issued if action is unit[-1] and piece == count - 1 else 0.0
                 took = self._slowed(device, latest(self.log.state(device, COMPUTE), gate)[0], scale * share / count)
                 last = self._piece(device, ((action.kind, action.stage, action.microbatch), took, whole), gate, final)
+                if isinstance(gates, float) and gates > 0.0 and not self.work.prefetch and piece + 1 < count:
+                    what = ("gather", action.stage, action.microbatch)
+                    self.ahead_gather[device] = self.log.put(device, DP, what, self.log.end(last), gates)
                 if bucket_s > 0.0:
                     self.log.put(device, DP, ("reduce", action.stage, action.microbatch), self.log.end(last), bucket_s)
         return last
@@ -193,12 +201,13 @@ class _Player:
         rounds, place = self.work.rounds[action.stage], (device, action.stage)
         count = _pieces(rounds)
         if self.work.sharded:
-            gather = rounds.gather_s / count if action.kind != WEIGHT else 0.0
+            again = action.kind != WEIGHT and self.work.regather
+            gather = rounds.gather_s / count if action.kind == FORWARD or again else 0.0
             return gather, (rounds.reduce_s / count if action.kind in (BACKWARD, WEIGHT) else 0.0), count
         if action.kind == FORWARD:
             gathers = self.gathers.pop(place, [])
             return gathers, 0.0, max(len(gathers), 1)
-        last = action.kind in (BACKWARD, WEIGHT) and self.left[place] == 0 and rounds.beside[0]
+        last = action.kind in (BACKWARD, WEIGHT) and self._reduces(place) and rounds.beside[0]
         return [], (rounds.reduce_s / count if last else 0.0), count if last else 1
 
     def _gate(self, device: int, action: Action, gathers: list[int] | float, piece: int, ready: _Ready) -> _Ready:
@@ -212,7 +221,7 @@ class _Player:
         if piece == 0:
             self.ahead_gather[device] = log.put(device, DP, what, latest(log.state(device, COMPUTE), ready), gathers)
         begin = latest(log.state(device, COMPUTE), ready, log.end(self.ahead_gather[device]))
-        if piece + 1 < _pieces(self.work.rounds[action.stage]):
+        if self.work.prefetch and piece + 1 < _pieces(self.work.rounds[action.stage]):
             self.ahead_gather[device] = log.put(device, DP, what, begin, gathers)
         return begin
 
@@ -242,6 +251,15 @@ class _Player:
             if not self.work.sharded and not rounds.beside[0] and rounds.reduce_s > 0.0:
                 ready = self.log.state(device, COMPUTE)
                 self.log.put(device, DP, ("reduce", stage, 0), ready, rounds.reduce_s)
+
+    def _reduce_now(self, device: int, action: Action) -> None:
+        """ZeRO-2 without overlap: compute waits for the reduction of every microbatch; the last one's comes late."""
+        rounds, place = self.work.rounds[action.stage], (device, action.stage)
+        if not self.work.every or action.kind not in (BACKWARD, WEIGHT) or rounds.beside[0] or not self.left[place]:
+            return
+        ready, what = self.log.state(device, COMPUTE), ("reduce", action.stage, action.microbatch)
+        if rounds.reduce_s > 0.0:
+            self._block(device, self.log.end(self.log.put(device, DP, what, ready, rounds.reduce_s)))
 
     def _finish(self) -> list[_Ready]:
         """When each device has all its gradients; the ends of the model add up a tied table."""

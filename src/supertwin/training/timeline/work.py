@@ -49,8 +49,10 @@ class StepWork:
     """All that happens in a step, in seconds, before anything waits for anything.
 
     wgrad_s: weight-gradient share of backward, [stages]; rounds: exchange with the replicas per stage; sharded: rounds
-    are those of full sharding, once per microbatch; optimizer_s: [pp]; update: the host's part of it; loss: compute
-    lost per second of collectives beside it; paired: forward and backward of a unit hide each other's expert traffic.
+    are those of full sharding, once per microbatch; every: gradients are reduced after every microbatch (ZeRO-2);
+    regather, prefetch: full sharding gathers again for backward, and ahead; blocking: compute waits for hand-overs;
+    optimizer_s: [pp]; update: the host's part of it; loss: compute lost per second of collectives beside it; paired:
+    forward and backward of a unit hide each other's expert traffic.
     """
 
     schedule: Schedule
@@ -59,6 +61,9 @@ class StepWork:
     wgrad_s: Array
     rounds: tuple[Rounds, ...]
     sharded: bool
+    every: bool
+    regather: bool
+    prefetch: bool
     hop_s: float
     blocking: bool
     tied_s: float
@@ -92,6 +97,9 @@ def work_of(setting: Setting) -> StepWork:
             for stage in range(schedule.stages)
         ),
         sharded,
+        case.sharding == "zero2",
+        case.reshard,
+        case.prefetch > 0,
         hop_s(setting),
         sends_in_line(setting),
         tied_s(setting),
