@@ -147,3 +147,22 @@ def test_a_row_runs_on_the_cluster_that_its_source_names(source: str, chip: str,
     head = "source,chip,n_devices,model,measured_tokens_per_s_per_device"
     case, _ = case_of(tables.parse("training", f"id,{head}\nx,{line}\n", "x").rows[0])
     assert case.system.name == system
+
+
+@pytest.mark.parametrize(
+    ("page", "model", "chip", "recompute", "expected"),
+    [
+        ("gpt3_6.7B-paddle", "gpt3-6.7b", "a100-sxm-80gb", "full", ("gpt3-13b", "paddle")),
+        ("gpt3_6.7B-paddle", "gpt3-6.7b", "a100-sxm-80gb", "none", ("gpt3-6.7b", "paddle")),
+        ("llama1_7B-paddle", "llama-7b", "a100-sxm-40gb", "full", ("llama-7b", "paddle-llama-plain")),
+        ("llama1_7B-paddle", "llama-7b", "a100-sxm-80gb", "none", ("llama-7b", "paddle-llama")),
+    ],
+)
+def test_flagperf_rows_are_read_as_their_page_prints_them(
+    page: str, model: str, chip: str, recompute: str, expected: tuple[str, str]
+) -> None:
+    head = "source,model,chip,recompute,n_devices,framework,tp,pp,cp,dp,measured_tokens_per_s_per_device"
+    line = f"github:FlagOpen/FlagPerf training/nvidia/{page}/README.md,{model},{chip},{recompute},8,paddle,2,1,1,4,1000"
+    case, _ = case_of(tables.parse("training", f"id,{head}\nx,{line}\n", "x").rows[0])
+    assert (case.model.name, case.framework) == expected
+    assert not case.sequence_parallel

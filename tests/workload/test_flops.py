@@ -24,7 +24,7 @@ def train(seq_len: int, sequences: int = 1) -> Step:
 
 
 def test_products_are_two_per_active_weight_and_token() -> None:
-    """All 267 models, all phases."""
+    """All 268 models, all phases."""
     steps = [
         (train(512), TRAINING),
         (Step(phase="prefill", sequences=3, q_len=128, kv_len=128), Shard()),

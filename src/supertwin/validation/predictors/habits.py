@@ -17,6 +17,7 @@ _SCORE_MATRIX = ("megatron-lm", "megatron-deepspeed", "deepspeed")
 # Megatron's sequence parallelism and distributed optimizer are of May 2022 (arXiv 2205.05198).
 _SEQUENCE_PARALLEL_SINCE = "2022-06"
 _MEGATRON_DEEPSPEED = "megatron-deepspeed"  # a fork of early Megatron-LM; DeepSpeed's ZeRO stage is 0 unless set
+_NO_SEQUENCE_PARALLEL = (_MEGATRON_DEEPSPEED, "paddle")  # PaddleNLP: sequence_parallel and sharding off by default
 _FULL_SHARD = ("llm-foundry", "maxtext", "paxml", "torchtitan", "deepspeed", "fsdp")
 _MLPERF = "mlperf"
 _EIGHT_BIT = ("blackwell", "cdna4")
@@ -98,6 +99,26 @@ def cluster_of(row: Row) -> str:
     return next(found, "")
 
 
+_PADDLE_GPT = "gpt3_6.7B-paddle/README.md"
+_PADDLE_LLAMA = "llama1_7B-paddle/README.md"
+
+
+def model_of(row: Row) -> str:
+    """Model of a row. FlagPerf prints the recomputing runs of this page under the heading GPT3-13B."""
+    if _PADDLE_GPT in row.text("source") and row.text("recompute") == "full":
+        return "gpt3-13b"
+    return row.text("model")
+
+
+def _paddle_profile(row: Row) -> str:
+    """PaddleNLP's LLaMA; the runs on 40 GB have use_fused_rms_norm=False, those on 80 GB True (README of the rows)."""
+    if not row.text("model").startswith("llama"):
+        return row.text("framework")
+    return (
+        "paddle-llama-plain" if _PADDLE_LLAMA in row.text("source") and "40gb" in row.text("chip") else "paddle-llama"
+    )
+
+
 def script_of(row: Row) -> Script:
     """The script that a row comes from; one without settings when it is not known."""
     for script in SCRIPTS:
@@ -118,6 +139,8 @@ def framework_of(row: Row, system: System) -> str:
         return "mindspeed"
     if row.text("framework") == "mindspeed-llm" and row.text("source_group") == "mindspeed-2410":
         return ascend.profile_of(row)
+    if row.text("framework") == "paddle":
+        return _paddle_profile(row)
     nemo_round = row.text("source_group") == _MLPERF and system.chip.vendor in ("nvidia", "amd")
     return row.text("framework") or ("nemo" if nemo_round else "")
 
@@ -132,7 +155,7 @@ def attention_of(row: Row) -> str:
 def early(row: Row) -> bool:
     """Runs on stacks without sequence parallelism and distributed optimizer."""
     date = row.text("source_date")
-    return row.text("framework").startswith(_MEGATRON_DEEPSPEED) or bool(date and date < _SEQUENCE_PARALLEL_SINCE)
+    return row.text("framework").startswith(_NO_SEQUENCE_PARALLEL) or bool(date and date < _SEQUENCE_PARALLEL_SINCE)
 
 
 def usual_sharding(row: Row) -> str:

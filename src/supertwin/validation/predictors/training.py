@@ -117,7 +117,8 @@ def _sized(row: Row) -> bool:
 def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     """The job that a row describes, and the settings that it does not state. Raises NoPrediction or InputError."""
     devices = row.integer("n_devices") or 0
-    model, system = model_named(row.text("model")), system_of(row.text("chip"), devices, habits.cluster_of(row))
+    model = model_named(habits.model_of(row))
+    system = system_of(row.text("chip"), devices, habits.cluster_of(row))
     row, filled = ascend.completed(row)
     reading = _Reading(row, filled)
     draft = _draft(reading, model, system)

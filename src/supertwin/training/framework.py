@@ -1,0 +1,87 @@
+"""Habits that a framework brings to a job: the fields, and the profile of a framework that is not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """Habits of one framework.
+
+    launch: eager | graph | compiled (one program per step). flash: fused attention kernel.
+    dp_overlap, gather_overlap: gradient reduction beside backward, parameter gathering beside forward.
+    tp_overlap, ep_overlap: those collectives run beside compute of the same or another microbatch.
+    p2p_scattered: a hand-over sends 1/tp of the tensor over each link and gathers it inside the tensor-parallel group.
+    gradient_bytes: per element as accumulated; reduce_bytes: per element on the wire.
+    tp_backward_overlap: reduction of the input gradient runs beside the weight gradient of the same matrix.
+    loss_fused: the vocabulary loss needs no FP32 copy of the logits; loss_apart: it is a row of tensor operations, each
+    of which passes over the FP32 logits (Megatron without --cross-entropy-loss-fusion).
+    transport: all_to_all or dispatch kernels.
+    attention: kernels on NVIDIA chips, fa2 for stacks of 2023 (FlashAttention-3 and fast cuDNN are of 2024).
+    experts_follow_tp: experts are cut over tp unless the job says otherwise (Megatron-Core's default).
+    messages_per_layer: collectives per layer and pass under full sharding (flat FSDP units: 1).
+    recompute: what the framework recomputes unless the job says otherwise.
+    norm_passes, rotary_passes, activation_passes: memory traffic of that vector operator written as a row of tensor
+    operations over that of one kernel.
+    softmax_block: without fused attention, batch x heads that the fused softmax takes at a time.
+    alibi_apart: without fused attention, ALiBi's bias and the scale are tensor operations on the scores.
+    accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
+    vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
+    dropout: GPT-style models are trained with dropout on attention and on both outputs by default.
+    bias_apart: gradients of biases are column sums of their own (no epilogue of the matrix product).
+    attention_passes: time of fused attention over that of the library named in `attention`.
+    permute_passes: memory traffic of sorting tokens by expert and back over that of fused kernels (Megatron without
+    --moe-permute-fusion: gather, chunks sorted by split and join on both sides, product with the weights, scatter-add).
+    states_reused: the 2-byte weights are the upper half of the FP32 copy (MindSpeed --reuse-fp32-param).
+    new_gradient_bytes: per weight, gradients of one microbatch that wait beside the accumulated ones.
+    grouped_experts: dropless experts as grouped products of Transformer Engine, whose row counts the host has to know.
+    scaling: per-tensor FP8 scales, delayed (from earlier steps) or current (from the tensor itself).
+    alibi_fused: the fused attention kernel takes ALiBi's bias (FlashAttention: from 2.4, January 2024).
+    """
+
+    name: str
+    reason: str
+    launch: str = "eager"
+    flash: bool = True
+    dp_overlap: bool = True
+    gather_overlap: bool = True
+    tp_overlap: bool = False
+    ep_overlap: bool = False
+    p2p_overlap: bool = True
+    p2p_scattered: bool = False
+    gradient_bytes: float = 4.0
+    reduce_bytes: float = 4.0
+    tp_backward_overlap: bool = True
+    loss_fused: bool = False
+    loss_apart: bool = True
+    transport: str = "all_to_all"
+    attention: str = "training"
+    vector_passes: float = 1.0
+    norm_passes: float = 1.0
+    rotary_passes: float = 1.0
+    activation_passes: float = 1.0
+    alibi_apart: bool = False
+    softmax_block: int = 1
+    dropout: bool = False
+    bias_apart: bool = False
+    attention_passes: float = 1.0
+    permute_passes: float = 1.0
+    states_reused: bool = False
+    new_gradient_bytes: float = 0.0
+    alibi_fused: bool = True
+    experts_follow_tp: bool = False
+    accumulation_fused: bool = True
+    recompute: str = "none"
+    messages_per_layer: float = 1.0
+    scaling: str = "current"
+    grouped_experts: bool = False
+
+
+DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
+
+
+def wire_bytes(framework: Framework, precision: str) -> float:
+    """Bytes per gradient element between replicas. FP16 gradients travel as they are: Megatron sets
+    accumulate_allreduce_grads_in_fp32 with --bf16 alone (megatron/arguments.py), DeepSpeed's fp32_allreduce is off."""
+    return min(framework.reduce_bytes, 2.0) if precision == "fp16" else framework.reduce_bytes
