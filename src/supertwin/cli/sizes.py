@@ -16,6 +16,10 @@ _FACTORS = {"": 1.0, "B": 1.0} | {
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _MOST_BYTES = 1e15
 _MOST_SIZES = 64
+_COUNTS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+_COUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:[eE][0-9]{1,2})?)\s*([KMBGTkmbgt]?)")
+_MOST = 1e18
+_MOST_POINTS = 16
 
 
 def parse_sizes(flag: str, text: str) -> list[float]:
@@ -27,6 +31,24 @@ def parse_sizes(flag: str, text: str) -> list[float]:
     if len(words) > _MOST_SIZES:
         raise InputError(f"{flag}: expected at most {_MOST_SIZES} sizes, got {len(words)}")
     return [_size(flag, word.strip()) for word in words]
+
+
+def parse_count(flag: str, text: str) -> float:
+    """A count of 1 or more: 13.2T, 500 B, 2e12; K, M, B (or G), T are powers of 1000. Raises InputError."""
+    match = _COUNT.fullmatch(text.strip())
+    if match is None or len(text) > 40 or not 1.0 <= (count := float(match[1]) * _COUNTS[match[2].upper()]) <= _MOST:
+        raise InputError(f"{flag}: expected a count such as 13.2T, 500B or 2e12, got {shorten(text)!r}")
+    return count
+
+
+def parse_devices(flag: str, text: str) -> list[int]:
+    """Numbers of devices, ascending and once each: 128,256,512. Raises InputError."""
+    words = [word.strip() for word in text.split(",")]
+    legal = all(word.isascii() and word.isdigit() and 1 <= len(word) <= 7 and int(word) > 0 for word in words)
+    if not legal or len(words) > _MOST_POINTS:
+        expected = f"up to {_MOST_POINTS} numbers of devices such as 128,256,512"
+        raise InputError(f"{flag}: expected {expected}, got {shorten(text)!r}")
+    return sorted({int(word) for word in words})
 
 
 def _size(flag: str, word: str) -> float:

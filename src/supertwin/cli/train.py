@@ -26,11 +26,12 @@ _FIXED: dict[str, int | float | str | bool] = {
 
 
 def _run(values: Values) -> int:
-    from supertwin.cli.training_bill import more
+    from supertwin.cli.training_bill import check_options, more
     from supertwin.training import predict
 
+    check_options(values)
     case = _case(values)
-    return present("train", values, lambda: predict(case), lambda _: more(case, values))
+    return present("train", values, lambda: predict(case), lambda prediction: more(case, values, prediction))
 
 
 def _case(values: Values) -> TrainingCase:
@@ -89,6 +90,7 @@ COMMAND = Command(
         "supertwin train llama3.1-70b --on dgx-h100:512",
         "supertwin train pangu-ultra-moe-718b --on atlas-a2:6144 --global-batch 6144",
         "supertwin train deepseek-v3 --on cm384 --precision fp8-blockwise --recompute full --explain",
+        "supertwin train pangu-ultra-135b --on atlas-a2:8192 --tokens 13.2T --scaling 1024,2048,4096,8192",
         "supertwin train my-model/config.json --on gb200-nvl72:72 --json",
     ),
     run=_run,
@@ -115,6 +117,9 @@ COMMAND = Command(
         Option("--offload", "float", "Share of the activations in host memory.", "0", minimum=0, maximum=1),
         Option("--offload-optimizer", "float", "Share of the update done by the host.", "0", minimum=0, maximum=1),
         Option("--offload-update", "str", "How that update runs.", "pipelined", UPDATES),
+        Option("--tokens", "str", "Bill a whole run of T tokens, such as 13.2T."),
+        Option("--co2-per-kwh", "float", "With --tokens: kg of CO2 per kWh of electricity.", minimum=0.0, maximum=10.0),
+        Option("--scaling", "str", "Strong and weak scaling over numbers of devices, such as 128,256,512."),
         Option("--framework", "str", "Training stack: its habits fill what is not given.", "a current Megatron stack"),
     ),
 )  # fmt: skip

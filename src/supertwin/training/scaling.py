@@ -21,7 +21,9 @@ from supertwin.training.tuning import Tuned, Tuner, with_sizes
 
 FABRIC, IDEAL, NODES = "fabric", "ideal", "nodes"
 FABRICS = (FABRIC, IDEAL, NODES)
+KINDS = ("strong", "weak")
 FREE = (0.0, 0.0)
+_LAYOUT = frozenset({"tp", "pp", "vpp", "micro_batch"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,20 @@ def curve(
 ) -> list[ScalingPoint]:
     """Points of one curve in the order of `counts`; weak batches are those of the case per device.
 
-    Raises InputError when the machine has no such number of devices.
+    The layout of the job is kept where it fits (its experts' spread and recomputation adapt), else its free sizes are
+    tuned too. Raises InputError when the machine has no such number of devices.
     """
     system = cut_to_the_node(case.system) if fabric == NODES else case.system
-    tuner = Tuner(frozen, FREE if fabric == IDEAL else PLAIN)
+    scale = FREE if fabric == IDEAL else PLAIN
+    near, far = Tuner(frozen | _LAYOUT, scale), Tuner(frozen, scale)
     found, start = [], case
     for devices in counts:
         batch = case.global_batch if kind == "strong" else _weak_batch(case, devices)
         job = replace(start, system=with_devices(system, devices), global_batch=batch)
-        tuned = tuner.tuned(with_sizes(job, {}))
+        job = with_sizes(job, {})
+        tuned = near.tuned(job)
+        if tuned is None or not tuned.fits:
+            tuned = far.tuned(job) or tuned
         if tuned is not None and tuned.fits:
             start = tuned.case
         found.append(ScalingPoint(fabric, kind, devices, batch, tuned))
@@ -84,3 +91,12 @@ def efficiency(points: Sequence[ScalingPoint]) -> list[float | None]:
     rates = [point.tokens_per_s_per_device for point in points]
     first = next((rate for rate in rates if rate), None)
     return [rate / first if first and rate else None for rate in rates]
+
+
+def curves(
+    case: TrainingCase, counts: Sequence[int], frozen: frozenset[str] = frozenset()
+) -> dict[tuple[str, str], list[ScalingPoint]]:
+    """Every curve of a job by (fabric, kind): the fabric as it is, one that costs nothing, and where there is a bus beyond
+    the node, the machine without it. Raises InputError."""
+    fabrics = FABRICS if has_bus_beyond_the_node(case.system) else (FABRIC, IDEAL)
+    return {(fabric, kind): curve(case, counts, kind, fabric, frozen) for kind in KINDS for fabric in fabrics}
