@@ -26,8 +26,8 @@ FLAGS = {
     "compare": "",
     "claims": "--only",
     "train": "--on --tp --pp --ep --etp --cp --dp --vpp --micro-batch --global-batch --seq-len --precision --recompute "
-    "--recompute-layers --sharding --schedule --sequence-parallel --task --offload --offload-optimizer --offload-update "
-    "--tokens --co2-per-kwh --scaling --framework",
+    "--recompute-layers --sharding --schedule --sequence-parallel --task --offload --offload-optimizer "
+    "--offload-update --tokens --co2-per-kwh --scaling --framework",
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --batch --input-len --kv-len --weight-dtype "
     "--activation-dtype --kv-dtype --mtp-tokens --mtp-acceptance --microbatch-overlap --expert-balance "
     "--redundant-experts --framework",

@@ -37,8 +37,8 @@ def test_a_run_is_steps_after_steps() -> None:
 
 
 def test_deepseek_v3_card_hours() -> None:
-    """arXiv 2412.19437, section 1: 180 K H800 hours per trillion tokens, 3.7 days on 2,048; its expert kernels are those
-    of the profile (DeepEP)."""
+    """arXiv 2412.19437, section 1: 180 K H800 hours per trillion tokens, 3.7 days on 2,048. Its expert kernels are
+    those of the profile (DeepEP)."""
     case = TrainingCase(
         model=load_model("deepseek-v3"), system=load_system("dgx-h800:2048"),
         layout=Layout(pp=16, dp=128, ep=64), micro_batch=1, global_batch=15360, seq_len=4096,
@@ -59,7 +59,7 @@ def test_counts(text: str, count: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "T", "-1T", "0", "1e30", "1 TB", "nan", "1,5T", "9" * 50])
 def test_what_is_no_count_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="13.2T"):
+    with pytest.raises(InputError, match=r"13\.2T"):
         parse_count("--tokens", text)
 
 

@@ -96,7 +96,7 @@ def efficiency(points: Sequence[ScalingPoint]) -> list[float | None]:
 def curves(
     case: TrainingCase, counts: Sequence[int], frozen: frozenset[str] = frozenset()
 ) -> dict[tuple[str, str], list[ScalingPoint]]:
-    """Every curve of a job by (fabric, kind): the fabric as it is, one that costs nothing, and where there is a bus beyond
-    the node, the machine without it. Raises InputError."""
+    """Every curve of a job by (fabric, kind): the fabric as it is, one that costs nothing, and where there is a bus
+    beyond the node, the machine without it. Raises InputError."""
     fabrics = FABRICS if has_bus_beyond_the_node(case.system) else (FABRIC, IDEAL)
     return {(fabric, kind): curve(case, counts, kind, fabric, frozen) for kind in KINDS for fabric in fabrics}
