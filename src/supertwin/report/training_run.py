@@ -94,7 +94,7 @@ def scaling_view(curves: Curves) -> list[RenderableType]:
         points, ideal = curves[FABRIC, kind], curves[IDEAL, kind]
         cut = curves.get((NODES, kind))
         header = ("devices", "tokens/s per device", "efficiency", "of ideal", *(("bus gives",) if cut else ()), "")
-        rows = []
+        rows: list[tuple[str | Text, ...]] = []
         for index, (point, share) in enumerate(zip(points, efficiency(points), strict=True)):
             rate = point.tokens_per_s_per_device
             cells = [f"{point.devices:,}", number(rate) if rate else "does not fit", percent(share)]
