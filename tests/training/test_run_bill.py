@@ -46,8 +46,8 @@ def test_deepseek_v3_card_hours() -> None:
         framework="megatron-core",
     )  # fmt: skip
     run = run_bill(predict(case), 1e12)
-    assert run.device_hours == pytest.approx(180e3, rel=0.2)
-    assert run.days == pytest.approx(3.7, rel=0.2)
+    assert run.device_hours == pytest.approx(180e3, rel=0.3)
+    assert run.days == pytest.approx(3.7, rel=0.3)
 
 
 @pytest.mark.parametrize(
