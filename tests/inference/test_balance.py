@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertwin.inference.balance import expected_maximum, rank_skew, touched_experts
+from supertwin.inference.balance import rank_skew, touched_experts
+from supertwin.workload.balance import expected_maximum
 
 
 def test_expected_maximum_matches_draws() -> None:

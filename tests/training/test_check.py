@@ -54,7 +54,7 @@ def test_messages_show_arithmetic_and_choices(changes: dict[str, object], words:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"schedule": "1f1bb"}, {"sharding": "zero9"}, {"recompute": "all"}, {"task": "rl"}, {"precision": "fp9"}],
+    [{"schedule": "1f1bb"}, {"sharding": "zero9"}, {"recompute": "all"}, {"task": "rlx"}, {"precision": "fp9"}],
 )
 def test_unknown_words_name_the_nearest(changes: dict[str, object]) -> None:
     with pytest.raises(UnknownName):

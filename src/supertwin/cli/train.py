@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Argument, Command, Option, Values
 from supertwin.cli.steps import FORMATS, known_framework, present, stated, system_named
+from supertwin.cli.training_options import OPTIONS, given_fields
 
 if TYPE_CHECKING:
     from supertwin.training.case import TrainingCase
@@ -14,7 +15,6 @@ _SIZES = ("tp", "pp", "cp", "dp", "ep", "etp", "vpp")
 _FREE = "chosen to fit memory"
 RECOMPUTE = ("none", "selective", "full", "partial")
 SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
-UPDATES = ("sequential", "pipelined", "delayed", "swapped")
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipev")
 _FIXED: dict[str, int | float | str | bool] = {
     "micro_batch": 1,
@@ -39,6 +39,7 @@ def _case(values: Values) -> TrainingCase:
     from dataclasses import replace
 
     from supertwin.training.layouts import Choice, choose
+    from supertwin.training.placement import fastest_order
 
     given, defaults = stated(values, _FIXED)
     sizes = {name: int(given[name]) for name in _SIZES if name in given}
@@ -53,6 +54,8 @@ def _case(values: Values) -> TrainingCase:
     if case.recompute == "partial":
         chosen["recompute_layers"] = case.recompute_layers
     defaults |= {name: value for name, value in chosen.items() if values[name] is None}
+    if values["order"] == "best":
+        case = replace(case, order=fastest_order(case))
     return replace(case, defaults=defaults)
 
 
@@ -75,10 +78,8 @@ def _draft(values: Values, given: dict[str, str]) -> TrainingCase:
         task=given["task"],
         recompute_layers=int(given.get("recompute_layers", 0)),
         sequence_parallel=values["sequence_parallel"] is not False,
-        offload=float(given.get("offload", 0.0)),
-        offload_optimizer=float(given.get("offload_optimizer", 0.0)),
-        offload_update=given.get("offload_update", "pipelined"),
         framework=known_framework(values["framework"], framework_names()),
+        **given_fields(values),
     )
 
 
@@ -113,13 +114,11 @@ COMMAND = Command(
         Option("--sharding", "str", "Optimizer and parameter sharding.", "zero1", SHARDING),
         Option("--schedule", "str", "Pipeline schedule.", "1f1b; interleaved with vpp > 1", SCHEDULES),
         Option("--sequence-parallel", "yesno", "Shard norms and residuals over tp.", "yes when tp > 1"),
-        Option("--task", "str", "Kind of training.", "pretrain", ("pretrain", "sft", "lora")),
-        Option("--offload", "float", "Share of the activations in host memory.", "0", minimum=0, maximum=1),
-        Option("--offload-optimizer", "float", "Share of the update done by the host.", "0", minimum=0, maximum=1),
-        Option("--offload-update", "str", "How that update runs.", "pipelined", UPDATES),
+        Option("--task", "str", "Kind of training.", "pretrain", ("pretrain", "sft", "lora", "rl")),
         Option("--tokens", "str", "Bill a whole run of T tokens, such as 13.2T."),
         Option("--co2-per-kwh", "float", "With --tokens: kg of CO2 per kWh of electricity.", minimum=0.0, maximum=10.0),
         Option("--scaling", "str", "Strong and weak scaling over numbers of devices, such as 128,256,512."),
         Option("--framework", "str", "Training stack: its habits fill what is not given.", "a current Megatron stack"),
+        *OPTIONS,
     ),
 )  # fmt: skip

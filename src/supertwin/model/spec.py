@@ -61,7 +61,9 @@ class FeedForwardSpec:
     """One feed-forward block. experts = 0 is dense (inter); else inter is per expert and shared_inter the shared ones.
 
     latent: routed experts work in this narrower width (0 = hidden). groups > 1: one pick per group (MoGE), which
-    balances the devices by construction. gated: gate and up matrices (SwiGLU); bias on all matrices.
+    balances the devices by construction. router_groups, router_kept: experts are in groups of which a token's picks
+    use at most router_kept (DeepSeek's node-limited routing; equal numbers: no limit). gated: gate and up matrices
+    (SwiGLU); bias on all matrices.
     """
 
     inter: int
@@ -74,6 +76,8 @@ class FeedForwardSpec:
     groups: int = 1
     latent: int = 0
     zero_experts: int = 0
+    router_groups: int = 1
+    router_kept: int = 1
 
 
 @dataclass(frozen=True, slots=True)

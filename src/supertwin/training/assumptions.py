@@ -146,19 +146,12 @@ TP_OVERLAP_SHARE = Assumption(
     "GEMM-collective overlap cuts the work into chunks of which the first and part of the backward ones stay exposed",
     "arXiv 2305.06942 and torchtitan arXiv 2410.06511, async TP",
 )
-ROUTING_SKEW = Assumption(
-    "routing_skew",
-    1.3,
-    "busiest device over mean",
-    "trained router with auxiliary loss or bias, per micro-batch",
-    "arXiv 2412.19437, section 4.5.3 (batch-wise balance), rounded",
-)
-DROP_SKEW = Assumption(
-    "balanced_skew",
-    1.0,
-    "busiest device over mean",
-    "router forced to spread tokens, or tokens dropped to a capacity",
-    "reasoning",
+ROUTING_CV = Assumption(
+    "routing_cv",
+    0.3,
+    "standard deviation over mean",
+    "popularity of experts in a micro-batch under a trained router with auxiliary loss or bias; as in inference",
+    "arXiv 2408.15664 (balance of a batch); DeepSeek EPLB examples (experts at 1.5 to 2 times the mean)",
 )
 PACKED_SPANS = Assumption(
     "packed_spans",

@@ -36,7 +36,14 @@ _HOME = {
     "embedding": "compute/head",
     "join": "compute/mlp",
 }
-_AXIS = {"tp": "communication/tp", "etp": "communication/tp", "cp": "communication/cp", "ep": "communication/ep"}
+_AXIS = {
+    "tp": "communication/tp",
+    "etp": "communication/tp",
+    "cp": "communication/cp",
+    "cp_inner": "communication/cp",
+    "cp_outer": "communication/cp",
+    "ep": "communication/ep",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class _Sums:
     wgrad_s: float = 0.0
     again_s: float = 0.0  # gathers repeated for the weight gradient
     beside_s: float = 0.0  # reductions of input gradients
+    ring_s: float = 0.0  # turns of keys and values
     kernels: float = 0.0
     calls: float = 0.0
     flop: float = 0.0
@@ -190,6 +198,8 @@ def _add_call(sums: _Sums, operator: Communication, fabric: Fabric, overlap: Ove
     if operator.axis == "ep":
         seconds *= overlap.skew
     sums.times[_INDEX[_AXIS[operator.axis]]] += seconds
+    if operator.op == "p2p" and operator.axis in ("cp", "cp_outer"):
+        sums.ring_s += seconds
     if operator.axis == "tp" and operator.op in ("reduce_scatter", "all_reduce"):
         sums.beside_s += seconds
 
@@ -208,7 +218,7 @@ def _hide(sums: _Sums, overlap: Overlap) -> Phase:
         times[tp] += sums.again_s
     hidden[tp] += overlap.tp_share * (times[tp] - hidden[tp])
     if overlap.ring:
-        hidden[cp] = min(times[cp], overlap.beside * sums.core_s)
+        hidden[cp] = min(sums.ring_s, overlap.beside * sums.core_s)
     if overlap.ep:
         compute = float(times[: _INDEX["communication/tp"]].sum())
         hidden[ep] = min(times[ep], compute)

@@ -15,7 +15,7 @@ from supertwin.machine.system import System
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.check import expert_count
 from supertwin.training.frameworks import framework_named
-from supertwin.training.setting import skew_of
+from supertwin.training.routing import routing_of
 
 Scale = tuple[float, float]
 PLAIN: Scale = (1.0, 1.0)
@@ -109,7 +109,7 @@ def _switch_changes(case: TrainingCase) -> Iterator[Change]:
     ep = framework.ep_overlap if case.overlap_ep is None else case.overlap_ep
     if layout.ep > 1 and not ep:
         yield _option(case, "expert exchange beside compute", "", overlap_ep=True)
-    if layout.ep > 1 and skew_of(case) > 1.0:
+    if layout.ep > 1 and routing_of(case).skew > 1.0:
         yield _option(case, "experts evenly loaded", "", skew=1.0)
     tp = framework.tp_overlap if case.overlap_tp is None else case.overlap_tp
     if layout.tp > 1 and not tp:

@@ -11,8 +11,8 @@ from supertwin.training.pipeline import SCHEDULES
 
 SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
 RECOMPUTE = ("none", "selective", "full", "partial")
-TASKS = ("pretrain", "sft", "lora")
-CP_METHODS = ("ring", "all_gather", "ulysses")
+TASKS = ("pretrain", "sft", "lora", "rl")
+CP_METHODS = ("ring", "all_gather", "ulysses", "hybrid")
 FULL_SHARDING = ("zero3", "hsdp")
 UPDATES = ("sequential", "pipelined", "delayed", "swapped")
 
@@ -108,6 +108,18 @@ def _check_model(case: TrainingCase) -> None:
         raise InputError(
             f"ulysses needs heads({heads}) % (tp({layout.tp}) * cp({layout.cp})) == 0; "
             f"legal cp: {_shown(divisors(heads // layout.tp))}"
+        )
+    if case.cp_method == "hybrid":
+        _check_hybrid(case, heads)
+
+
+def _check_hybrid(case: TrainingCase, heads: int) -> None:
+    layout, inner = case.layout, case.ulysses_size
+    legal = [d for d in divisors(layout.cp) if not heads or heads % (layout.tp * d) == 0]
+    if inner not in legal:
+        raise InputError(
+            f"hybrid context parallelism needs ulysses_size({inner}) to divide cp({layout.cp}) and heads({heads}) / "
+            f"tp({layout.tp}); legal ulysses_size: {_shown(legal)}"
         )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from supertwin.network.collective import CollectiveTime, collective_time
-from supertwin.network.exchange import distinct_places, exchange_time
+from supertwin.network.exchange import OUTSIDE, distinct_places, exchange_time
 from supertwin.network.group import Group
 from supertwin.training.case import Layout, TrainingCase
+from supertwin.training.routing import reached_nodes, routed_block
 from supertwin.workload.operators import Communication
 
 COMPOSED = ("dp", "shard")  # dp x cp: two groups where another axis lies between them
@@ -95,7 +96,14 @@ class Fabric:
         self._case, self._experts, self._scale = case, experts, scale
         self._known: dict[tuple[str, str, float], float] = {}
         self._groups: dict[str, Group] = {}
+        self._reached = reached_nodes(case, routed_block(case.model), self._nodes("ep")) if experts else 0.0
         self._adjoin = replicas_adjoin(case.layout, case.order)
+
+    def _nodes(self, axis: str) -> float:
+        """Scale-up domains that a group spans."""
+        inside = [tier.devices for tier in self._case.system.tiers if tier.path not in OUTSIDE]
+        group = self.group(axis)
+        return max(group.span / max(inside, default=1), 1.0)
 
     def group(self, axis: str) -> Group:
         """Group of an axis, made once."""
@@ -147,6 +155,7 @@ class Fabric:
                 dtype=operator.dtype,
                 mode="normal",
                 experts=self._experts,
+                block_limit=self._reached,
             )
             self._known[key] = self._scaled(found)
         return self._known[key]

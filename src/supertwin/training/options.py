@@ -8,6 +8,8 @@ from supertwin.core.errors import InputError
 from supertwin.core.formats import number_format
 from supertwin.training.case import ORDER, TrainingCase
 from supertwin.training.fabric import replicas_adjoin
+from supertwin.training.routing import routed_block
+from supertwin.training.stages import chunks_per_device
 
 
 def check_options(case: TrainingCase) -> None:
@@ -15,6 +17,10 @@ def check_options(case: TrainingCase) -> None:
     if case.order != ORDER:
         _check_order(case)
     _check_replicas(case)
+    if case.stages:
+        _check_stages(case)
+    _check_routing(case)
+    _check_pack(case)
     for dtype in (case.gather_dtype, case.reduce_dtype, case.gradient_dtype, case.dispatch_dtype):
         if dtype:
             number_format(dtype)
@@ -54,3 +60,58 @@ def _check_replicas(case: TrainingCase) -> None:
         raise InputError(f"prefetch = {case.prefetch}; expected 0 (each gather waits) or more layers")
     if case.bucket_bytes < 0.0:
         raise InputError(f"bucket of {case.bucket_bytes:g} bytes; expected more than 0, or 0 for the framework's")
+
+
+def _check_stages(case: TrainingCase) -> None:
+    layout, layers, stages = case.layout, case.model.n_layers, case.stages
+    chunks = chunks_per_device(case.schedule, layout.vpp)
+    lengths = sorted({layout.pp, layout.pp * chunks})
+    shown = ",".join(map(str, stages))
+    if len(stages) not in lengths:
+        raise InputError(
+            f"stages {shown} are {len(stages)} numbers; expected {' or '.join(map(str, lengths))} "
+            f"(pp({layout.pp}){f' or pp * chunks({chunks})' if chunks > 1 else ''})"
+        )
+    if min(stages) < 0 or sum(stages) != layers:
+        even, more = divmod(layers, len(stages))
+        nearest = ",".join(str(even + (1 if i < more else 0)) for i in range(len(stages)))
+        raise InputError(
+            f"stages {' + '.join(map(str, stages))} = {sum(stages)} != {layers} layers of {case.model.name}; "
+            f"an even split is {nearest}"
+        )
+
+
+def _check_routing(case: TrainingCase) -> None:
+    numbers = {"routing_cv": case.routing_cv, "capacity_factor": case.capacity_factor, "skew": case.skew}
+    for name, value in numbers.items():
+        if value < 0.0:
+            raise InputError(f"{name} = {value:g}; expected 0 or more")
+    if case.skew and case.skew < 1.0:
+        raise InputError(f"skew = {case.skew:g}; the busiest rank has at least the mean load, expected 1 or more")
+    if case.pad_experts and not case.capacity_factor:
+        raise InputError("pad_experts needs capacity_factor > 0: the capacity that experts are padded to")
+    if case.redundant_experts or case.routing_nodes:
+        _check_experts(case)
+
+
+def _check_experts(case: TrainingCase) -> None:
+    block, ep = routed_block(case.model), case.layout.ep
+    if block is None:
+        raise InputError(f"redundant_experts and routing_nodes need experts and {case.model.name} has none")
+    if case.redundant_experts < 0 or case.routing_nodes < 0:
+        raise InputError("redundant_experts and routing_nodes; expected 0 or more")
+    places = block.experts + case.redundant_experts
+    if places % ep:
+        below = case.redundant_experts - places % ep
+        nearest = " or ".join(str(number) for number in (below, below + ep) if number >= 0)
+        raise InputError(
+            f"experts({block.experts}) + redundant_experts({case.redundant_experts}) = {places} places do not divide "
+            f"over ep({ep}); redundant_experts of {nearest} would"
+        )
+
+
+def _check_pack(case: TrainingCase) -> None:
+    if not 0.0 <= case.sample_len <= case.seq_len:
+        raise InputError(f"sample_len = {case.sample_len:g}; expected 0 to seq_len({case.seq_len})")
+    if case.sample_cv < 0.0:
+        raise InputError(f"sample_cv = {case.sample_cv:g}; expected 0 or more")

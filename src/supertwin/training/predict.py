@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 from supertwin.core.prediction import Memory, Part, Prediction
 from supertwin.network.links import load_links_by_name
@@ -16,11 +16,13 @@ from supertwin.training.notes import notes
 from supertwin.training.offload import host_bytes
 from supertwin.training.phases import mean_power_w, phase_powers
 from supertwin.training.pricing import engine_of, engine_sources
+from supertwin.training.routing import Routing, routing_of
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import StepTime, step_time
 from supertwin.training.uncertainty import MEMORY, TIME, interval, regimes_of, step_sigma
 
 GIB = 2.0**30
+_PRINTED = ("precision", "sharding", "recompute", "schedule", "task", "sequence_parallel", "framework", "launch")
 _BOUNDS = {
     "bubble": "bubble",
     "host": "latency",
@@ -82,7 +84,16 @@ def figures(setting: Setting, step: StepTime, use: Utilisation) -> dict[str, flo
         "microbatches": float(setting.microbatches),
         "bubble_share": step.parts["bubble"] / step.total_s,
         **host_figures(setting),
+        **routing_figures(setting),
     }
+
+
+def routing_figures(setting: Setting) -> dict[str, float | None]:
+    """Load of the busiest expert rank and what a capacity drops; nothing where the load is even."""
+    found = routing_of(setting.case)
+    if found == Routing():
+        return {}
+    return {"busiest_rank_over_mean": found.skew, "dropped_token_rate": found.dropped}
 
 
 def host_figures(setting: Setting) -> dict[str, float | None]:
@@ -116,7 +127,22 @@ def layout_row(case: TrainingCase) -> dict[str, int | str]:
     row: dict[str, int | str] = {f.name: int(getattr(case.layout, f.name)) for f in fields(case.layout)}
     for name in ("micro_batch", "global_batch", "seq_len", "precision", "sharding", "recompute", "schedule", "task"):
         row[name] = getattr(case, name)
-    return row | {"devices": case.layout.devices, "sequence_parallel": int(case.sequence_parallel)}
+    row |= {"devices": case.layout.devices, "sequence_parallel": int(case.sequence_parallel)}
+    return row | options_row(case)
+
+
+def options_row(case: TrainingCase) -> dict[str, int | str]:
+    """Switches of the case that are not at their default, beyond those that every result prints."""
+    found: dict[str, int | str] = {}
+    for item in fields(case):
+        value = getattr(case, item.name)
+        if item.name in _PRINTED or item.default is MISSING or value == item.default:
+            continue
+        if isinstance(value, tuple):
+            found[item.name] = ",".join(map(str, value))
+        else:
+            found[item.name] = int(value) if isinstance(value, bool) else str(value) if value is None else value
+    return found
 
 
 def sources(setting: Setting) -> tuple[tuple[str, str, str, str], ...]:

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from supertwin.core.formats import number_format
 from supertwin.model.parameters import layer_parameters
 from supertwin.model.spec import ModelSpec
-from supertwin.training import assumptions as assume
 from supertwin.training.blocks import Overlap, overlap_of
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import expert_count
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework, framework_named
-from supertwin.training.shape import shard_of
+from supertwin.training.routing import routing_of
+from supertwin.training.shape import pack_excess, shard_of
 from supertwin.training.sharding import StageWeights
 from supertwin.training.stages import StagePlan, stage_plan
 from supertwin.training.weights import DeviceWeights, device_weights
@@ -46,10 +46,13 @@ def setting_of(case: TrainingCase) -> Setting:
     """Derive stages, weights, groups and overlap of a case."""
     framework = with_formats(framework_named(case.framework), case)
     layout = case.layout
-    plan = stage_plan(case.model.order, (layout.pp, layout.vpp), case.schedule, head_weight(case.model))
-    overlap = overlap_of(
-        framework, (case.overlap_tp, case.overlap_ep), case.cp_method == "ring", skew_of(case), case.system.chip.vendor
-    )
+    head = 0.0 if case.stages else head_weight(case.model)
+    plan = stage_plan(case.model.order, (layout.pp, layout.vpp), case.schedule, head, case.stages)
+    ring = case.cp_method in ("ring", "hybrid")
+    flags = (case.overlap_tp, case.overlap_ep)
+    overlap = overlap_of(framework, flags, ring, routing_of(case).skew, case.system.chip.vendor)
+    if case.packed and case.sample_cv:
+        overlap = replace(overlap, attention_passes=overlap.attention_passes * pack_excess(case))
     return Setting(
         case,
         framework,
@@ -76,15 +79,6 @@ def head_weight(model: ModelSpec) -> float:
     head = float(model.vocab * model.hidden)
     module = layer_parameters(model, model.mtp).active if model.mtp is not None else 0.0
     return (head + model.mtp_passes * (head + module)) * model.n_layers / layers
-
-
-def skew_of(case: TrainingCase) -> float:
-    """Load of the busiest expert device over the mean."""
-    if case.skew:
-        return case.skew
-    grouped = any(kind.feed_forward and kind.feed_forward.groups > 1 for kind in case.model.layers)
-    balanced = case.force_balanced or grouped or case.layout.ep == 1
-    return (assume.DROP_SKEW if balanced else assume.ROUTING_SKEW).value
 
 
 def recomputed_share(case: TrainingCase, plan: StagePlan) -> Array:

@@ -3,6 +3,7 @@ block."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ from supertwin.training.casts import Casts, cast_list, casts_of
 from supertwin.training.frameworks import Framework
 from supertwin.training.unfused import unfused
 from supertwin.workload.backward import backward
+from supertwin.workload.balance import expected_maximum
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
 from supertwin.workload.operators import Gemm, Operator, Vector
 from supertwin.workload.shard import Shard, Step
@@ -68,6 +70,10 @@ def shard_of(case: TrainingCase, framework: Framework) -> Shard:
         head_dtype=wide,
         moe_transport=transport_of(case, framework),
         context=case.cp_method,
+        ulysses=case.ulysses_size or 1,
+        balanced_context=case.cp_balanced,
+        dispatch_dtype=case.dispatch_dtype or "bf16",
+        redundant_experts=case.redundant_experts,
         fused_experts=False,
     )
 
@@ -85,10 +91,36 @@ def transport_of(case: TrainingCase, framework: Framework) -> str:
 
 
 def step_of(case: TrainingCase) -> Step:
-    """One microbatch. A pack is split into its mean number of samples, which attention does not cross."""
-    spans = assume.PACKED_SPANS.value if case.packed else 1.0
-    length = case.seq_len / spans
+    """One microbatch. A pack is split into spans that attention does not cross."""
+    length = span_length(case)
+    spans = case.seq_len / length
     return Step(phase="train", sequences=case.micro_batch * spans, q_len=length, kv_len=length)
+
+
+def span_length(case: TrainingCase) -> float:
+    """Length of the equal samples whose attention costs what that of the pack's samples does.
+
+    Attention of a sample grows with the square of its length l, so the mean over a pack is E[l^2] / E[l] =
+    mean (1 + cv^2) tokens per query's sample; at most the whole pack.
+    """
+    if not case.packed:
+        return float(case.seq_len)
+    mean = case.sample_len or case.seq_len / assume.PACKED_SPANS.value
+    return min(mean * (1.0 + case.sample_cv**2), float(case.seq_len))
+
+
+def pack_excess(case: TrainingCase) -> float:
+    """Attention of the replica with the longest samples over the mean, for lengths spread log-normally.
+
+    The relative variance of l^2 is (1 + cv^2)^4 - 1; a step sums it over the samples of all packs of a replica
+    (WLB-LLM, arXiv 2503.17924, section 2: replicas wait for the heaviest pack).
+    """
+    if not (case.packed and case.sample_cv):
+        return 1.0
+    mean = case.sample_len or case.seq_len / assume.PACKED_SPANS.value
+    samples = max(case.seq_len / mean * case.global_batch / case.layout.dp, 1.0)
+    spread = math.sqrt(((1.0 + case.sample_cv**2) ** 4 - 1.0) / samples)
+    return 1.0 + expected_maximum(case.layout.dp) * spread
 
 
 def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:

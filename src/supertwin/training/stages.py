@@ -62,17 +62,42 @@ def _largest_chunk(sizes: list[int], pp: int, device: int) -> int:
     return max(own, key=lambda c: (sizes[c], c if prefer_late else -c))
 
 
-def stage_plan(order: tuple[int, ...], layout: tuple[int, int], schedule: str, head_weight: float) -> StagePlan:
-    """Place the layers (kind indices in model order) on layout = (pp, vpp) devices for a schedule."""
-    return _plan(order, layout, schedule, round(head_weight, 2))
+def chunks_per_device(schedule: str, vpp: int) -> int:
+    """Model chunks on each pipeline device: two in the V shapes, else vpp."""
+    return 2 if schedule in ("zb-v", "dualpipev") else vpp
+
+
+def stated_chunks(stages: tuple[int, ...], pp: int, chunks: int, schedule: str) -> tuple[int, ...]:
+    """Layers per chunk in model order, shape [pp * chunks], from layers per chunk or per device.
+
+    The layers of a device are spread over its chunks, the earlier ones taking what does not divide.
+    """
+    if len(stages) == pp * chunks:
+        return stages
+    sizes = []
+    for chunk in range(pp * chunks):
+        whole, rest = divmod(stages[_device_of(chunk, pp, schedule)], chunks)
+        sizes.append(whole + (1 if chunk // pp < rest else 0))
+    return tuple(sizes)
+
+
+def stage_plan(
+    order: tuple[int, ...], layout: tuple[int, int], schedule: str, head_weight: float, stages: tuple[int, ...] = ()
+) -> StagePlan:
+    """Place the layers (kind indices in model order) on layout = (pp, vpp) devices for a schedule.
+
+    stages: layers per device or per chunk where the job states them; else split_layers decides.
+    """
+    return _plan(order, layout, schedule, round(head_weight, 2), stages)
 
 
 @lru_cache(maxsize=1024)
-def _plan(order: tuple[int, ...], layout: tuple[int, int], schedule: str, head_weight: float) -> StagePlan:
-    pp, vpp = layout
-    vpp = 2 if schedule in ("zb-v", "dualpipev") else vpp
+def _plan(
+    order: tuple[int, ...], layout: tuple[int, int], schedule: str, head_weight: float, stages: tuple[int, ...]
+) -> StagePlan:
+    pp, vpp = layout[0], chunks_per_device(schedule, layout[1])
     kinds = max(order) + 1
-    sizes = split_layers(len(order), pp, vpp, head_weight)
+    sizes = stated_chunks(stages, pp, vpp, schedule) if stages else split_layers(len(order), pp, vpp, head_weight)
     counts = np.zeros((pp, kinds))
     embedding, head = np.zeros(pp), np.zeros(pp)
     start = 0

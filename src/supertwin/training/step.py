@@ -11,6 +11,7 @@ from supertwin.training.passes import COLUMNS, DevicePass, passes_of
 from supertwin.training.pipeline import DeviceTimes, PipelineTime, paired_share, pipeline_time
 from supertwin.training.setting import Setting
 from supertwin.training.sharding import is_fully_sharded
+from supertwin.training.weights import logprob_passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def step_time(setting: Setting) -> StepTime:
     parts["optimizer"] = optimizer_s(setting)
     update = host_update(case, setting.framework, setting.weights)
     parts["offload/optimizer"] = update_exposed_s(case, update, parts["optimizer"], pipeline.total_s)
+    parts["compute/logprob"] = logprob_s(setting, times)
     parts["host"] += host_step_s(setting)
     total = sum(parts.values())
     return StepTime(total, parts, pipeline, passes, parts["optimizer"])
@@ -53,6 +55,17 @@ def unpaired_s(setting: Setting, passes: DevicePass, device: int) -> float:
         return 0.0
     alone = 1.0 - paired_share(case.schedule, case.layout.pp, setting.microbatches, device)
     return alone * setting.microbatches * (1.0 - setting.overlap.loss) * float(passes.hidden_ep_s[device])
+
+
+def logprob_s(setting: Setting, times: DeviceTimes) -> float:
+    """Forward passes over the batch before a policy update: log-probabilities of the old policy and of the reference
+    (PPO and GRPO, arXiv 2402.03300). Each pass is a pipeline of forwards, m max f + the fill of the others."""
+    passes = logprob_passes(setting.case)
+    if not passes:
+        return 0.0
+    forward = times.forward_s
+    fill = float(forward.sum() - forward.max()) / setting.case.layout.vpp
+    return passes * (setting.microbatches * float(forward.max()) + fill)
 
 
 def host_step_s(setting: Setting) -> float:

@@ -133,10 +133,15 @@ def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights
     states = OPTIMIZER_BYTES - (PARAMETER_BYTES if reused else 0.0)
     base = spread(weights.dense, weights.experts, 3)
     return StateBytes(
-        stored_bytes(case) * base + PARAMETER_BYTES * weights.adapters,
+        stored_bytes(case) * (2.0 if logprob_passes(case) > 1 else 1.0) * base + PARAMETER_BYTES * weights.adapters,
         framework.gradient_bytes * spread(*trained, 2) + framework.new_gradient_bytes * (trained[0] + trained[1]),
         (1.0 - away) * states * spread(*trained, 1),
     )
+
+
+def logprob_passes(case: TrainingCase) -> int:
+    """Forward passes before the update: as stated, else two for task rl (old policy, reference)."""
+    return case.logprob_passes or (2 if case.task == "rl" else 0)
 
 
 def stored_bytes(case: TrainingCase) -> float:

@@ -66,7 +66,7 @@ def _communication(op: Communication, weight_gradients: bool) -> list[Operator]:
     if op.part.endswith("loss_reduce"):
         return []  # the gradient of the loss needs no exchange
     turned = replace(op, op=_TRANSPOSED.get(op.op, op.op))
-    if op.axis == "cp" and op.op == "p2p":
+    if op.axis in ("cp", "cp_outer") and op.op == "p2p":
         return [replace(op, message_bytes=2.0 * op.message_bytes)]
     if op.axis == "cp" and op.op == "all_gather":
         return [op, turned]

@@ -36,9 +36,9 @@ def keys_seen(block: AttentionSpec, step: Step, shard: Shard) -> tuple[Real, boo
         return minimum(kv, window) / shard.cp, step.causal
     if not step.causal:
         return kv, False
-    # a balanced share of the queries against the keys: q/cp queries see kv - q/2 keys on average
-    ulysses = shard.context == "ulysses"
-    return (kv if ulysses else kv - q / 2 + q / (2 * shard.cp)), True
+    # a balanced share of the queries against the keys: q/ring queries see kv - q/2 keys on average
+    ring = shard.cp / shard.head_ranks
+    return (kv - q / 2 + q / (2 * ring) if shard.balanced_context else kv), True
 
 
 def chunk_keys(step: Step, chunk: int) -> Real:
@@ -56,9 +56,7 @@ def query_share(step: Step, shard: Shard) -> tuple[Real, Real]:
     """(queries per sequence, divisor of the heads) on a context-parallel rank; decode gathers the queries of all."""
     if step.phase == "decode":
         return step.q_len, 1.0 / shard.cp
-    if shard.context == "ulysses":
-        return step.q_len, shard.cp
-    return step.q_len / shard.cp, 1.0
+    return step.q_len * shard.head_ranks / shard.cp, shard.head_ranks * 1.0
 
 
 def core(block: AttentionSpec, step: Step, shard: Shard, heads: tuple[Real, Real]) -> Attention:
@@ -101,9 +99,16 @@ def context_exchange(block: AttentionSpec, step: Step, shard: Shard, rows: Real)
             exchange("attention/context", "all_gather", "cp", q_values * 2.0 * shard.cp, shard.cp),
             exchange("attention/context", "reduce_scatter", "cp", out, shard.cp),
         ]
+    out = rows * heads * block.v_head_dim * 2.0
     if shard.context == "ulysses":
-        out = rows * heads * block.v_head_dim * 2.0
         return [exchange("attention/context", "all_to_all", "cp", (q_values + kv_values) * 2.0 + out, shard.cp)]
+    if shard.context == "hybrid":
+        ring = shard.cp / shard.ulysses
+        swap = exchange(
+            "attention/context", "all_to_all", "cp_inner", (q_values + kv_values) * 2.0 + out, shard.ulysses
+        )
+        turn = exchange("attention/context", "p2p", "cp_outer", kv_values * 2.0, ring)
+        return [swap, replace(turn, count=maximum(ring - 1, 1.0))]
     if shard.context == "all_gather":
         return [exchange("attention/context", "all_gather", "cp", kv_values * 2.0 * shard.cp, shard.cp)]
     turn = exchange("attention/context", "p2p", "cp", kv_values * 2.0, shard.cp)

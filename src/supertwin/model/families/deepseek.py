@@ -46,13 +46,20 @@ def indexed(config: Config, attention: AttentionSpec) -> AttentionSpec:
     )
 
 
+def grouped_router(config: Config, moe: FeedForwardSpec) -> FeedForwardSpec:
+    """Node-limited routing: the picks of a token lie in topk_group of n_group groups (arXiv 2412.19437, 2.1.2)."""
+    groups = config.integer("n_group", default=1, most=1 << 14)
+    kept = config.integer("topk_group", default=groups, most=1 << 14)
+    return replace(moe, router_groups=groups, router_kept=min(kept, groups))
+
+
 def build_deepseek(config: Config, family: str) -> ModelSpec:
     """MLA, first layers dense, shared and routed experts, optional indexer and MTP modules."""
     attention = latent_attention(config)
     if config.has("index_topk"):
         attention = indexed(config, attention)
     norms = 4 if family in SANDWICH else 2
-    moe = mixture(config)
+    moe = grouped_router(config, mixture(config))
     plain = dense(config) if config.has("intermediate_size") else None
     layers = [replace(layer, norms=norms) for layer in moe_layers(config, attention, moe, plain)]
     layers = share_indexers(config, layers)
