@@ -216,9 +216,11 @@ def test_busy_time_of_a_stream_is_the_sum_of_its_slices() -> None:
 
 
 def test_the_picture_shows_every_stage() -> None:
-    lines = picture(play(job()), 60)
-    assert [len(line) for line in lines] == [60] * 4
+    lines = picture(play(job()), 59)
+    assert [len(line) for line in lines] == [59] * 4
     assert lines[0].startswith("F")
+    assert lines[0][29] == "~"  # 32 microbatches do not fit into 60 letters
+    assert len(picture(play(job(global_batch=16)), 200)[0]) == 200
     assert lines[3].startswith(".")  # waits for the first microbatch
     assert {"F", "B", "."} <= set("".join(lines))
 

@@ -85,6 +85,9 @@ class More:
     reasons: Sequence[RenderableType] = ()
     after: Sequence[RenderableType] = ()
 
+    def __add__(self, other: More) -> More:
+        return More({**self.fields, **other.fields}, [*self.reasons, *other.reasons], [*self.after, *other.after])
+
 
 def present(
     command: str,

@@ -27,11 +27,16 @@ _FIXED: dict[str, int | float | str | bool] = {
 
 def _run(values: Values) -> int:
     from supertwin.cli.training_bill import check_options, more
+    from supertwin.cli.training_timeline import played, wanted
     from supertwin.training import predict
 
     check_options(values)
+    stragglers = wanted(values)
     case = _case(values)
-    return present("train", values, lambda: predict(case), lambda prediction: more(case, values, prediction))
+    if stragglers is None:
+        return present("train", values, lambda: predict(case), lambda prediction: more(case, values, prediction))
+    prediction, added = played(case, stragglers, values)
+    return present("train", values, lambda: prediction, lambda _: more(case, values, prediction) + added)
 
 
 def _case(values: Values) -> TrainingCase:
@@ -93,6 +98,7 @@ COMMAND = Command(
         "supertwin train deepseek-v3 --on cm384 --precision fp8-blockwise --recompute full --explain",
         "supertwin train pangu-ultra-135b --on atlas-a2:8192 --tokens 13.2T --scaling 1024,2048,4096,8192",
         "supertwin train my-model/config.json --on gb200-nvl72:72 --json",
+        "supertwin train llama3.1-70b --on dgx-h100:512 --pp 8 --tp 8 --trace step.json.gz --straggler 3:1.2",
     ),
     run=_run,
     arguments=(Argument("model", "A shipped name, a folder with config.json, or a config.json."),),
@@ -118,6 +124,9 @@ COMMAND = Command(
         Option("--tokens", "str", "Bill a whole run of T tokens, such as 13.2T."),
         Option("--co2-per-kwh", "float", "With --tokens: kg of CO2 per kWh of electricity.", minimum=0.0, maximum=10.0),
         Option("--scaling", "str", "Strong and weak scaling over numbers of devices, such as 128,256,512."),
+        Option("--timeline", "switch", "Play the step event by event and take its time."),
+        Option("--trace", "path", "Write the timeline as a Perfetto trace (.json or .json.gz)."),
+        Option("--straggler", "list", "STAGE:FACTOR, a slow device in that stage; repeatable."),
         Option("--framework", "str", "Training stack: its habits fill what is not given.", "a current Megatron stack"),
         *OPTIONS,
     ),

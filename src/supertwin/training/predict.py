@@ -37,7 +37,12 @@ def predict(case: TrainingCase) -> Prediction:
     memory.fits is False, with a warning that names the missing bytes."""
     check(case)
     setting = setting_of(case)
-    step = step_time(setting)
+    return prediction_of(setting, step_time(setting))
+
+
+def prediction_of(setting: Setting, step: StepTime) -> Prediction:
+    """Everything that follows from a step's time and parts, whichever way they were found."""
+    case = setting.case
     memory = peak_memory(setting)
     chip = case.system.chip
     tokens = case.global_batch * case.seq_len / step.total_s / case.layout.devices

@@ -10,6 +10,7 @@ from supertwin.training.timeline.play import Played
 
 SAME = 0.002
 """Differences below this share of the step are not explained."""
+_MOST_PARTS = 3
 _REASONS = {
     ("bubble", True): "the schedule leaves devices idle that the formula takes as filled",
     ("bubble", False): "waits overlap that the formula adds up",
@@ -34,15 +35,17 @@ def differences(parts: dict[str, float], closed: StepTime) -> dict[str, float]:
 
 
 def because(parts: dict[str, float], closed: StepTime, played: Played) -> str:
-    """One sentence: the largest difference, its reason, and the chain of events that decides the step."""
-    total = sum(parts.values())
-    name, seconds = next(iter(differences(parts, closed).items()))
-    if abs(seconds) < SAME * closed.total_s:
+    """One sentence: the parts that differ most, the reason of the first, and the chain of events that decides the
+    step."""
+    share = {name: seconds / closed.total_s for name, seconds in differences(parts, closed).items()}
+    most = max(abs(value) for value in share.values())
+    if most < SAME:
         return f"no part differs by more than {100.0 * SAME:g} % of the step; {chain_words(played)}"
-    share = 100.0 * seconds / closed.total_s
-    reason = _REASONS.get((name, seconds > 0.0), "slow devices work longer" if seconds > 0.0 else "less work")
-    whole = 100.0 * (total / closed.total_s - 1.0)
-    return f"{whole:+.1f} % in all, of which {name} {share:+.1f} % ({seconds:+.3g} s): {reason}; {chain_words(played)}"
+    shown = [name for name, value in share.items() if abs(value) >= max(SAME, 0.3 * most)][:_MOST_PARTS]
+    words = ", ".join(f"{name} {100.0 * share[name]:+.1f} %" for name in shown)
+    more = share[shown[0]] > 0.0
+    reason = _REASONS.get((shown[0], more), "slow devices work longer" if more else "less work")
+    return f"{words} of the step: {reason}; {chain_words(played)}"
 
 
 def chain_words(played: Played, most: int = 3) -> str:
@@ -50,9 +53,11 @@ def chain_words(played: Played, most: int = 3) -> str:
     end_s, last = max(played.done)
     spent: defaultdict[tuple[int, str], float] = defaultdict(float)
     for event in played.log.chain(last):
-        spent[event.device, STREAMS[event.stream]] += event.end_s - event.start_s
+        spent[event.device, STREAMS[event.stream]] += (event.end_s - event.start_s) / max(end_s, 1e-30)
+    longest = sorted(spent.items(), key=lambda item: -item[1])[:most]
     rows = [
-        f"{100.0 * seconds / max(end_s, 1e-30):.0f} % {stream} of stage {device}"
-        for (device, stream), seconds in sorted(spent.items(), key=lambda item: -item[1])[:most]
+        f"{100.0 * share:.0f} % {stream} of stage {device}"
+        for (device, stream), share in longest
+        if share >= 0.01 or share == longest[0][1]
     ]
     return "longest chain: " + ", ".join(rows)

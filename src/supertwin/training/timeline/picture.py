@@ -6,16 +6,29 @@ from supertwin.training.timeline.events import COMPUTE
 from supertwin.training.timeline.result import Timeline
 
 IDLE = "."
+CUT = "~"
+_LETTERS_PER_ACTION = 1.5
 MIXED = "X"  # a forward and a backward as one unit
 OPTIMIZER = "O"
 _LETTERS = {"F": "F", "B": "B", "I": "B", "W": "W", "F&B": MIXED, "optimizer": OPTIMIZER}
 
 
-def picture(timeline: Timeline, width: int, span_s: tuple[float, float] | None = None) -> list[str]:
+def picture(timeline: Timeline, width: int) -> list[str]:
     """One line of `width` letters per stage of the pipeline that decides the step: F forward, B backward, W weight
     gradient, X forward and backward in one, O optimizer, '.' idle; each letter is what the stage does for most of its
-    stretch of span_s (all of the step when not given)."""
-    begin, end = span_s or (0.0, timeline.step_time_s)
+    stretch. A step with too many actions for the width is shown from both ends, with '~' between."""
+    total = timeline.step_time_s
+    lengths = sorted(d.total_s for d in timeline.pipelines[timeline.reference[0]].played.durations.all().values())
+    cell = lengths[len(lengths) // 2] / _LETTERS_PER_ACTION
+    if cell * width >= total:
+        return _span(timeline, width, (0.0, total))
+    half = (width - 1) // 2
+    start, end = _span(timeline, half, (0.0, half * cell)), _span(timeline, half, (total - half * cell, total))
+    return [f"{left}{CUT}{right}" for left, right in zip(start, end, strict=True)]
+
+
+def _span(timeline: Timeline, width: int, span_s: tuple[float, float]) -> list[str]:
+    begin, end = span_s
     stages = len(timeline.work.schedule.orders)
     cell = (end - begin) / width
     spent: list[list[dict[str, float]]] = [[{} for _ in range(width)] for _ in range(stages)]
@@ -24,9 +37,8 @@ def picture(timeline: Timeline, width: int, span_s: tuple[float, float] | None =
         if event.stream != COMPUTE or event.end_s <= begin or event.start_s >= end:
             continue
         letter, row = _LETTERS[event.label], spent[event.device]
-        for place in range(
-            max(int((event.start_s - begin) / cell), 0), min(int((event.end_s - begin) / cell) + 1, width)
-        ):
+        first, last = max(int((event.start_s - begin) / cell), 0), int((event.end_s - begin) / cell) + 1
+        for place in range(first, min(last, width)):
             low = begin + place * cell
             inside = min(event.end_s, low + cell) - max(event.start_s, low)
             if inside > 0.0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supertwin.training.step import StepTime
@@ -48,6 +48,11 @@ class Timeline:
     def difference(self) -> float:
         """Step time over that of the closed form, minus 1."""
         return self.step_time_s / self.closed.total_s - 1.0
+
+    @property
+    def step(self) -> StepTime:
+        """The step in the closed form's type, with the timeline's time and parts."""
+        return replace(self.closed, total_s=self.step_time_s, parts=self.parts)
 
     def fields(self) -> dict[str, Any]:
         """JSON fields, SI units."""
