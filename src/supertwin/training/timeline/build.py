@@ -50,7 +50,7 @@ def timeline_of(setting: Setting, stragglers: Stragglers) -> Timeline:
         total_s,
         parts,
         closed,
-        because(parts, closed, pipelines[bound].played),
+        because(parts, closed, pipelines[bound].played, max(pipelines[bound].slowdown)),
         work,
         pipelines,
         closing,

@@ -34,9 +34,9 @@ def differences(parts: dict[str, float], closed: StepTime) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -abs(item[1])))
 
 
-def because(parts: dict[str, float], closed: StepTime, played: Played) -> str:
+def because(parts: dict[str, float], closed: StepTime, played: Played, slowest: float = 1.0) -> str:
     """One sentence: the parts that differ most, the reason of the first, and the chain of events that decides the
-    step."""
+    step. slowest: largest factor of a device's kernels."""
     share = {name: seconds / closed.total_s for name, seconds in differences(parts, closed).items()}
     most = max(abs(value) for value in share.values())
     if most < SAME:
@@ -44,7 +44,9 @@ def because(parts: dict[str, float], closed: StepTime, played: Played) -> str:
     shown = [name for name, value in share.items() if abs(value) >= max(SAME, 0.3 * most)][:_MOST_PARTS]
     words = ", ".join(f"{name} {100.0 * share[name]:+.1f} %" for name in shown)
     more = share[shown[0]] > 0.0
-    reason = _REASONS.get((shown[0], more), "slow devices work longer" if more else "less work")
+    reason = _REASONS.get((shown[0], more), "less work")
+    if slowest > 1.0 and more:
+        reason = f"a device with {slowest:.3g} times the kernel time keeps the others waiting"
     return f"{words} of the step: {reason}; {chain_words(played)}"
 
 
