@@ -27,7 +27,8 @@ FLAGS = {
     "claims": "--only",
     "train": "--on --tp --pp --ep --etp --cp --dp --vpp --micro-batch --global-batch --seq-len --precision "
     "--recompute --recompute-layers --sharding --schedule --sequence-parallel --task --tokens "
-    "--co2-per-kwh --scaling --timeline --trace --straggler --framework --order --stages --shard-size --reshard --prefetch --bucket-mb "
+    "--co2-per-kwh --scaling --timeline --trace --straggler "
+    "--framework --order --stages --shard-size --reshard --prefetch --bucket-mb "
     "--gather-dtype --reduce-dtype --gradient-dtype --moment-dtype --master-dtype --overlap-dp "
     "--overlap-tp --overlap-ep --cp-method --ulysses-size --cp-balanced --packed --sample-len --sample-cv "
     "--force-balanced --skew --routing-cv --capacity-factor --pad-experts --redundant-experts "
