@@ -1,7 +1,8 @@
-"""What the launch scripts behind Ascend rows set: AscendSpeed (2023), ModelLink (2024) and MindSpeed-LLM (2026).
+"""What the launch scripts behind Ascend rows set: AscendSpeed (2023), ModelLink (2024), MindSpeed-LLM (2026) and the
+CANN training recipes.
 
 Read from github:Ascend/MindSpeed-LLM: examples at 79eb5e89 (November 2023), 670f7290^ (October 2024) and c77308a1
-(August 2026). Nothing here looks at a measured column.
+(August 2026); github:hicann/cann-recipes-train at 93819a7. Nothing here looks at a measured column.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field
 from supertwin.validation.schema import Value
 from supertwin.validation.tables import Row
 
-_2023, _2024, _2026 = "ascendspeed-2311", "mindspeed-2410", "mindspeed-2608"
-# examples/*/README of 2024 and 2026: the SFT packs are answers of DeepSeek-R1 (Chinese-DeepSeek-R1-Distill-data-110k).
+_2023, _2024, _2026, _A3 = "ascendspeed-2311", "mindspeed-2410", "mindspeed-2608", "a3"
+# Mean sample of Congliu/Chinese-DeepSeek-R1-Distill-data-110k-SFT, which the scripts of 2026 name: its file holds
+# 677 MB in 110,000 samples, about 6.2 kB each, at about 3.6 bytes per token of Chinese text with formulas.
+_R1_ANSWER_TOKENS = 1700.0
 _LEGACY = "(Legacy;"
 
 # Flags that a script of 2024 lacks although the others pass them: --use-fused-swiglu, --use-fused-rotary-pos-emb.
@@ -45,6 +48,7 @@ def _cells(sizes: tuple[int, int, int], batch: tuple[int, int, int], sharding: s
 
 
 _ZERO: dict[str, object] = {"attention_kernel": "triangle", "overlap_dp": True}  # --triangle-attn, overlap_comm
+_SWAPPED: dict[str, object] = {"offload": 0.0, "offload_optimizer": 1.0, "offload_update": "swapped"}
 _SQUARE: dict[str, object] = {"attention_kernel": "unfused"}  # neither --triangle-attn nor --use-flash-attn
 
 LAUNCHES = (
@@ -82,8 +86,23 @@ LAUNCHES = (
         4096,
     ),
     # tune_*_256K_full_pack_A3_ptd.sh: --pack, --reset-attention-mask, CP_TYPE='ulysses_cp_algo'
-    Launch(_2026, "qwen3-30b-a3b", {}, {"cp_method": "ulysses"}, 262144),
-    Launch(_2026, "qwen3-32b", {}, {"cp_method": "ulysses"}, 262144),
+    Launch(_2026, "qwen3-30b-a3b", {}, {"cp_method": "ulysses", "sample_len": _R1_ANSWER_TOKENS}, 262144),
+    Launch(_2026, "qwen3-32b", {}, {"cp_method": "ulysses", "sample_len": _R1_ANSWER_TOKENS}, 262144),
+    # llm_rl: swap_optimizer=True; pipeline_parallel_num_layer_list, pipeline_num_transformer_layers; 4 layers are
+    # recomputed with trained weights (docs/llm_rl/deepseek_rl_train_optimization.md)
+    Launch(_A3, "deepseek-v3-nomtp", {}, {**_SWAPPED, "stages": (7, 7, 8, 8, 8, 8, 8, 7)}, 3118),
+    Launch(
+        _A3,
+        "deepseek-v3-nomtp",
+        {"recompute": "partial", "recompute_layers": 4},
+        {**_SWAPPED, "stages": (7, 7, 8, 8, 8, 8, 8, 7)},
+        1654,
+    ),
+    Launch(_A3, "qwen3-235b-a22b", {}, {**_SWAPPED, "stages": (23, 24, 24, 23)}),
+    # deepseek_v32_671b_128die.toml: local_batch_size 16, swap_optimizer; dsa_cp.py gathers keys and values
+    Launch(
+        _A3, "deepseek-v3.2", {"dp": 1, "micro_batch": 1, "global_batch": 16}, {**_SWAPPED, "cp_method": "all_gather"}
+    ),
 )
 
 
