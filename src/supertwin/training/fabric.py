@@ -54,18 +54,24 @@ def axis_group(case: TrainingCase, axis: str) -> Group:
     parallelism; tied: first and last pipeline device. Where cp and dp do not adjoin, dp and shard are given at the
     distance of the inner one of them. Raises KeyError.
     """
-    layout, at = case.layout, strides(case.layout, case.order)
+    limit = case.hsdp_shard_size if case.sharding == "hsdp" else 0
+    return _groups(case.layout, case.order, limit, case.ulysses_size)[axis]
+
+
+@lru_cache(maxsize=4096)
+def _groups(layout: Layout, order: tuple[str, ...], shard_limit: int, ulysses_size: int) -> dict[str, Group]:
+    """All groups of a layout. shard_limit: ranks that share one fully sharded copy (0 = all)."""
+    at = strides(layout, order)
     replicas = layout.cp * layout.dp
     near = min([at[name] for name, size in (("cp", layout.cp), ("dp", layout.dp)) if size > 1], default=at["dp"])
-    shard = case.hsdp_shard_size if case.sharding == "hsdp" and case.hsdp_shard_size else replicas
+    shard, inner = shard_limit or replicas, ulysses_size or 1
     experts = layout.ep * layout.etp
-    inner = case.ulysses_size or 1
-    size, stride = {
+    found = {
         "tp": (layout.tp, at["tp"]),
         "etp": (layout.etp, at["etp"]),
         "cp": (layout.cp, at["cp"]),
         "cp_inner": (inner, at["cp"]),
-        "cp_outer": (layout.cp // inner, at["cp"] * inner),
+        "cp_outer": (max(layout.cp // inner, 1), at["cp"] * inner),
         "ep": (layout.ep, at["ep"]),
         "dp": (replicas, near),
         "edp": (max(layout.tp * layout.cp * layout.dp // experts, 1), at["edp"]),
@@ -74,8 +80,8 @@ def axis_group(case: TrainingCase, axis: str) -> Group:
         "pp": (min(layout.pp, 2), at["pp"]),
         "tied": (min(layout.pp, 2), at["pp"] * max(layout.pp - 1, 1)),
         "world": (layout.devices, 1),
-    }[axis]
-    return Group(size, stride)
+    }
+    return {axis: Group(size, stride) for axis, (size, stride) in found.items()}
 
 
 def composed_groups(case: TrainingCase) -> tuple[Group, Group]:
