@@ -22,8 +22,47 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class StageMemory:
+    """Bytes of one pipeline device at its peak. in_flight: microbatches whose activations it holds.
+
+    moments_bytes: part of optimizer_bytes; step_bytes: temporaries of the optimizer step, when activations are gone;
+    flat_bytes: those of them that are single blocks as long as the share.
+    """
+
+    parameters_bytes: float
+    gradients_bytes: float
+    optimizer_bytes: float
+    activations_bytes: float
+    workspace_bytes: float
+    in_flight: float
+    moments_bytes: float = 0.0
+    step_bytes: float = 0.0
+    flat_bytes: float = 0.0
+
+    @property
+    def states_bytes(self) -> float:
+        """What lies on the device from step to step."""
+        return self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes
+
+    @property
+    def passes_bytes(self) -> float:
+        """What forward and backward passes allocate and free."""
+        return self.activations_bytes + self.workspace_bytes
+
+    @property
+    def peak_bytes(self) -> float:
+        """The larger of the passes and the optimizer step, with the states."""
+        return self.states_bytes + max(self.passes_bytes, self.step_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes per device, worst pipeline stage. peak_bytes is the sum; capacity_bytes what the device offers."""
+    """Bytes per device, worst pipeline stage. peak_bytes is the sum; capacity_bytes what the device offers.
+
+    parts: the same bytes in finer parts; stages: every pipeline device. Outside the peak: communication_bytes, staging
+    buffers of the collective library; runtime_bytes, what driver and context keep of the device (capacity is without
+    it); host_bytes, states and activations kept in host memory.
+    """
 
     parameters_bytes: float = 0.0
     gradients_bytes: float = 0.0
@@ -32,6 +71,11 @@ class Memory:
     kv_cache_bytes: float = 0.0
     workspace_bytes: float = 0.0
     capacity_bytes: float = 0.0
+    communication_bytes: float = 0.0
+    runtime_bytes: float = 0.0
+    host_bytes: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    stages: tuple[StageMemory, ...] = ()
 
     @property
     def peak_bytes(self) -> float:
@@ -47,8 +91,13 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is within the capacity."""
-        return self.peak_bytes <= self.capacity_bytes
+        """Whether peak and communication buffers are within the capacity."""
+        return self.missing_bytes <= 0.0
+
+    @property
+    def missing_bytes(self) -> float:
+        """What peak and communication buffers need beyond the capacity (not above 0 when they fit)."""
+        return self.peak_bytes + self.communication_bytes - self.capacity_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,8 @@ RESERVED_UNUSED = Assumption(
     "reserved_unused",
     0.15,
     "of the reserved memory",
-    "what a caching allocator holds and does not use at the peak: mean over eight training jobs on A100",
+    "what a caching allocator holds and does not use at the peak (one minus peak of active over peak of reserved "
+    "memory): mean over eight training jobs on A100",
     "GMLake, arXiv 2401.08156, abstract",
 )
 COMMUNICATION_BUFFERS = Assumption(

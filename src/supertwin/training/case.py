@@ -56,11 +56,13 @@ class TrainingCase:
     expert takes over its mean share, the rest is dropped (0 = dropless); pad_experts: every expert computes its full
     capacity; redundant_experts: further copies of the hottest experts; routing_nodes: most nodes that the experts of a
     token lie in (0 = no limit); dispatch_dtype: tokens on the way to their experts ("" = BF16).
-    Recomputation: recompute_modules: single modules that are computed again (recompute selective).
+    Recomputation: recompute_modules: single modules that are computed again (workload.activations.MODULES).
+    Memory: offload_modules: modules whose activations go to host memory (attention); narrow_activation: inputs of the
+    activation are kept in 8 bits; states_reused: the 2-byte weights are part of the FP32 copy (None: the framework's).
     Offload, shares of 0 to 1: offload: activations, offload_optimizer: optimizer states; offload_update: sequential |
     pipelined | delayed (the host updates them) | swapped (the device does, states pass through it).
-    Other: lora_rank: width of the adapters of task lora; logprob_passes: forward passes over the batch before the
-    update (task rl: old policy and reference).
+    Other: lora_rank: width of the adapters of task lora; lora_modules: matrices that have them (all | attention);
+    logprob_passes: forward passes over the batch before the update (task rl: old policy and reference).
     """
 
     model: ModelSpec
@@ -117,4 +119,8 @@ class TrainingCase:
     dispatch_dtype: str = ""
     recompute_modules: tuple[str, ...] = ()
     logprob_passes: int = 0
+    lora_modules: str = "all"
+    offload_modules: tuple[str, ...] = ()
+    narrow_activation: bool = False
+    states_reused: bool | None = None
     defaults: dict[str, object] = field(default_factory=dict)

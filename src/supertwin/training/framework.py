@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,13 @@ class Framework:
     states_reused: the 2-byte weights are the upper half of the FP32 copy (MindSpeed --reuse-fp32-param).
     new_gradient_bytes: per weight, gradients of one microbatch that wait beside the accumulated ones.
     grouped_experts: dropless experts as grouped products of Transformer Engine, whose row counts the host has to know.
+    narrow_accumulation: under FP16 gradients are accumulated and reduced in FP16 (megatron/arguments.py sets
+    accumulate_allreduce_grads_in_fp32 for BF16 only; DeepSpeed accumulates in the compute format).
+    step_bytes: per own weight, temporaries of the optimizer step (FP32 copy of a narrow gradient); flat_step: they are
+    one block as long as the share, which no cached block of an activation can hold.
+    live_weights: weights that full sharding keeps gathered at once, at least (0: two layers).
+    logit_bytes: per logit at the peak of the loss. plain_modules: norms and activations are rows of tensor operations
+    that keep each input. weight_copies: low-precision copies of the weights, along rows and columns, stay beside BF16.
     scaling: per-tensor FP8 scales, delayed (from earlier steps) or current (from the tensor itself).
     alibi_fused: the fused attention kernel takes ALiBi's bias (FlashAttention: from 2.4, January 2024).
     """
@@ -69,6 +76,13 @@ class Framework:
     permute_passes: float = 1.0
     states_reused: bool = False
     new_gradient_bytes: float = 0.0
+    narrow_accumulation: bool = False
+    step_bytes: float = 0.0
+    flat_step: bool = False
+    live_weights: float = 0.0
+    logit_bytes: float = 6.0
+    plain_modules: bool = False
+    weight_copies: bool = False
     alibi_fused: bool = True
     experts_follow_tp: bool = False
     accumulation_fused: bool = True
@@ -78,7 +92,17 @@ class Framework:
     grouped_experts: bool = False
 
 
-DEFAULT = Framework("default", "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager")
+BASE = Framework(
+    "default",
+    "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager; logits in BF16 "
+    "with one FP32 copy that the loss works on in place (megatron/core/tensor_parallel/cross_entropy.py)",
+    narrow_accumulation=True,
+)
+DEFAULT = replace(
+    BASE,
+    weight_copies=True,
+    reason=f"{BASE.reason}; Transformer Engine keeps 8-bit weights and their transposes over the microbatches",
+)
 
 
 def wire_bytes(framework: Framework, precision: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supertwin.training.framework import DEFAULT, Framework, wire_bytes
+from supertwin.training.framework import BASE, DEFAULT, Framework, wire_bytes
 
 __all__ = [
     "DEFAULT",
@@ -17,6 +17,7 @@ __all__ = [
     "default_recompute",
     "framework_named",
     "framework_names",
+    "in_precision",
     "wire_bytes",
 ]
 
@@ -32,11 +33,13 @@ _CLASSIC = replace(
     permute_passes=3.0,
     dp_overlap=False,
     gather_overlap=False,
+    logit_bytes=10.0,
     p2p_scattered=True,
     softmax_block=4,
     reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default; "
     "scatter-gather of pipeline tensors on (arXiv 2104.04473, section 4.1; DeepSpeed pipe_partitioned likewise); "
-    "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch",
+    "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch; "
+    "the loss takes the exponential of FP32 logits into a new tensor (megatron/mpu/cross_entropy.py)",
 )
 # Passes over the values where one kernel takes 2 + 2 (rotary: read, write) and 3 + 5 (gated activation), forward and
 # backward. Rotary: two products with cosine and sine, half turn (two negations, join), sum, join of the untouched part:
@@ -52,8 +55,8 @@ _MINDSPEED = replace(
     softmax_block=1,
     accumulation_fused=False,
     permute_passes=1.0,
-    states_reused=True,
-    reason="MindSpeed: distributed optimizer, overlap flags mostly off, fused attention, --reuse-fp32-param, "
+    logit_bytes=6.0,
+    reason="MindSpeed: distributed optimizer, overlap flags mostly off, fused attention, "
     "--no-gradient-accumulation-fusion (the fused kernel is CUDA's)",
 )
 _MODELLINK = replace(
@@ -92,7 +95,7 @@ def _modellink() -> tuple[Framework, ...]:
 def _paddle() -> tuple[Framework, ...]:
     """PaddleNLP of 2023 on Paddle 2.5: GPT, LLaMA with the fused norm, LLaMA without it."""
     gpt = replace(
-        DEFAULT,
+        BASE,
         name="paddle",
         dp_overlap=False,
         gradient_bytes=2.0,
@@ -131,19 +134,42 @@ _PROFILES = {
             tp_backward_overlap=False,
             accumulation_fused=False,
             new_gradient_bytes=2.0,
+            flat_step=True,
             reason="fork of Megatron-LM from before fused attention; gradients accumulated and reduced apart, those of "
             "a microbatch kept until its backward is over (DeepSpeed BF16_Optimizer.update_hp_grads)",
         ),
         replace(
-            DEFAULT,
+            _CLASSIC,
+            name="megatron-deepspeed-zero",
+            flash=False,
+            p2p_overlap=False,
+            tp_backward_overlap=False,
+            accumulation_fused=False,
+            gradient_bytes=2.0,
+            reduce_bytes=2.0,
+            step_bytes=6.0,
+            flat_step=True,
+            reason="the same fork where DeepSpeed accumulates in the compute format (FP16; BF16 before BF16_Optimizer "
+            "or with grad_accum_dtype bf16): the step flattens the own gradients and copies them to FP32 "
+            "(deepspeed/runtime/zero/stage_1_and_2.py, step)",
+        ),
+        replace(
+            BASE,
             name="deepspeed",
+            plain_modules=True,
+            live_weights=1e9,
+            step_bytes=4.0,
+            flat_step=True,
+            logit_bytes=20.0,
             gradient_bytes=2.0,
             reduce_bytes=2.0,
             messages_per_layer=12.0,
             vector_passes=3.5,
             reason="ZeRO-3 engine: reduces in the compute format, gathers tensor by tensor (12 in a GPT layer); models "
             "of the transformers library, whose norm runs as seven tensor operations (139 us against 40 us fused, "
-            "hicann/cann-recipes-train, kernels.csv), rotary positions and activation likewise",
+            "hicann/cann-recipes-train, kernels.csv), rotary positions and activation likewise; logits, shifted "
+            "copy, log-softmax and two gradients in FP32 (transformers, modeling_llama.py); stage3_max_live_parameters "
+            "is 1e9 (deepspeed/runtime/zero/config.py) and the step copies the own gradients to FP32 (stage3.py)",
         ),
         replace(
             DEFAULT,
@@ -153,7 +179,7 @@ _PROFILES = {
             reason="Megatron-Core: distributed optimizer with both overlaps, DeepEP",
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="nemo",
             grouped_experts=True,
             launch="eager",
@@ -166,7 +192,7 @@ _PROFILES = {
             "delayed scaling (fp8_recipe of NeMo 1.x and 2.0, MLPerf submissions)",
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="megatron-bridge",
             grouped_experts=True,
             launch="graph",
@@ -178,11 +204,13 @@ _PROFILES = {
             reason="Megatron-Bridge recipes: CUDA graphs, user-buffer TP overlap, BF16 reduction, DeepEP or HybridEP",
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="llm-foundry",
+            logit_bytes=2.0,
             reason="MPT of 2023: FSDP with prefetch; separate norm, add, copy and activation; attn_impl is triton by "
             "default (scripts/train/benchmarking/submit_benchmarks.py), which FlashAttention-2 beats 1.3 to 2.5 "
-            "times (arXiv 2307.08691, section 4.1; geometric mean taken)",
+            "times (arXiv 2307.08691, section 4.1; geometric mean taken); loss_fn fused_crossentropy writes the "
+            "gradient over the BF16 logits (llmfoundry/models/mpt/modeling_mpt.py)",
             reduce_bytes=2.0,
             loss_apart=False,
             attention="fa2",
@@ -190,7 +218,7 @@ _PROFILES = {
             vector_passes=2.0,
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="torchtitan",
             launch="compiled",
             loss_apart=False,
@@ -198,8 +226,9 @@ _PROFILES = {
             reason="per-layer torch.compile, FSDP2 with FP32 reduction",
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="maxtext",
+            logit_bytes=4.0,
             launch="compiled",
             gradient_bytes=4.0,
             reduce_bytes=4.0,
@@ -210,8 +239,9 @@ _PROFILES = {
             recompute="full",
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="paxml",
+            logit_bytes=4.0,
             launch="compiled",
             reduce_bytes=2.0,
             loss_fused=True,
@@ -234,14 +264,14 @@ _PROFILES = {
             "operations (ascendspeed/model/llama_model.py), no overlap, no fused accumulation",
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="mindformers",
             launch="graph",
             loss_apart=False,
             reason="MindSpore compiles the step to one graph",
         ),
         replace(
-            DEFAULT,
+            BASE,
             name="megascale",
             attention="fa2",
             tp_overlap=True,
@@ -249,11 +279,11 @@ _PROFILES = {
             loss_apart=False,
             reason="MegaScale: every collective overlapped by design, arXiv 2402.15627",
         ),
-        replace(DEFAULT, name="cann-recipes", reason="CANN training recipes: overlapped distributed optimizer"),
+        replace(BASE, name="cann-recipes", reason="CANN training recipes: overlapped distributed optimizer"),
         replace(_CLASSIC, name="flagscale", reason="FlagScale on Megatron-LM of 2023"),
         *_paddle(),
         replace(
-            DEFAULT,
+            BASE,
             name="meta internal",
             tp_overlap=False,
             loss_apart=False,
@@ -268,6 +298,14 @@ def framework_named(name: str) -> Framework:
     given = name.lower().strip()
     found = [key for key in _PROFILES if given.startswith(key)]
     return _PROFILES[max(found, key=len)] if found else DEFAULT
+
+
+def in_precision(framework: Framework, precision: str) -> Framework:
+    """The profile with gradients as that precision accumulates them (FP16 narrow where the stack does so)."""
+    if precision != "fp16" or not framework.narrow_accumulation or framework.gradient_bytes == 2.0:
+        return framework
+    step = 6.0 if framework.flat_step else 4.0
+    return replace(framework, gradient_bytes=2.0, reduce_bytes=2.0, new_gradient_bytes=0.0, step_bytes=step)
 
 
 def framework_names() -> list[str]:

@@ -15,7 +15,7 @@ from supertwin.training.blocks import Overlap, overlap_of
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import expert_count
 from supertwin.training.fabric import Fabric
-from supertwin.training.frameworks import Framework, framework_named
+from supertwin.training.frameworks import Framework, framework_named, in_precision
 from supertwin.training.routing import routing_of
 from supertwin.training.shape import pack_excess, shard_of
 from supertwin.training.sharding import StageWeights
@@ -44,7 +44,7 @@ class Setting:
 
 def setting_of(case: TrainingCase) -> Setting:
     """Derive stages, weights, groups and overlap of a case."""
-    framework = with_formats(framework_named(case.framework), case)
+    framework = with_formats(in_precision(framework_named(case.framework), case.precision), case)
     layout = case.layout
     head = 0.0 if case.stages else head_weight(case.model)
     plan = stage_plan(case.model.order, (layout.pp, layout.vpp), case.schedule, head, case.stages)

@@ -22,6 +22,15 @@ from supertwin.workload.shard import Shard, Step
 _BIASED = ("attention/qkv", "attention/out", "mlp/up", "mlp/down")
 _DROPOUT_PASSES = 5.5 / 4.0
 _CASTS = Casts()
+_MODULE_PARTS = {
+    "norm": ("norm/",),
+    "activation": ("mlp/act", "moe/act", "moe/shared/act"),
+    "mla_up": ("attention/q", "attention/kv", "attention/rope"),
+    "attention": ("attention/",),
+    "mlp": ("mlp/",),
+    "experts": ("moe/",),
+}
+"""What each recomputed module repeats, by the first letters of the operators' parts."""
 _LOSS_PASSES = (38.0 / 10.0, 14.0 / 6.0, 1.0)  # forward, backward, recomputed
 NETWORK_PATHS = ("ib", "roce", "efa", "tcp")
 
@@ -40,7 +49,7 @@ class Recipe:
     """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
     kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle,
-    softmax_block: see unfused.unfused; casts: of low-precision operands."""
+    softmax_block: see unfused.unfused; casts: of low-precision operands; modules: recomputed single modules."""
 
     recompute: str = "none"
     flash: bool = True
@@ -52,6 +61,7 @@ class Recipe:
     triangle: bool = False
     softmax_block: int = 1
     casts: Casts = _CASTS
+    modules: tuple[str, ...] = ()
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
@@ -138,7 +148,8 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     launch = case.launch or framework.launch
     casts = casts_of(case.system.chip.architecture, framework.scaling, launch, shared_by)
     casts = replace(casts, fused_experts=case.fused_experts)
-    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts)
+    modules = case.recompute_modules
+    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts, modules)
 
 
 @lru_cache(maxsize=512)
@@ -169,11 +180,7 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
         adapters = adapter_operators(forward, recipe.lora_rank)
         back = back + backward(adapters)
         forward = forward + adapters
-    again: list[Operator] = []
-    if recipe.recompute == "full":
-        again = forward
-    elif recipe.recompute == "selective":
-        again = [op for op in forward if op.part.endswith("attention/core")]
+    again = _recomputed(forward, recipe)
     lists = [cast_list(ops, recipe.casts) for ops in (forward, back, again)]
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
@@ -184,6 +191,15 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
     if recipe.dropout:
         lists = [[dropped(op) for op in ops] for ops in lists]
     return BlockOperators(*(tuple(ops) for ops in lists))
+
+
+def _recomputed(forward: list[Operator], recipe: Recipe) -> list[Operator]:
+    """Operators that run once more before the backward pass."""
+    if recipe.recompute == "full":
+        return forward
+    parts = tuple(part for module in recipe.modules for part in _MODULE_PARTS[module])
+    core = recipe.recompute == "selective"
+    return [op for op in forward if op.part.startswith(parts) or (core and op.part.endswith("attention/core"))]
 
 
 def _unfused(operators: list[Operator], recipe: Recipe) -> list[Operator]:

@@ -25,6 +25,7 @@ _WIDEST = {"tp": 16, "vpp": 8}  # wider ones are not run: 16 devices share a nod
 Key = tuple[float, float]
 _ILLEGAL: Key = (inf, inf)
 _STEEPNESS = 8.0  # assumption: a layout that needs twice the memory is 256 times as bad
+_UNFIT = 2.0  # and one that misses by a byte is left for any neighbour that fits in twice its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class Tuner:
             check(case)
             setting = scaled_setting(case, self._scale)
             memory = peak_memory(setting)
-            seconds, over = step_time(setting).total_s, memory.peak_bytes / memory.capacity_bytes
-            return seconds * max(over, 1.0) ** _STEEPNESS, max(over, 1.0)
+            seconds, over = step_time(setting).total_s, 1.0 + memory.missing_bytes / memory.capacity_bytes
+            return (seconds, 1.0) if over <= 1.0 else (seconds * _UNFIT * over**_STEEPNESS, over)
         except SupertwinError:
             return _ILLEGAL
 

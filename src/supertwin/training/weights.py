@@ -29,6 +29,7 @@ PARAMETER_BYTES = 2.0
 OPTIMIZER_BYTES = 12.0  # FP32 master copy and two moments
 FP32_BYTES = 4.0
 SWAP_PIECES = 16.0  # MindSpeed --swap-optimizer-times, default
+SCALED_ALONG = ("mxfp8", "nvfp4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,30 @@ def adapter_weights(model: ModelSpec, kind: LayerSpec, rank: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StateBytes:
-    """Bytes of the states per pipeline device, arrays of shape [pp]."""
+    """Bytes of the states per pipeline device, arrays of shape [pp].
+
+    master: FP32 copy of the weights; moments: both of Adam; step: temporaries of the optimizer step; copies:
+    low-precision copies of the weights, reference: the second model of policy updates (parts of parameters); host: states kept in host memory.
+    """
 
     parameters: Array
     gradients: Array
-    optimizer: Array
+    master: Array
+    moments: Array
+    step: Array
+    copies: Array
+    reference: Array
+    host: Array
+
+    @property
+    def optimizer(self) -> Array:
+        """States of the optimizer on the device."""
+        return self.master + self.moments
+
+    @property
+    def total(self) -> Array:
+        """What stays on the device for the whole step."""
+        return self.parameters + self.gradients + self.optimizer
 
 
 def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights) -> StateBytes:
@@ -127,15 +147,20 @@ def state_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights
     trained = (weights.trained_dense, weights.trained_experts)
     swapped = case.offload_update == "swapped" and case.offload_optimizer > 0.0
     away = case.offload_optimizer * (1.0 - 1.0 / SWAP_PIECES if swapped else 1.0)
-    reused = (
-        framework.states_reused and case.precision == "bf16" and not swapped
-    )  # what ZeRO keeps of the FP32 copy is its lower half
-    states = OPTIMIZER_BYTES - (PARAMETER_BYTES if reused else 0.0)
-    base = spread(weights.dense, weights.experts, 3)
+    base, own = spread(weights.dense, weights.experts, 3), spread(*trained, 1)
+    copies = weight_copy_bytes(case, framework) * base
+    master, moments = master_bytes(case, framework) * own, moment_bytes(case) * own
+    reference = stored_bytes(case) * base * (1.0 if logprob_passes(case) > 1 else 0.0)
     return StateBytes(
-        stored_bytes(case) * (2.0 if logprob_passes(case) > 1 else 1.0) * base + PARAMETER_BYTES * weights.adapters,
-        framework.gradient_bytes * spread(*trained, 2) + framework.new_gradient_bytes * (trained[0] + trained[1]),
-        (1.0 - away) * states * spread(*trained, 1),
+        parameters=stored_bytes(case) * base + PARAMETER_BYTES * weights.adapters + copies + reference,
+        gradients=framework.gradient_bytes * spread(*trained, 2)
+        + framework.new_gradient_bytes * (trained[0] + trained[1]),
+        master=(1.0 - away) * master,
+        moments=(1.0 - away) * moments,
+        step=framework.step_bytes * own,
+        copies=copies,
+        reference=reference,
+        host=case.offload_optimizer * (master + moments),
     )
 
 
@@ -144,10 +169,37 @@ def logprob_passes(case: TrainingCase) -> int:
     return case.logprob_passes or (2 if case.task == "rl" else 0)
 
 
+def master_bytes(case: TrainingCase, framework: Framework) -> float:
+    """Bytes per own weight of the master copy: none, or in its format; where the 2-byte weights are the upper half of
+    it (MindSpeed --reuse-fp32-param, BF16 only), the lower half."""
+    if case.master_dtype == "none":
+        return 0.0
+    reused = framework.states_reused if case.states_reused is None else case.states_reused
+    swapped = case.offload_update == "swapped" and case.offload_optimizer > 0.0
+    shared = PARAMETER_BYTES if reused and case.precision == "bf16" and not swapped else 0.0
+    return max(number_format(case.master_dtype).bytes_per_element - shared, 0.0)
+
+
+def moment_bytes(case: TrainingCase) -> float:
+    """Bytes per own weight of both moments of Adam (BF16 in DeepSeek-V3: arXiv 2412.19437, section 3.3.3)."""
+    return 2.0 * number_format(case.moment_dtype).bytes_per_element
+
+
 def stored_bytes(case: TrainingCase) -> float:
     """Bytes per stored weight: BF16 beside its master copy; frozen weights may lie in the format of the products."""
     frozen = case.task == "lora"
     return min(PARAMETER_BYTES, number_format(case.precision).bytes_per_element) if frozen else PARAMETER_BYTES
+
+
+def weight_copy_bytes(case: TrainingCase, framework: Framework) -> float:
+    """Bytes per weight of the quantised copies that stay over the microbatches of a step: one along rows, one along
+    columns where the matrix engine wants both operands in rows (8-bit products of Hopper and CDNA) or the scales run
+    along the inner dimension (MX and NVFP4 formats)."""
+    form = number_format(case.precision)
+    if not framework.weight_copies or case.task == "lora" or form.bytes_per_element >= PARAMETER_BYTES:
+        return 0.0
+    both = case.precision in SCALED_ALONG or not case.system.chip.architecture.startswith("blackwell")
+    return form.bytes_per_element * (2.0 if both else 1.0)
 
 
 def _sharers(case: TrainingCase) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What one device executes: operators with shapes, and the bytes it keeps. Nothing here knows a machine."""
 
+from supertwin.workload.activations import MODULES, Recompute, activation_bytes
 from supertwin.workload.backward import backward
 from supertwin.workload.flops import model_flops_per_token
 from supertwin.workload.layer import (
@@ -10,9 +11,7 @@ from supertwin.workload.layer import (
     mtp_operators,
 )
 from supertwin.workload.memory import (
-    Recompute,
     Stage,
-    activation_bytes,
     device_parameters,
     kv_bytes,
     kv_bytes_per_token,
@@ -22,6 +21,7 @@ from supertwin.workload.optimizer import StatePolicy, optimizer_operators
 from supertwin.workload.shard import Shard, Step
 
 __all__ = [
+    "MODULES",
     "Recompute",
     "Shard",
     "Stage",

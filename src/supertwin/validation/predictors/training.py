@@ -16,7 +16,7 @@ from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.layouts import Choice, choose, default_batch
 from supertwin.validation.outcome import Compared, Figure, Skip
-from supertwin.validation.predictors import ascend, habits, mlperf, recipes
+from supertwin.validation.predictors import ascend, habits, mlperf, recipes, scripts
 from supertwin.validation.predictors.common import (
     NoPrediction,
     figure,
@@ -90,19 +90,10 @@ def _figures(row: Row, prediction: Prediction) -> list[Figure]:
 
 
 def _peak_bytes(row: Row, prediction: Prediction) -> float:
-    """Peak as the row's counter sees it: reserved memory adds what the allocator holds unused; nvidia-smi also driver,
-    context and the buffers of each process group."""
-    from supertwin.training.assumptions import COMMUNICATION_BUFFERS, RESERVED_UNUSED
+    """Peak as the row's counter sees it."""
+    from supertwin.training.counters import counted_bytes
 
-    peak: float = prediction.memory.peak_bytes
-    if row.text("memory_kind") in ("reserved", "nvidia-smi"):
-        peak /= 1.0 - RESERVED_UNUSED.value
-    if row.text("memory_kind") != "nvidia-smi":
-        return peak
-    chip = system_of(row.text("chip"), row.integer("n_devices") or 0).chip
-    groups = 1 + sum(int(prediction.layout[axis]) > 1 for axis in ("tp", "pp", "cp", "ep", "dp"))
-    seen = peak + groups * COMMUNICATION_BUFFERS.value + max(chip.memory_bytes - chip.usable_memory_bytes, 0.0)
-    return min(seen, chip.memory_bytes)
+    return counted_bytes(prediction.memory, scripts.counter_of(row))
 
 
 def _comparable(row: Row) -> bool:
@@ -116,8 +107,10 @@ def _sized(row: Row) -> bool:
 
 def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     """The job that a row describes, and the settings that it does not state. Raises NoPrediction or InputError."""
+    row = scripts.corrected(row)
     devices = row.integer("n_devices") or 0
-    model = model_named(habits.model_of(row))
+    dimensions: dict[str, Any] = scripts.dimensions_of(row)
+    model = replace(model_named(habits.model_of(row)), **dimensions)
     system = system_of(row.text("chip"), devices, habits.cluster_of(row))
     row, filled = ascend.completed(row)
     reading = _Reading(row, filled)
@@ -181,6 +174,7 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         **habits.script_of(row).settings,
         **ascend.settings_of(row),
         **recipes.recipe_settings(row, system),
+        **scripts.settings_of(row),
     }
     return replace(case, **settings)
 
