@@ -54,6 +54,7 @@ def best_point(system: System, model: ModelSpec, devices: int, global_batch: int
     draft = TrainingCase(
         model=model, system=part, layout=Layout(), micro_batch=1, global_batch=global_batch, seq_len=4096,
         precision="bf16", sharding="zero1", force_balanced=False, framework=FRAMEWORK[system.chip.vendor],
+        states_reused=system.chip.vendor == "huawei",  # MindSpeed --reuse-fp32-param
     )  # fmt: skip
     shapes = [
         [replace(draft, layout=replace(layout, vpp=chunks), micro_batch=micro) for layout in shape]
