@@ -111,8 +111,9 @@ def adapter_weights(model: ModelSpec, kind: LayerSpec, rank: int) -> float:
 class StateBytes:
     """Bytes of the states per pipeline device, arrays of shape [pp].
 
-    master: FP32 copy of the weights; moments: both of Adam; step: temporaries of the optimizer step; copies:
-    low-precision copies of the weights, reference: the second model of policy updates (parts of parameters); host: states kept in host memory.
+    copies, reference: low-precision copies of the weights and the second model of policy updates (parts of parameters);
+    master: FP32 copy of the weights; moments: both of Adam; step: temporaries of the optimizer step; host: states kept
+    in host memory.
     """
 
     parameters: Array
