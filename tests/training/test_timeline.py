@@ -71,6 +71,8 @@ BALANCED: dict[str, dict[str, object]] = {
     "moe, dualpipe": {**MOE, "schedule": "dualpipe"},
     "moe, dualpipe, overlap_ep": {**MOE, "schedule": "dualpipe", "overlap_ep": True},
     "moe, dualpipev, overlap_ep": {**MOE, "schedule": "dualpipev", "overlap_ep": True},
+    "moe, eager": {**MOE, "launch": "eager", "framework": "megatron-core"},
+    "policy update": {"task": "rl", "logprob_passes": 2},
     "moe, gpipe": {**MOE, "schedule": "gpipe"},
 }
 

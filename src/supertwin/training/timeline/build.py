@@ -113,11 +113,17 @@ def _close(
         put(where, BACK, "optimizer states", normed_s + slowest_s, moved_s)
         put(where, HOST, "step", updated_s, work.host_s)
         put(where, DP, "gather", updated_s + work.host_s, gather_s[where])
+    end_s = updated_s + work.host_s + max(gather_s)
+    for name in closed.parts.keys() - parts.keys() - {"optimizer", "offload/optimizer"}:
+        parts[name] = closed.parts[name]  # passes over the batch of the next update, as the closed form prices them
+        for where in range(len(update_s)):
+            put(where, COMPUTE, name, end_s, parts[name])
+        end_s += parts[name]
     parts["optimizer"] = work.norm_s + slowest_s
     parts["offload/optimizer"] = moved_s
     parts["host"] += work.host_s
     parts["communication/dp"] += max(gather_s)
-    return updated_s + work.host_s + max(gather_s), dict(parts), tuple(events)
+    return end_s, dict(parts), tuple(events)
 
 
 def _stages_of(work: StepWork) -> list[list[int]]:

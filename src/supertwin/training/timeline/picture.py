@@ -36,7 +36,7 @@ def _span(timeline: Timeline, width: int, span_s: tuple[float, float]) -> list[s
     for event in (*events, *timeline.closing):
         if event.stream != COMPUTE or event.end_s <= begin or event.start_s >= end:
             continue
-        letter, row = _LETTERS[event.label], spent[event.device]
+        letter, row = _LETTERS.get(event.label, "F"), spent[event.device]
         first, last = max(int((event.start_s - begin) / cell), 0), int((event.end_s - begin) / cell) + 1
         for place in range(first, min(last, width)):
             low = begin + place * cell

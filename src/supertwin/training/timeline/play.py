@@ -5,7 +5,8 @@ summed, as the closed form prices them; it is cut into pieces only where the rep
 on: the first forward and the last backward of a stage, and every pass under full sharding.
 
 A gradient bucket is sent when the backward of its layers ends, a gathered one frees the forward of its layers; compute
-beside a collective of the replicas slows down by the closed form's loss. The host runs one action ahead at most.
+beside a collective of the replicas slows down by the closed form's loss. The host runs one action ahead at most, or
+not at all where it synchronises with the device.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class _Player:
         what = ("&".join(action.kind for action in unit), unit[0].stage, unit[0].microbatch)
         issued = 0.0
         if duration.issue_s > 0.0:
-            host = log.put(device, HOST, what, self.ahead[device], duration.issue_s)
+            begin = latest(log.state(device, COMPUTE), ready) if self.work.synced else self.ahead[device]
+            host = log.put(device, HOST, what, begin, duration.issue_s)
             issued = log.events[host].end_s
             ready = latest(ready, (log.events[host].start_s, log.events[host].after))
         self.ahead[device] = log.state(device, COMPUTE)

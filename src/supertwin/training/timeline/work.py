@@ -14,11 +14,13 @@ from supertwin.training.offload import HostUpdate, host_link, host_update
 from supertwin.training.passes import (
     ACCUMULATE,
     COLUMNS,
+    HOST,
     Tables,
     accumulate_s,
     block_amounts,
     block_tables,
     priced_blocks,
+    waits_s,
 )
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
 from supertwin.training.shape import shard_of
@@ -51,8 +53,10 @@ class StepWork:
     wgrad_s: weight-gradient share of backward, [stages]; rounds: exchange with the replicas per stage; sharded: rounds
     are those of full sharding, once per microbatch; every: gradients are reduced after every microbatch (ZeRO-2);
     regather, prefetch: full sharding gathers again for backward, and ahead; blocking: compute waits for hand-overs;
-    optimizer_s: [pp]; update: the host's part of it; loss: compute lost per second of collectives beside it; paired:
-    forward and backward of a unit hide each other's expert traffic.
+    synced: the host issues an action only when the device begins it, since it synchronises after each hand-over in
+    line (Megatron-Core, batch_p2p_sync) or waits inside for the sizes of the experts' products; optimizer_s: [pp];
+    update: the host's part of it; loss: compute lost per second of collectives beside it; paired: forward and backward
+    of a unit hide each other's expert traffic.
     """
 
     schedule: Schedule
@@ -66,6 +70,7 @@ class StepWork:
     prefetch: bool
     hop_s: float
     blocking: bool
+    synced: bool
     tied_s: float
     norm_s: float
     optimizer_s: Array
@@ -82,6 +87,8 @@ def work_of(setting: Setting) -> StepWork:
     staged = _staged(setting)
     tables = block_tables(setting, priced_blocks(setting))
     forward, backward = _passes(setting, staged, schedule, tables)
+    waits = waits_s(setting)
+    forward.exposed[:, HOST] = block_amounts(staged)[0] @ waits
     if not setting.framework.accumulation_fused:
         backward.exposed[:, ACCUMULATE] = accumulate_s(staged)
     sharded = is_fully_sharded(case)
@@ -102,6 +109,7 @@ def work_of(setting: Setting) -> StepWork:
         case.prefetch > 0,
         hop_s(setting),
         sends_in_line(setting),
+        bool(waits.any()) or (layout.pp > 1 and sends_in_line(setting)),
         tied_s(setting),
         norm_s(setting),
         optimizer_each_s(setting),
