@@ -8,6 +8,8 @@ import pytest
 
 from supertwin.machine.systems import load_system
 from supertwin.model.load import load_model
+from supertwin.network.collective import collective_time
+from supertwin.network.group import Group
 from supertwin.training import Layout, TrainingCase, memory, predict
 from supertwin.training.exchange import hop_s
 from supertwin.training.frameworks import framework_named, wire_bytes
@@ -180,3 +182,19 @@ def test_pipeline_tensors_are_scattered_over_the_links_of_a_tensor_parallel_grou
     expected = old.fabric.time_s("p2p", "pp", whole / 8) + old.fabric.time_s("all_gather", "tp", whole)
     assert hop_s(old) == expected < 0.5 * hop_s(plain)
     assert hop_s(setting_of(replace(case, sequence_parallel=True))) == old.fabric.time_s("p2p", "pp", whole / 8)
+
+
+def test_blocking_launches_add_the_host_to_the_device() -> None:
+    """CUDA_LAUNCH_BLOCKING=1: what the host needs per microbatch no longer hides behind the kernels."""
+    case = job(layout=Layout(tp=8), global_batch=16, recompute="full")
+    ahead, turns = predict(case), predict(replace(case, blocking=True))
+    host = {name: {part.part: part.time_s for part in p.breakdown}["host"] for name, p in (("a", ahead), ("t", turns))}
+    layers, microbatches = case.model.n_layers, 4
+    assert turns.step_time_s - ahead.step_time_s == pytest.approx(host["t"] - host["a"])
+    assert host["t"] > layers * microbatches * 1.7 * (2 * 12 * 3 * 12.5e-6 + 22 * 2 * 11e-6)
+
+
+def test_four_omni_path_links_carry_four_times_the_measured_one() -> None:
+    """experiments/bandwidth, all_reduce_bench-a100-n4.txt: 4 GB over 32 GPUs and one link per direction in 1.53 s."""
+    system = load_system("jean-zay-a100:32")
+    assert 4 * collective_time(system, "all_reduce", 4e9, Group(32, 1)).time_s == pytest.approx(1.53, rel=0.02)

@@ -102,11 +102,12 @@ def device_passes(setting: Setting, tables: Tables) -> DevicePass:
     """Sum blocks to pipeline devices, recomputation inside backward, host launch time as what the device waits for."""
     forward, backward, again = tables
     amounts, repeated = block_amounts(setting)
-    ahead = with_host(amounts @ forward.table)
+    blocking = setting.case.blocking
+    ahead = with_host(amounts @ forward.table, blocking)
     ahead[:, HOST] += amounts @ waits_s(setting)
     return DevicePass(
         ahead,
-        with_host(amounts @ backward.table + repeated @ again.table),
+        with_host(amounts @ backward.table + repeated @ again.table, blocking),
         amounts @ backward.wgrad,
         amounts @ (forward.hidden + backward.hidden)[:, EP] + repeated @ again.hidden[:, EP],
         float((amounts @ (forward.flop + backward.flop) + repeated @ again.flop).max()),
@@ -140,10 +141,12 @@ def _stack(phases: list[Phase], host: HostCost) -> BlockTable:
     return BlockTable(np.array(rows), np.array([p.hidden for p in phases]), *scalars)
 
 
-def with_host(table: Array) -> Array:
-    """Turn the launch time in the host column into what it exceeds the device's own work by; adds empty columns."""
+def with_host(table: Array, blocking: bool = False) -> Array:
+    """Turn the launch time in the host column into what it exceeds the device's own work by (blocking launches: all of
+    it, host and device take turns); adds empty columns."""
     result = np.column_stack((table, np.zeros((len(table), len(COLUMNS) - table.shape[1]))))
-    result[:, HOST] = np.maximum(table[:, HOST] - table[:, :HOST].sum(axis=1), 0.0)
+    if not blocking:
+        result[:, HOST] = np.maximum(table[:, HOST] - table[:, :HOST].sum(axis=1), 0.0)
     return result
 
 

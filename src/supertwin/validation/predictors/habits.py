@@ -25,7 +25,8 @@ _EIGHT_BIT = ("blackwell", "cdna4")
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Settings of the launch script of a source. model, precision: the script is for that one only ("" = any)."""
+    """Settings of the launch script of a source. model, precision: the script is for that one only ("" = any);
+    devices: for jobs of at least so many."""
 
     source: str
     reason: str
@@ -33,11 +34,19 @@ class Script:
     model: str = ""
     precision: str = ""
     recompute: str = ""
+    devices: int = 0
 
 
 _SWAPPED: dict[str, object] = {"offload": 0.0, "offload_optimizer": 1.0, "offload_update": "swapped"}
 
 SCRIPTS = (
+    Script(
+        "bigscience chronicles-prequel",
+        "the same file, on the hanging large model: jobs of 320 GPUs always hang without CUDA_LAUNCH_BLOCKING=1, which "
+        "is kept for the time being",
+        {"blocking": True},
+        devices=320,
+    ),
     Script(
         "deepseek_v3_mcore_tp2_pp2_ep2_dualpipev_fb",
         "tests/st/shell_scripts: what is offloaded is the optimizer (--swap-optimizer)",
@@ -128,7 +137,8 @@ def script_of(row: Row) -> Script:
 
 
 def _agrees(row: Row, script: Script) -> bool:
-    return script.model in ("", row.text("model")) and script.precision in ("", row.text("precision"))
+    enough = (row.integer("n_devices") or 0) >= script.devices
+    return enough and script.model in ("", row.text("model")) and script.precision in ("", row.text("precision"))
 
 
 def framework_of(row: Row, system: System) -> str:
