@@ -35,7 +35,8 @@ class TrainingCase:
     """One training step to predict. Names and vocabularies are those of training.csv (measurements/README).
 
     Kernels and overlap: attention_kernel: flash | unfused; launch: eager | graph | compiled;
-    "" in either takes the framework's habit; blocking: every launch waits for its kernel (CUDA_LAUNCH_BLOCKING=1). overlap_tp, overlap_ep: those collectives run beside compute
+    "" in either takes the framework's habit; blocking: every launch waits for its kernel (CUDA_LAUNCH_BLOCKING=1).
+    overlap_tp, overlap_ep: those collectives run beside compute
     (None takes the framework's habit); overlap_dp: gradient reduction and parameter gather do;
     fused_loss: the vocabulary loss is one kernel instead of a row of tensor operations; attention_dtype: format of the
     attention products ("" = BF16 or FP16); dispatcher: all_to_all | deepep | hybridep ("" = the framework's habit);
