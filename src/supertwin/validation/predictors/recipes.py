@@ -7,6 +7,7 @@ of the framework. Nothing here looks at a measured column.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from supertwin.machine.system import System
@@ -60,12 +61,16 @@ RECIPES = (
 )
 
 
+# apply_moe_token_drop of the recipes: moe_expert_capacity_factor 1.0, moe_pad_expert_input_to_capacity
+_TOKEN_DROP: Mapping[str, object] = {"pad_experts": True, "capacity_factor": 1.0}
+
+
 def recipe_settings(row: Row, system: System) -> dict[str, object]:
     """Settings of the recipe behind a row of Megatron-Bridge's performance summary; empty for dense models."""
     name, _, release = row.text("framework").partition(" ")
     if name != FRAMEWORK or not row.integer("ep") or row.integer("ep") == 1:
         return {}
-    found: dict[str, object] = {"pad_experts": True} if "token-drop" in row.flags else {}
+    found: dict[str, object] = dict(_TOKEN_DROP) if "token-drop" in row.flags else {}
     for recipe in RECIPES:
         if _applies(recipe, row, system.chip.name, release):
             found |= recipe.settings
