@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,17 @@ def test_mi300x_alone_recomputes_twenty_one_layers() -> None:
 def test_rows_of_other_groups_have_no_submission() -> None:
     other = Row("training", 1, {"source_group": "dgxc", "model": LORA, "n_devices": 8, "global_batch": 8})
     assert submission_of(other, load_chip("h100-sxm")) is None
+
+
+def test_attention_is_in_eight_bits_where_the_scripts_say_so() -> None:
+    """FP8_DPA=1: LoRA on Blackwell, on Hopper from v4.1 on without context parallelism, 8B in NVFP4."""
+
+    def attention(*given: Any) -> object:
+        return script(row(*given)).settings.get("attention_dtype", "")
+
+    assert attention("b200-sxm", LORA, 8, 8, "2025-06") == "fp8"
+    assert attention("h100-sxm", LORA, 8, 8, "2024-11") == "fp8"
+    assert attention("h100-sxm", LORA, 8, 8, "2024-06") == ""
+    assert attention("h100-sxm", LORA, 1024, 128, "2024-11") == ""
+    assert attention("mi300x", LORA, 8, 8) == ""
+    assert attention("gb300", LARGE, 512, 1152) == ""

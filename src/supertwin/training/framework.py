@@ -25,6 +25,10 @@ class Framework:
     norm_passes, rotary_passes, activation_passes: memory traffic of that vector operator written as a row of tensor
     operations over that of one kernel.
     softmax_block: without fused attention, batch x heads that the fused softmax takes at a time.
+    softmax_scans: without fused attention, the softmax reads the scores once per reduction.
+    one_hot: tokens are looked up by a matrix product with one-hot rows.
+    loop_waits: share of each layer's collectives under full sharding that nothing hides, as a loop over layers keeps
+    them inside one iteration.
     alibi_apart: without fused attention, ALiBi's bias and the scale are tensor operations on the scores.
     accumulation_fused: weight-gradient products add to the accumulated gradient themselves.
     vector_passes: memory traffic of vector operators over that of a stack with fused bias, dropout, add and norm.
@@ -70,6 +74,9 @@ class Framework:
     activation_passes: float = 1.0
     alibi_apart: bool = False
     softmax_block: int = 1
+    softmax_scans: bool = False
+    one_hot: bool = False
+    loop_waits: float = 0.0
     dropout: bool = False
     bias_apart: bool = False
     attention_passes: float = 1.0

@@ -98,6 +98,7 @@ def _paddle() -> tuple[Framework, ...]:
         BASE,
         name="paddle",
         dp_overlap=False,
+        tp_backward_overlap=False,
         gradient_bytes=2.0,
         reduce_bytes=2.0,
         attention="fa2",
@@ -106,7 +107,8 @@ def _paddle() -> tuple[Framework, ...]:
         dropout=True,
         bias_apart=True,
         reason="PaddleNLP scripts without overlap options; Paddle 2.5 is older than FlashAttention-2, which is around "
-        "2 times faster than the first (arXiv 2307.08691, abstract); dropout 0.1 (transformers/gpt/configuration.py)",
+        "2 times faster than the first (arXiv 2307.08691, abstract); dropout 0.1 (transformers/gpt/configuration.py); "
+        "mp_async_allreduce is off by default",
     )
     llama = replace(
         gpt,
@@ -246,7 +248,13 @@ _PROFILES = {
             reduce_bytes=2.0,
             loss_fused=True,
             loss_apart=False,
-            reason="one XLA program per step; latency-hiding scheduler; AutodiffCheckpointType.SAVE_NOTHING by default",
+            softmax_scans=True,
+            one_hot=True,
+            loop_waits=0.25,
+            bias_apart=True,
+            reason="one XLA program per step; latency-hiding scheduler; AutodiffCheckpointType.SAVE_NOTHING and "
+            "EMBEDDING_LOOKUP_STYLE matmul by default (paxml/tasks/lm/params/lm_cloud.py, c4.py); "
+            "--xla_gpu_enable_triton_softmax_fusion=false (run_base_config_multinode.sh)",
             recompute="full",
         ),
         _MINDSPEED,
@@ -291,6 +299,14 @@ _PROFILES = {
         ),
     )
 }
+
+
+_PROFILES["paxml-te"] = replace(
+    _PROFILES["paxml"],
+    name="paxml-te",
+    softmax_scans=False,
+    reason="Pax with Transformer Engine: fused softmax and norm",
+)
 
 
 def framework_named(name: str) -> Framework:

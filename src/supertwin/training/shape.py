@@ -49,7 +49,8 @@ class Recipe:
     """Switches that change the operators of a block. recompute: none, selective or full; lora_rank 0 trains all
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
     kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle,
-    softmax_block: see unfused.unfused; casts: of low-precision operands; modules: recomputed single modules."""
+    softmax_block, softmax_scans: see unfused.unfused; casts: of low-precision operands; modules: recomputed single
+    modules; one_hot: tokens are looked up by a matrix product."""
 
     recompute: str = "none"
     flash: bool = True
@@ -62,10 +63,12 @@ class Recipe:
     softmax_block: int = 1
     casts: Casts = _CASTS
     modules: tuple[str, ...] = ()
+    softmax_scans: bool = False
+    one_hot: bool = False
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
-    """Parallel sizes and formats. Low-precision recipes keep attention and LM head in BF16."""
+    """Parallel sizes and formats. Low-precision recipes keep the LM head, and by default attention, in BF16."""
     layout = case.layout
     wide = "fp16" if case.precision == "fp16" else "bf16"
     return Shard(
@@ -148,8 +151,8 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     launch = case.launch or framework.launch
     casts = casts_of(case.system.chip.architecture, framework.scaling, launch, shared_by)
     casts = replace(casts, fused_experts=case.fused_experts)
-    modules = case.recompute_modules
-    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts, modules)
+    modules, ways = case.recompute_modules, (framework.softmax_scans, framework.one_hot)
+    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts, modules, *ways)
 
 
 @lru_cache(maxsize=512)
@@ -170,7 +173,20 @@ def end_blocks(model: ModelSpec, step: Step, shard: Shard, recipe: Recipe) -> tu
     """Operators of the embedding, of the LM head with loss, and of one MTP module (empty without one)."""
     plain = replace(recipe, recompute="none")
     lists = (embedding_operators, head_operators, mtp_operators)
-    return tuple(_block(make(model, step, shard), plain) for make in lists)
+    blocks = tuple(_block(make(model, step, shard), plain) for make in lists)
+    if not recipe.one_hot:
+        return blocks
+    product = one_hot_product(model, step, shard)
+    gradient = [op for op in backward([product]) if isinstance(op, Gemm) and op.direction == "wgrad"]
+    table = blocks[0]
+    looked_up = replace(table, forward=(product, *table.forward), backward=(*table.backward, *gradient))
+    return (looked_up, *blocks[1:])
+
+
+def one_hot_product(model: ModelSpec, step: Step, shard: Shard) -> Gemm:
+    """Look-up as the product of one-hot rows and the table; of its backward only the table's gradient."""
+    rows, columns = step.tokens(shard), model.vocab / shard.tp
+    return Gemm(part="embedding/one_hot", m=rows, n=float(model.hidden), k=columns, dtype=shard.head_dtype)
 
 
 def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
@@ -209,6 +225,7 @@ def _unfused(operators: list[Operator], recipe: Recipe) -> list[Operator]:
         alibi=recipe.alibi_apart,
         triangle=recipe.triangle,
         softmax_block=recipe.softmax_block,
+        scans=recipe.softmax_scans,
     )
 
 

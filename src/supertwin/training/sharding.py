@@ -151,8 +151,10 @@ def full_shard_sync(
     again_s = rounds.gather_s if case.reshard else 0.0
     if not case.prefetch:
         return Exposure(rounds.gather_s), Exposure(again_s) + hide(rounds.reduce_s, backward_s, rounds.pieces)
-    units = rounds.pieces
-    return hide(rounds.gather_s, forward_s, units), hide(again_s + rounds.reduce_s, backward_s, units)
+    units, waits = rounds.pieces, framework.loop_waits
+    first, last = rounds.gather_s * waits, (again_s + rounds.reduce_s) * waits
+    before = hide(rounds.gather_s - first, forward_s, units)
+    return before + Exposure(first), hide(again_s + rounds.reduce_s - last, backward_s, units) + Exposure(last)
 
 
 def _both(fabric: Fabric, op: str, dense_bytes: float, expert_bytes: float) -> float:

@@ -19,6 +19,9 @@ _ALIBI_PASSES = (7.0, 2.0)  # per score: scaled product, scaled bias (read, writ
 # narrow 6 each, softmax 12, mask 8, scale 8. Listed as so many operators, each of a few kernels.
 _APART = {"fwd": 36.0, "bwd": 40.0}
 _PIECES = {"fwd": 2, "bwd": 3}
+# Softmax by a compiler that fuses no reduction with what follows: maximum, sum, result read the scores each (backward:
+# sum, result read both inputs), over one pass of a fused kernel.
+_SCANS = {"fwd": (3.0 + 1.0) / 2.0, "bwd": (4.0 + 1.0) / 3.0}
 
 
 def unfused(
@@ -28,6 +31,7 @@ def unfused(
     alibi: bool = False,
     triangle: bool = False,
     softmax_block: int = 1,
+    scans: bool = False,
 ) -> list[Operator]:
     """Replace every Attention of a list by products, softmax, copies and, if asked for, dropout.
 
@@ -35,6 +39,7 @@ def unfused(
     blocks of 1024, each against the keys up to its end, so that (n + 1)/2n of the square is computed (AscendSpeed,
     triangle_attention.py). softmax_block: the fused softmax takes whole blocks of so many of the batch x heads of a
     device (Megatron: 4, megatron/model/fused_softmax.py, is_kernel_available); others run as tensor operations in FP32.
+    scans: the softmax reads the scores once per reduction and once for the result (XLA without Triton's softmax).
     """
     result: list[Operator] = []
     for operator in operators:
@@ -44,7 +49,7 @@ def unfused(
         parts = _parts(_lower(operator) if triangle else operator, dropout)
         if float(operator.batch * operator.heads) % softmax_block:
             parts = [piece for part in parts for piece in _softmax_apart(part, operator)]
-        result += parts
+        result += [_scanned(part, operator) for part in parts] if scans else parts
         if alibi:
             result.append(_alibi(operator))
     return result
@@ -74,6 +79,13 @@ def _softmax_apart(part: Operator, op: Attention) -> list[Operator]:
     pieces = _PIECES[direction]
     moved = _APART[direction] * op.batch * op.heads * op.q_len * op.kv_len / pieces
     return [replace(part, bytes_read=0.5 * moved, bytes_written=0.5 * moved, flop=part.flop / pieces)] * pieces
+
+
+def _scanned(part: Operator, op: Attention) -> Operator:
+    if not (isinstance(part, Vector) and part.op == "softmax"):
+        return part
+    passes = _SCANS["bwd" if op.direction == "bwd" else "fwd"]
+    return replace(part, bytes_read=passes * part.bytes_read, bytes_written=passes * part.bytes_written)
 
 
 def _copies(op: Attention) -> Vector:

@@ -20,6 +20,9 @@ _MEGATRON_DEEPSPEED = "megatron-deepspeed"  # a fork of early Megatron-LM; DeepS
 _NO_SEQUENCE_PARALLEL = (_MEGATRON_DEEPSPEED, "paddle")  # PaddleNLP: sequence_parallel and sharding off by default
 _FULL_SHARD = ("llm-foundry", "maxtext", "paxml", "torchtitan", "deepspeed", "fsdp")
 _MLPERF = "mlperf"
+# JAX-Toolbox, rosetta/projects/pax/README.md: fused attention by default from 2024-02-06 (XLA) and 2024-04-26 (TE) on,
+# that is in the late table alone, whose note takes the 126M model out.
+_PAX_FLASH = "pax-late"
 _EIGHT_BIT = ("blackwell", "cdna4")
 
 
@@ -72,6 +75,13 @@ SCRIPTS = (
         model="gpt3-5b",
         precision="bf16",
         recompute="selective",
+    ),
+    Script(
+        "JAX-Toolbox",
+        "paxml/contrib/gpu/scripts_gpu/configs.py: 126M is no loop over layers (USE_REPEATED_LAYER False), and the "
+        "policy of recomputation belongs to the loop",
+        model="gpt3-126m",
+        recompute="none",
     ),
 )
 
@@ -142,15 +152,16 @@ def _agrees(row: Row, script: Script) -> bool:
 
 
 def framework_of(row: Row, system: System) -> str:
-    """Framework of a row. MLPerf submitters run NVIDIA's or AMD's
-    implementation, both NeMo; MindSpeed-LLM scripts
-    for A3 (2025 on) pass --moe-permute-fusion, those for A2 do not."""
+    """Framework of a row. MLPerf submitters run NVIDIA's or AMD's implementation, both NeMo; MindSpeed-LLM
+    scripts for A3 (2025 on) pass --moe-permute-fusion, those for A2 do not."""
     if row.text("framework").startswith("mindspeed-llm") and system.chip.name.startswith("ascend-910c"):
         return "mindspeed"
     if row.text("framework") == "mindspeed-llm" and row.text("source_group") == "mindspeed-2410":
         return ascend.profile_of(row)
     if row.text("framework") == "paddle":
         return _paddle_profile(row)
+    if row.text("framework") == "paxml" and row.id.endswith("-te"):
+        return "paxml-te"
     nemo_round = row.text("source_group") == _MLPERF and system.chip.vendor in ("nvidia", "amd")
     return row.text("framework") or ("nemo" if nemo_round else "")
 
@@ -158,6 +169,8 @@ def framework_of(row: Row, system: System) -> str:
 def attention_of(row: Row) -> str:
     """ "unfused" before FlashAttention entered the stack, else "" (the framework's habit)."""
     date, framework = row.text("source_date"), row.text("framework")
+    if framework == "paxml" and (not row.id.startswith(_PAX_FLASH) or row.text("model") == "gpt3-126m"):
+        return "unfused"
     old = bool(date) and date < _FLASH_SINCE
     return "unfused" if old and framework.startswith(_SCORE_MATRIX) else ""
 

@@ -8,12 +8,15 @@ v4.1, AMD v5.0 and v5.1) and `"return_cu_seqlen": False` (NVIDIA v5.1, train.py)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from supertwin.machine.chip import Chip
 from supertwin.validation.tables import Row
 
 GROUP = "mlperf"
-_ROUND_51 = "2025-10"
+_ROUND_41, _ROUND_51 = "2024-11", "2025-10"
+_GRAPHS: dict[str, Any] = {"launch": "graph"}
+_FP8_ATTENTION: dict[str, Any] = {"attention_dtype": "fp8"}  # FP8_DPA=1
 _LORA, _GPT3, _LARGE, _SMALL = "llama2-70b", "gpt3-175b", "llama3.1-405b", "llama3.1-8b"
 _WIDEST_CONTEXT = 8
 _FEW = 8  # devices of one server
@@ -28,13 +31,14 @@ _FP4 = {
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Settings of a script. sizes: parallel sizes that it fixes; recompute_layers: fully recomputed ones per device."""
+    """Settings of a script. sizes: parallel sizes that it fixes; recompute_layers: fully recomputed ones per device;
+    settings: further fields of the case."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     micro_batch: int = 1
     precision: str = ""
-    launch: str = ""
     recompute_layers: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def submission_of(row: Row, chip: Chip) -> Submission | None:
@@ -64,27 +68,33 @@ def _lora(row: Row, chip: Chip, per_sample: float) -> Submission:
     """
     devices = row.integer("n_devices") or 0
     wide = max(int(per_sample), 1)
-    if chip.vendor == "amd" or chip.architecture.startswith("blackwell"):
+    if chip.vendor == "amd":
+        layers = 21 if chip.name == "mi300x" else 0
+        return Submission({"tp": 1, "pp": 1, "cp": wide}, recompute_layers=layers)
+    if chip.architecture.startswith("blackwell"):
         fp4 = "nvfp4" if _four_bit(row, chip) else ""
         cp = 2 if fp4 and "dell-1xxe9680l" in row.id else min(wide, _WIDEST_CONTEXT)
-        graphs = "graph" if cp > 1 and chip.vendor == "nvidia" else ""
-        layers = 21 if chip.name == "mi300x" else 0
-        return Submission({"tp": 1, "pp": 1, "cp": cp}, precision=fp4, launch=graphs, recompute_layers=layers)
+        spread = {"cp_method": "ulysses", **_FP8_ATTENTION, **(_GRAPHS if cp > 1 else {})}  # CP_COMM_TYPE: a2a
+        return Submission({"tp": 1, "pp": 1, "cp": cp}, precision=fp4, settings=spread)
+    if chip.architecture == "ada":
+        return Submission({"tp": 4, "pp": 1, "cp": 2}, settings={"overlap_tp": False})  # TP_COMM_OVERLAP=False
+    tp, cp = 4, max(wide // 4, 1)
     if chip.name.startswith("h200"):
-        later = row.text("source_date") >= "2024-11"
-        tp, cp = (1, 2) if devices <= _FEW and later else (min(max(wide, 2), 4), max(wide // 4, 1))
-        return Submission({"tp": tp, "pp": 1, "cp": cp}, launch="graph" if tp * cp > 4 else "")
-    cp = 2 if chip.architecture == "ada" else max(wide // 4, 1)
-    return Submission({"tp": 4, "pp": 1, "cp": cp}, launch="graph" if cp > 1 else "")
+        inside = devices <= _FEW and row.text("source_date") >= _ROUND_41
+        tp, cp = (1, 2) if inside else (min(max(wide, 2), 4), cp)
+    graphs = _GRAPHS if tp * cp > 4 else {}
+    alone = (row.integer("cp") or cp) == 1 and row.text("source_date") >= _ROUND_41
+    attention = _FP8_ATTENTION if alone else {}  # FP8_DPA=1 without context parallelism, from v4.1 on
+    return Submission({"tp": tp, "pp": 1, "cp": cp}, settings={**graphs, **attention})
 
 
 def _large(row: Row, chip: Chip) -> Submission:
     """Llama 3.1 405B: DGXH100_64x8x288xtp8pp8cp2, DGXH200_64x8x144xtp4pp8cp2, GB200_128x4x144xtp4pp8cp2_cg_fp4,
     GB300_128x4x72xtp2pp8cp2_cg_fp4; eight chunks."""
     tp = {"h100-sxm": 8, "gb300": 2}.get(chip.name, 4)
-    graphs = "graph" if chip.architecture.startswith("blackwell") else ""
+    graphs = _GRAPHS if chip.architecture.startswith("blackwell") else {}
     fp4 = "nvfp4" if _four_bit(row, chip) else ""
-    return Submission({"tp": tp, "pp": 8, "cp": 2, "vpp": 8}, precision=fp4, launch=graphs)
+    return Submission({"tp": tp, "pp": 8, "cp": 2, "vpp": 8}, precision=fp4, settings=graphs)
 
 
 def _small(row: Row, chip: Chip, devices: int, batch: int) -> Submission:
@@ -98,7 +108,9 @@ def _small(row: Row, chip: Chip, devices: int, batch: int) -> Submission:
     else:
         sizes = {"tp": 1, "pp": 1, "cp": wide} if wide < 8 else {"tp": 2, "pp": 1, "cp": 4}
     together = 2 if batch >= 2 * devices and chip.architecture.startswith("blackwell") else 1
-    return Submission(sizes, together, "nvfp4" if _four_bit(row, chip) else "", "graph")
+    if _four_bit(row, chip):
+        return Submission(sizes, together, "nvfp4", settings={**_GRAPHS, **_FP8_ATTENTION})
+    return Submission(sizes, together, settings=_GRAPHS)
 
 
 def _four_bit(row: Row, chip: Chip) -> bool:

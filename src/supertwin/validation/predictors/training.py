@@ -166,7 +166,6 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         attention_kernel=habits.attention_of(row),
         offload=OFFLOADED_ROW_SHARE.value if "offload" in flags else 0.0,
         packed="packed" in flags and submission is None,  # packs of MLPerf are one causal sequence
-        launch=script.launch,
         force_balanced=not flags.isdisjoint(_BALANCED),
         overlap_tp=True if "async-tp" in flags else None,
     )
@@ -175,6 +174,7 @@ def _draft(reading: _Reading, model: ModelSpec, system: System) -> TrainingCase:
         **ascend.settings_of(row),
         **recipes.recipe_settings(row, system),
         **scripts.settings_of(row),
+        **script.settings,
     }
     return replace(case, **settings)
 
@@ -213,7 +213,8 @@ def _chosen(draft: TrainingCase, sizes: tuple[tuple[str, int], ...], batch: int 
         draft.model.name, draft.system.chip.name, draft.system.name, draft.system.devices,
         draft.micro_batch, draft.seq_len,
         draft.precision, draft.sharding, draft.task, draft.framework, draft.offload, draft.packed, draft.overlap_tp,
-        draft.attention_kernel, draft.overlap_dp, draft.cp_method, draft.fused_loss,
+        draft.attention_kernel, draft.attention_dtype, draft.launch,
+        draft.overlap_dp, draft.cp_method, draft.fused_loss,
         sizes, batch, recompute,
     )  # fmt: skip
     if key not in _CHOSEN:
