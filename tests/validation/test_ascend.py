@@ -48,3 +48,16 @@ def test_fused_kernels_follow_the_script() -> None:
     legacy = framework_named(ascend.profile_of(ROWS["ms2410-qwen-7b-8192"]))
     assert min(legacy.rotary_passes, legacy.activation_passes) > 1.0
     assert framework_named(ascend.profile_of(ROWS["ms2410-internlm-7b-2048"])).rotary_passes == 1.0
+
+
+def test_context_parallel_is_ulysses_unless_a_ring_is_asked_for() -> None:
+    """--context-parallel-algo has ulysses_cp_algo as its default (modellink/training/arguments.py, October 2024)."""
+    assert case_of(ROWS["ms2410-chatglm3-6b-32768"])[0].cp_method == "ulysses"
+    assert case_of(ROWS["ms2410-glm4-9b-32768"])[0].cp_method == "ring"
+
+
+def test_stages_of_the_scripts_hold_all_layers() -> None:
+    for name in ("ms2410-qwen2-5-32b-32768", "ms2410-gemma2-27b-8192", "a3-rl-qwen235-grpo", "ms2410-bloom-176b-2048"):
+        case, _ = case_of(ROWS[name])
+        assert sum(case.stages) == case.model.n_layers, name
+        assert len(case.stages) == case.layout.pp

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from supertwin.validation.schema import Value
 from supertwin.validation.tables import Row
 
-_2023, _2024, _2026, _A3 = "ascendspeed-2311", "mindspeed-2410", "mindspeed-2608", "a3"
+_2023, _2024, _2026 = "ascendspeed-2311", "mindspeed-2410", "mindspeed-2608"
+_A3, _CI = "a3", "mindspeed-ci"
 # Mean sample of Congliu/Chinese-DeepSeek-R1-Distill-data-110k-SFT, which the scripts of 2026 name: its file holds
 # 677 MB in 110,000 samples, about 6.2 kB each, at about 3.6 bytes per token of Chinese text with formulas.
 _R1_ANSWER_TOKENS = 1700.0
@@ -51,6 +52,9 @@ _ZERO: dict[str, object] = {"attention_kernel": "triangle", "overlap_dp": True} 
 _SWAPPED: dict[str, object] = {"offload": 0.0, "offload_optimizer": 1.0, "offload_update": "swapped"}
 _SQUARE: dict[str, object] = {"attention_kernel": "unfused"}  # neither --triangle-attn nor --use-flash-attn
 
+_ULYSSES_TESTS = ("ci-mixtral-l6", "ci-qwen2-moe-l2", "ci-qwen3-30b-l1")
+_ULYSSES = ("chatglm3-6b", "qwen2-0.5b", "qwen2-1.5b", "qwen2.5-3b")
+
 LAUNCHES = (
     # *_zero_8p.sh: DeepSpeed, ZERO_STAGE=2, --checkpoint-activations (every layer)
     Launch(_2023, "llama-7b", _cells((1, 1, 8), (2048, 8, 64), "zero2", recompute="full"), _ZERO),
@@ -77,6 +81,8 @@ LAUNCHES = (
     Launch(_2024, "qwen2-72b", {}, {"stages": (18, 22, 21, 19)}, 32768),
     Launch(_2024, "qwen2.5-32b", {}, {"stages": (11, 13, 19, 21)}),
     Launch(_2024, "bloom-176b", {}, {"stages": (5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 5)}),
+    # no --context-parallel-algo: ulysses_cp_algo is the default (modellink/training/arguments.py)
+    *(Launch(_2024, model, {}, {"cp_method": "ulysses"}) for model in _ULYSSES),
     # pretrain_qwen2_57b_a14b_4K_ptd.sh; CP_TYPE='ulysses_cp_algo'
     Launch(
         _2024,
@@ -88,6 +94,8 @@ LAUNCHES = (
     # tune_*_256K_full_pack_A3_ptd.sh: --pack, --reset-attention-mask, CP_TYPE='ulysses_cp_algo'
     Launch(_2026, "qwen3-30b-a3b", {}, {"cp_method": "ulysses", "sample_len": _R1_ANSWER_TOKENS}, 262144),
     Launch(_2026, "qwen3-32b", {}, {"cp_method": "ulysses", "sample_len": _R1_ANSWER_TOKENS}, 262144),
+    # tests/pipeline/legacy, tests/st/shell_scripts: CP_TYPE='ulysses_cp_algo'
+    *(Launch(_CI, model, {}, {"cp_method": "ulysses"}) for model in _ULYSSES_TESTS),
     # llm_rl: swap_optimizer=True; pipeline_parallel_num_layer_list, pipeline_num_transformer_layers; 4 layers are
     # recomputed with trained weights (docs/llm_rl/deepseek_rl_train_optimization.md)
     Launch(_A3, "deepseek-v3-nomtp", {}, {**_SWAPPED, "stages": (7, 7, 8, 8, 8, 8, 8, 7)}, 3118),
