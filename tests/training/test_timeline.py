@@ -112,6 +112,17 @@ def test_streams_do_one_thing_at_a_time_and_nothing_leaves_the_step(name: str) -
         assert event.start_s == pytest.approx(cause, abs=1e-12), "an event starts when what it waits for ends"
 
 
+def test_offloaded_activations_travel_beside_their_passes() -> None:
+    """Every microbatch leaves once and comes back once, each direction on its own stream."""
+    plain, moved = play(job()), play(job(offload=0.5))
+    for stage, role in enumerate(moved.roles()):
+        out, back = role["busy_s"]["copy to host"], role["busy_s"]["copy from host"]
+        assert out == pytest.approx(32 * moved.work.forward.copy_s[stage])
+        assert back == pytest.approx(32 * moved.work.backward.copy_s[stage])
+    assert "copy to host" not in plain.roles()[0]["busy_s"]
+    assert moved.step_time_s >= plain.step_time_s
+
+
 def test_more_microbatches_are_more_of_the_same() -> None:
     """In the steady state every microbatch takes the time of the slowest stage."""
     steps = [play(job(global_batch=size, overlap_dp=False)) for size in (256, 512)]
@@ -136,7 +147,9 @@ def test_a_slow_stage_slows_every_microbatch() -> None:
     assert 0.15 < slow.straggler_loss < 0.3
     assert slow.step_time_s == pytest.approx(even.step_time_s * (1.0 + slow.straggler_loss))
     assert len(slow.pipelines) == 2
-    assert {role["role"] for role in slow.roles()} >= {"pipeline stage 2", "slow pipeline 1 stage 2"}
+    roles = {role["role"]: role for role in slow.roles()}
+    assert (roles["pipeline stage 2"]["slowdown"], roles["slow pipeline 1 stage 2"]["slowdown"]) == (1.0, 1.3)
+    assert roles["pipeline stage 2"]["devices"] + roles["slow pipeline 1 stage 2"]["devices"] == 16  # tp 4, dp 4
     assert play(job(), Stragglers(stages={2: 1.0})).straggler_loss == pytest.approx(0.0)
 
 

@@ -18,7 +18,7 @@ from supertwin.training.timeline.compare import because
 from supertwin.training.timeline.events import BACK, COMPUTE, DP, HOST, NONE, Event, latest
 from supertwin.training.timeline.play import Played, play_pipeline
 from supertwin.training.timeline.result import Pipeline, Timeline
-from supertwin.training.timeline.stragglers import Stragglers, slowdowns
+from supertwin.training.timeline.stragglers import Stragglers, lockstep, slowdowns
 from supertwin.training.timeline.work import StepWork, work_of
 
 Array = npt.NDArray[np.float64]
@@ -38,10 +38,7 @@ def timeline_of(setting: Setting, stragglers: Stragglers) -> Timeline:
     """Play one optimizer step of a derived case."""
     work, closed = work_of(setting), step_time(setting)
     factors = _candidates(setting, closed, slowdowns(setting.case, stragglers))
-    pipelines = tuple(
-        Pipeline("pipeline" if row == 0 else f"slow pipeline {row}", tuple(factors[row].tolist()), played)
-        for row, played in enumerate(play_pipeline(work, factors[row]) for row in range(len(factors)))
-    )
+    pipelines = _pipelines(setting.case, work, factors)
     bound = max(range(len(pipelines)), key=lambda row: (_ready_s(pipelines[row].played), -row))
     total_s, parts, closing = _close(setting, work, pipelines[bound], closed)
     nominal_s = _close(setting, work, pipelines[0], closed)[0] if bound else total_s
@@ -59,10 +56,26 @@ def timeline_of(setting: Setting, stragglers: Stragglers) -> Timeline:
     )
 
 
+def _pipelines(case: TrainingCase, work: StepWork, factors: Array) -> tuple[Pipeline, ...]:
+    """Play one pipeline per row of factors."""
+    layout = case.layout
+    slow = lockstep(case)
+    rest = layout.tp * layout.cp * layout.dp - slow * (len(factors) - 1)
+    return tuple(
+        Pipeline(
+            f"slow pipeline {number}" if number else "pipeline",
+            slow if number else max(rest, slow),
+            tuple(row.tolist()),
+            play_pipeline(work, row),
+        )
+        for number, row in enumerate(factors)
+    )
+
+
 def _even_s(setting: Setting, work: StepWork, closed: StepTime) -> float:
     """Step time when every device has the factor 1."""
     ones = np.ones(len(work.schedule.orders))
-    return _close(setting, work, Pipeline("even", tuple(ones), play_pipeline(work, ones)), closed)[0]
+    return _close(setting, work, Pipeline("even", 0, tuple(ones), play_pipeline(work, ones)), closed)[0]
 
 
 def _ready_s(played: Played) -> float:

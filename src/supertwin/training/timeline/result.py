@@ -13,9 +13,13 @@ from supertwin.training.timeline.work import StepWork
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """One pipeline of the job that was played: factors of its devices' kernel times, and what happened on it."""
+    """One pipeline of the job that was played: factors of its devices' kernel times, and what happened on it.
+
+    devices: ranks per stage that do the same at the same time (for the first pipeline all that no slow one stands for).
+    """
 
     name: str
+    devices: int
     slowdown: tuple[float, ...]
     played: Played
 
@@ -71,7 +75,12 @@ class Timeline:
         from supertwin.training.timeline.slices import busy_s
 
         return [
-            {"role": f"{pipeline.name} stage {stage}", "slowdown": pipeline.slowdown[stage], "busy_s": busy}
+            {
+                "role": f"{pipeline.name} stage {stage}",
+                "devices": pipeline.devices,
+                "slowdown": pipeline.slowdown[stage],
+                "busy_s": busy,
+            }
             for number, pipeline in enumerate(self.pipelines)
             for stage, busy in enumerate(busy_s(self, number))
         ]

@@ -43,9 +43,7 @@ def slowdowns(case: TrainingCase, given: Stragglers) -> Array:
     Raises InputError for a stage or device that the job does not have, or a factor that is not positive.
     """
     layout = case.layout
-    inner = layout.tp * layout.cp * layout.dp
-    group = math.lcm(layout.tp * layout.cp, layout.ep * layout.etp)
-    group = group if inner % group == 0 else inner
+    inner, group = layout.tp * layout.cp * layout.dp, lockstep(case)
     factors = np.ones((inner // group, layout.pp))
     if given.sigma:
         drawn = np.exp(given.sigma * np.random.default_rng(given.seed).standard_normal((inner, layout.pp)))
@@ -59,6 +57,14 @@ def slowdowns(case: TrainingCase, given: Stragglers) -> Array:
         pipeline = device % inner // group
         factors[pipeline, device // inner] = max(factors[pipeline, device // inner], factor)
     return np.concatenate((nominal, _slowest(factors, nominal)))
+
+
+def lockstep(case: TrainingCase) -> int:
+    """Ranks of one stage that wait for each other in every layer: a tensor, context and expert group."""
+    layout = case.layout
+    inner = layout.tp * layout.cp * layout.dp
+    group = math.lcm(layout.tp * layout.cp, layout.ep * layout.etp)
+    return group if inner % group == 0 else inner
 
 
 def _check(what: str, given: int, count: int, factor: float) -> None:
