@@ -41,6 +41,7 @@ def test_releases_differ_as_the_scripts_do() -> None:
 
 def test_dense_models_and_other_frameworks_keep_their_habits() -> None:
     assert settings("llama3.1-70b", "gb200", "26.06", ep=1) == {}
+    assert settings("llama3.1-70b", "gb200", "26.06", "nvfp4", ep=1) == {"overlap_tp": False}
     other = Row("training", 1, {"model": "qwen3-30b-a3b", "framework": "megatron-core", "ep": 8})
     assert recipe_settings(other, system_of("gb200", 8)) == {}
 
@@ -64,6 +65,30 @@ def test_host_waits_only_for_dropless_eager_experts(eager: TrainingCase) -> None
     )
     assert waits - padded == pytest.approx(0.576, rel=1e-6)
     assert graph <= padded
+
+
+def test_eager_exchange_hides_in_backward_only(eager: TrainingCase) -> None:
+    exposed = [
+        sum(
+            p.time_s
+            for p in predict(replace(eager, **{"overlap_ep": True, **more})).breakdown
+            if p.part == "communication/ep"
+        )
+        for more in ({"overlap_ep": False}, {}, {"launch": "graph"})
+    ]
+    plain, host, graph = exposed
+    assert host == pytest.approx((plain + graph) / 2.0, rel=0.05)
+    assert graph < 0.25 * plain
+
+
+def test_layouts_of_the_megatron_core_report() -> None:
+    case, assumed = case_of(ROWS["mcore-moe-dsv3-h100"])
+    layout = case.layout
+    assert (layout.tp, layout.pp, layout.ep, layout.vpp, case.global_batch) == (2, 8, 64, 4, 8192)
+    assert (case.precision, case.dispatcher) == ("fp8-blockwise", "deepep")
+    assert "tp=2" in assumed
+    qwen = case_of(ROWS["mcore-moe-qwen3-gb300"])[0]
+    assert (qwen.layout.pp, qwen.layout.ep, qwen.micro_batch, qwen.global_batch) == (4, 32, 2, 8192)
 
 
 def test_hybrid_ep_sends_a_token_once_per_rank(eager: TrainingCase) -> None:

@@ -115,13 +115,18 @@ def device_passes(setting: Setting, tables: Tables) -> DevicePass:
     )
 
 
+def waits_for_counts(setting: Setting) -> bool:
+    """Whether the host waits for the token counts of every MoE layer: dropless experts of an eager Megatron stack."""
+    case = setting.case
+    eager = (case.launch or setting.framework.launch) == "eager" and case.system.chip.vendor == "nvidia"
+    return eager and setting.framework.grouped_experts and not case.pad_experts
+
+
 def waits_s(setting: Setting) -> Array:
-    """Forward seconds per block in which the device waits for the host to prepare the experts, [blocks]: in dropless
-    eager MoE layers of Megatron stacks the host waits for the token counts and cannot run ahead."""
+    """Forward seconds per block in which the device waits for the host to prepare the experts, [blocks]."""
     case, model = setting.case, setting.case.model
     kinds = [*model.layers, None, None, model.mtp]
-    eager = (case.launch or setting.framework.launch) == "eager" and case.system.chip.vendor == "nvidia"
-    if not eager or case.pad_experts or not setting.framework.grouped_experts:
+    if not waits_for_counts(setting):
         return np.zeros(len(kinds))
     each = assume.HOST_EXPERTS_S.value * assume.host_slowness(assume.host_of(case.system.chip))
     blocks = [kind.feed_forward if kind is not None else None for kind in kinds]
@@ -131,7 +136,12 @@ def waits_s(setting: Setting) -> Array:
 
 
 def _pass(block: PricedBlock, name: str, setting: Setting) -> Phase:
-    return phase(getattr(block.operators, name), getattr(block, name), setting.fabric, setting.overlap)
+    """One pass of a block. A host that waits for token counts cannot issue the other microbatch meanwhile: the forward
+    exchange stays exposed, the backward one (counts are known) runs beside compute."""
+    overlap = setting.overlap
+    if overlap.ep and name != "backward" and waits_for_counts(setting):
+        overlap = replace(overlap, ep=False)
+    return phase(getattr(block.operators, name), getattr(block, name), setting.fabric, overlap)
 
 
 def _stack(phases: list[Phase], host: HostCost) -> BlockTable:

@@ -116,7 +116,7 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     reading = _Reading(row, filled)
     draft = _draft(reading, model, system)
     sizes = _known_sizes(reading, system)
-    batch, recompute = row.integer("global_batch"), row.text("recompute")
+    batch, recompute = row.integer("global_batch") or recipes.reported_batch(row) or None, row.text("recompute")
     if {"tp", "pp", "cp", "dp"} <= sizes.keys():
         layout = _layout(reading, sizes, draft.framework)
         case = replace(draft, layout=layout, recompute=reading.text("recompute", _usual_recompute(reading, draft)))
@@ -134,9 +134,10 @@ def _known_sizes(reading: _Reading, system: System) -> dict[str, int]:
     row = reading.row
     stated = {name: size for name in _SIZES if (size := row.integer(name)) is not None}
     submission = mlperf.submission_of(row, system.chip)
-    if submission is None or "tp" in stated:
+    script = recipes.reported_sizes(row) if submission is None else submission.sizes
+    if not script or "tp" in stated:
         return stated
-    sizes = {**submission.sizes, **stated}
+    sizes = {**script, **stated}
     reading.assumed += [f"{name}={size}" for name, size in sizes.items() if name not in stated]
     dp, rest = divmod(system.devices, sizes["tp"] * sizes["pp"] * sizes["cp"])
     return stated if rest else {**sizes, "dp": dp}
