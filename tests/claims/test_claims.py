@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supertwin.claims import claim_ids, evaluate
+from supertwin.claims.result import over, ratio_range
 from supertwin.core.errors import UnknownName
 
 ANSWERS = {c.statement.id: c.verdict for c in evaluate()}
@@ -65,3 +66,23 @@ def test_card_hours_per_day_of_one_supernode() -> None:
 def test_unknown_claim_names_its_neighbours() -> None:
     with pytest.raises(UnknownName, match="C01"):
         evaluate(["C0"])
+
+
+@pytest.mark.parametrize("name", ["C08", "C09", "C10", "C13", "C14", "C24"])
+def test_claims_about_training_have_a_range_that_holds_their_value(name: str) -> None:
+    verdict = ANSWERS[name]
+    assert verdict.verdict != "open"
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert verdict.low < verdict.high
+    assert verdict.value is None or verdict.low <= verdict.value <= verdict.high
+
+
+def test_ranges_decide_the_verdict() -> None:
+    assert over((0.5, 0.9), 1.0) == "holds"
+    assert over((0.5, 1.1), 1.0) == "depends"
+    assert over((1.1, 1.2), 1.0) == "fails"
+    assert over((1.1, 1.2), 1.0, most=False) == "holds"
+    low, high = ratio_range(2.0, (0.8, 1.25), (0.8, 1.25))  # equal spreads: sqrt(2) of one in the logarithm
+    assert low * high == pytest.approx(4.0)
+    assert high / 2.0 == pytest.approx(1.25**2**0.5)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import resources
 
-from supertwin.claims import fabric, later, machines, operations, scaling, steps
+from supertwin.claims import ablation, fabric, later, machines, operations, scaling, steps, training
 from supertwin.claims.result import Claim, Statement, Verdict
 from supertwin.core.errors import UnknownName
 
@@ -17,6 +17,8 @@ _ANSWERS: dict[str, Callable[[], Verdict]] = {
     **steps.ANSWERS,
     **fabric.ANSWERS,
     **scaling.ANSWERS,
+    **training.ANSWERS,
+    **ablation.ANSWERS,
     **later.ANSWERS,
 }
 

@@ -14,6 +14,5 @@ def _open(command: str, because: str) -> Callable[[], Verdict]:
 ANSWERS: dict[str, Callable[[], Verdict]] = {
     "C20": _open("run", "unmodified PyTorch programs on the virtual supernode"),
     "C21": _open("cluster", "allocation rate, queue time and goodput on job traces with failures"),
-    "C24": _open("plan", "removing one innovation at a time and measuring what each is worth"),
     "C25": _open("run", "vision and speech models captured from PyTorch as well as language models"),
 }

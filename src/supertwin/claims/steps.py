@@ -71,80 +71,6 @@ def tokens_per_tflops() -> Verdict:
     )
 
 
-def dense_training() -> Verdict:
-    """C13: 135B dense on 8,192 chips above 50 % MFU."""
-    p = _run("pangu-ultra-135b")
-    mfu = figure_of(p, "mfu_pct")
-    low, high = (mfu / f for f in reversed(p.interval))
-    return Verdict(
-        f"{mfu:.1f} % (90 %: {low:.0f} to {high:.0f})",
-        at_least(mfu, 50, high),
-        "Pangu Ultra 135B, TP8 PP8 DP128 at 4K; the batch is an assumption",
-        _sources("pangu-ultra-135b"),
-        mfu,
-        LEAST_RULE,
-    )
-
-
-def moe_training() -> Verdict:
-    """C14: 718B MoE on over 6,000 chips at 41 % MFU."""
-    p = _run("pangu-ultra-moe")
-    mfu = figure_of(p, "mfu_pct")
-    printed = load_scenario("pangu-ultra-moe").published
-    as_printed = printed["mfu_pct"] * p.tokens_per_s_per_device / printed["tokens_per_s_per_device"]
-    return Verdict(
-        f"{mfu:.1f} % in the count of 6 x active parameters, {as_printed:.0f} % in the paper's, on"
-        f" 6,144 Ascend 910B ({p.tokens_per_s_per_device:.0f} tokens/s per device)",
-        HOLDS if as_printed >= 41 else DEPENDS,
-        "the earlier paper printed 30.0 % with 1.46 M tokens/s, which is 17 % in the usual count of 6 x active"
-        " parameters: the tokens/s are what the twin supports; the 41 % is a later press figure without"
-        " layout or tokens/s",
-        _sources("pangu-ultra-moe"),
-        mfu,
-        "holds when the paper's count reaches 41 % in its published layout, else depends on one not published",
-    )
-
-
-def energy_per_trained_token() -> Verdict:
-    """C08: energy efficiency at or above single-chip architectures for very large training."""
-    ours, theirs = _run("pangu-ultra-moe-cm384"), _run("pangu-ultra-moe-nvl72")
-    a, b = ours.bill.energy_j_per_token, theirs.bill.energy_j_per_token
-    if not a or not b:
-        return Verdict("not computed", OPEN, "power of one of the machines is unknown")
-    return Verdict(
-        f"{a:.2f} J per trained token against {b:.2f} on NVL72 ({a / b:.1f}x)",
-        HOLDS if a <= b else FAILS,
-        "Pangu Ultra MoE 718B on 6,144 dies of CM384 and on 2,304 GPUs of NVL72, power of all parts and cooling",
-        _sources("pangu-ultra-moe"),
-        b / a,
-        "holds when a token costs no more energy than on NVL72",
-    )
-
-
-def cost_per_trained_token() -> Verdict:
-    """C09: training cost 40 % lower than NVIDIA clusters."""
-    names = {"NVL72": "pangu-ultra-moe-nvl72", "H800": "pangu-ultra-moe-h800"}
-    ours = _run("pangu-ultra-moe-cm384").bill.usd_per_million_tokens
-    theirs = {k: _run(n).bill.usd_per_million_tokens for k, n in names.items()}
-    if not ours or not all(theirs.values()):
-        return Verdict("not computed", OPEN, "a price is unknown")
-    ratios = {k: ours / v for k, v in theirs.items() if v}
-    needed = {k: 0.6 / r for k, r in ratios.items()}
-    return Verdict(
-        "; ".join(f"{r:.2f}x of {k}" for k, r in ratios.items()),
-        HOLDS
-        if all(r <= 0.6 for r in ratios.values())
-        else DEPENDS
-        if any(r <= 0.6 for r in ratios.values())
-        else FAILS,
-        "cost per trained token at catalogue prices; 0.6x needs prices multiplied by "
-        + ", ".join(f"{n:.2f} ({k})" for k, n in needed.items()),
-        _sources("pangu-ultra-moe"),
-        ratios["NVL72"],
-        "holds when at most 0.6x of both, depends when of one",
-    )
-
-
 def where_it_leads() -> Verdict:
     """C22: workloads where the supernode leads."""
     rows: list[str] = []
@@ -185,7 +111,7 @@ def _rival_rate(name: str) -> float:
     return _run(name).tokens_per_s_per_device * _rival_devices(name)
 
 
-def _guarded(answer: Callable[[], Verdict]) -> Callable[[], Verdict]:
+def guarded(answer: Callable[[], Verdict]) -> Callable[[], Verdict]:
     def run() -> Verdict:
         try:
             return answer()
@@ -196,14 +122,10 @@ def _guarded(answer: Callable[[], Verdict]) -> Callable[[], Verdict]:
 
 
 ANSWERS: dict[str, Callable[[], Verdict]] = {
-    key: _guarded(answer)
+    key: guarded(answer)
     for key, answer in {
-        "C08": energy_per_trained_token,
-        "C09": cost_per_trained_token,
         "C11": decode_rate,
         "C12": tokens_per_tflops,
-        "C13": dense_training,
-        "C14": moe_training,
         "C22": where_it_leads,
     }.items()
 }

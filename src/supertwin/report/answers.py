@@ -27,6 +27,8 @@ def claim_fields(claim: Claim) -> dict[str, Any]:
         "claimed": _number(statement.claimed_value),
         "computed": verdict.computed if verdict.value is None else verdict.value,
         "computed_text": verdict.computed,
+        "low": verdict.low,
+        "high": verdict.high,
         "rule": verdict.rule,
         "unit": statement.unit,
         "verdict": verdict.verdict,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from supertwin.core.errors import UnknownName
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One operating point. options: fields of the case; published: printed figures by name (SI; mfu in per cent)."""
+    """One operating point. options: fields of the case; published: printed figures by name (SI; mfu in per cent).
+
+    steps: changes on top of each other, {title, set: options or system, published}.
+    """
 
     name: str
     title: str
@@ -26,6 +30,7 @@ class Scenario:
     where: str
     assumed: str = ""
     variant: str = ""
+    steps: Sequence[Mapping[str, Any]] = ()
 
     @property
     def label(self) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from supertwin.core.prediction import Prediction
 from supertwin.inference.case import Deployment, InferenceCase
-from supertwin.machine import load_system
+from supertwin.machine import load_system, system_for_chip
+from supertwin.machine.chips import chip_names
 from supertwin.machine.system import System
 from supertwin.model import load_model
 from supertwin.scenarios.load import Scenario, load_scenario
@@ -51,10 +52,33 @@ def run_scenario(name: str, **changes: object) -> Outcome:
     return Outcome(scenario, prediction, shown if not changes else ())
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A scenario after some of its steps, and the comparison with what was printed of it."""
+
+    title: str
+    prediction: Prediction
+    comparison: tuple[Published, ...]
+
+
+def run_stages(name: str, **changes: object) -> tuple[Stage, ...]:
+    """A scenario as it begins and after each of its steps, one on top of the other. Raises as run_scenario."""
+    scenario = load_scenario(name)
+    stages, options = [], dict(changes)
+    for step in ({"title": "as it begins", "set": {}, "published": scenario.published}, *scenario.steps):
+        options |= step["set"]
+        prediction = predict_case(scenario, options)
+        printed = step.get("published", {}) if not changes else {}
+        shown = tuple(Published(figure, value, figure_of(prediction, figure)) for figure, value in printed.items())
+        stages.append(Stage(str(step["title"]), prediction, shown))
+    return tuple(stages)
+
+
 def figure_of(prediction: Prediction, figure: str) -> float:
-    """A figure by its JSON name; mfu_pct is MFU in per cent. Raises KeyError if the prediction has no such figure."""
-    if figure == "mfu_pct":
-        return 100.0 * figure_of(prediction, "mfu")
+    """A figure by its JSON name; with _pct behind it in per cent. Raises KeyError if the prediction has no such
+    figure."""
+    if figure.endswith("_pct"):
+        return 100.0 * figure_of(prediction, figure.removesuffix("_pct"))
     if figure in ("step_time_s", "tokens_per_s_per_device", "tokens_per_s_per_chip"):
         return float(getattr(prediction, figure))
     value = prediction.figures[figure]
@@ -68,7 +92,7 @@ def predict_case(scenario: Scenario, changes: Mapping[str, object]) -> Predictio
     changed = dict(changes)
     model = load_model(str(changed.pop("model", scenario.model)))
     given = changed.pop("system", scenario.system)
-    system = given if isinstance(given, System) else load_system(str(given))
+    system = given if isinstance(given, System) else _machine(str(given))
     options: dict[str, Any] = {**scenario.options, **changed}
     if scenario.kind == "train":
         from supertwin.training import predict as predict_training
@@ -79,6 +103,12 @@ def predict_case(scenario: Scenario, changes: Mapping[str, object]) -> Predictio
 
     deployment, rest = _split(options, Deployment)
     return predict_inference(InferenceCase(model=model, system=system, deployment=deployment, **rest))
+
+
+def _machine(name: str) -> System:
+    """A system, or the usual one of a chip: `ascend-910b3:4096`. Raises UnknownName."""
+    base, _, count = name.partition(":")
+    return system_for_chip(base, int(count)) if base in chip_names() else load_system(name)
 
 
 def _split(options: Mapping[str, Any], inner: type[Any]) -> tuple[Any, dict[str, Any]]:
