@@ -1,4 +1,4 @@
-"""The Pangu models in the stages that their papers printed: each within five points of MFU, no constant tuned to them."""
+"""The Pangu models in the stages that their papers printed: each within five points of MFU, no constant tuned."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_tokens_per_second_of_the_paper_under_the_same_reading() -> None:
 
 
 def test_which_reading_the_printed_pairs_follow() -> None:
-    """0.61 M tokens/s on 4K are 18.9 % and 1.46 M on 6K are 30.0 %: both pairs say the same product of FLOP and peak."""
+    """0.61 M tokens/s on 4K are 18.9 % and 1.46 M on 6K are 30.0 %: one reading closes both pairs."""
     model = load_model("pangu-ultra-moe-718b")
     pairs = ((0.61e6 / 4000, 0.189), (1.46e6 / 6000, 0.300))
     for tokens_per_s, mfu in pairs:
