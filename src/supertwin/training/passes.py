@@ -161,10 +161,11 @@ def with_host(table: Array, blocking: bool = False) -> Array:
 
 
 def accumulate_s(setting: Setting) -> Array:
-    """Separate pass per microbatch that adds new gradients to the accumulated ones, shape [pp]: FP16 in place (6 bytes
-    per weight), BF16 into FP32 (10 bytes)."""
+    """Separate pass per microbatch that adds new gradients to the accumulated ones, shape [pp]: 2-byte gradients
+    in place (6 bytes per weight), BF16 into FP32 (10 bytes)."""
     weights = setting.weights
-    each = 6.0 if setting.case.precision == "fp16" else 10.0
+    in_place = setting.case.precision == "fp16" or setting.framework.gradient_bytes == 2.0
+    each = 6.0 if in_place else 10.0
     moved = each * (weights.trained_dense + weights.trained_experts)
     add = Vector(part="accumulate", op="add", bytes_read=0.6 * moved, bytes_written=0.4 * moved)
     seconds: Array = np.asarray(engine_of(setting.case.system.chip).price([add])[0].time_s)
