@@ -68,6 +68,23 @@ def test_context_parallel_ranks_add_up(cp: int, context: str) -> None:
     )
 
 
+def test_ulysses_copies_key_value_heads_that_do_not_reach_every_rank() -> None:
+    """Llama 3.1 8B, 32 query and 8 key-value heads: 16 ranks exchange 32 + 2 x 16 heads in and 32 out, not 80."""
+    model = load_model("llama-3.1-8b")
+    step = Step(phase="train", sequences=1, q_len=4096, kv_len=4096)
+
+    def heads(cp: int) -> float:
+        moved = [
+            float(op.message_bytes)
+            for op in layer_operators(model, model.layers[0], step, Shard(cp=cp, context="ulysses"))
+            if isinstance(op, Communication) and op.part == "attention/context"
+        ]
+        return sum(moved) * cp / (4096 * 128 * 2)
+
+    assert heads(8) == pytest.approx(32 + 2 * 8 + 32)
+    assert heads(16) == pytest.approx(32 + 2 * 16 + 32)
+
+
 def _pairs(op: Attention) -> float:
     mean = op.kv_len - (op.q_len - 1) / 2 if op.causal else op.kv_len
     return float(op.batch * op.heads * op.q_len * mean * op.count)

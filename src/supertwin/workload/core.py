@@ -101,18 +101,24 @@ def context_exchange(block: AttentionSpec, step: Step, shard: Shard, rows: Real)
         ]
     out = rows * heads * block.v_head_dim * 2.0
     if shard.context == "ulysses":
-        return [exchange("attention/context", "all_to_all", "cp", (q_values + kv_values) * 2.0 + out, shard.cp)]
+        swapped = (q_values + kv_values * kv_copies(kv_heads, shard.cp)) * 2.0 + out
+        return [exchange("attention/context", "all_to_all", "cp", swapped, shard.cp)]
     if shard.context == "hybrid":
         ring = shard.cp / shard.ulysses
-        swap = exchange(
-            "attention/context", "all_to_all", "cp_inner", (q_values + kv_values) * 2.0 + out, shard.ulysses
-        )
+        swapped = (q_values + kv_values * kv_copies(kv_heads, shard.ulysses)) * 2.0 + out
+        swap = exchange("attention/context", "all_to_all", "cp_inner", swapped, shard.ulysses)
         turn = exchange("attention/context", "p2p", "cp_outer", kv_values * 2.0, ring)
         return [swap, replace(turn, count=maximum(ring - 1, 1.0))]
     if shard.context == "all_gather":
         return [exchange("attention/context", "all_gather", "cp", kv_values * 2.0 * shard.cp, shard.cp)]
     turn = exchange("attention/context", "p2p", "cp", kv_values * 2.0, shard.cp)
     return [replace(turn, count=maximum(shard.cp - 1, 1.0))]
+
+
+def kv_copies(kv_heads: Real, ranks: Real) -> Real:
+    """Copies of each key-value head before Ulysses' exchange: every rank needs one of its own (arXiv 2309.14509;
+    MindSpeed, --kv-head-repeat-before-uly-alltoall)."""
+    return maximum(ranks / kv_heads, 1.0)
 
 
 def output_operators(block: AttentionSpec, rows: Real, hidden: int, heads: Real, shard: Shard) -> list[Operator]:
