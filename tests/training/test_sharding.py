@@ -20,8 +20,10 @@ from supertwin.training.frameworks import framework_named
 from supertwin.training.sharding import (
     StageWeights,
     bucket_number,
+    copied_bytes,
     full_shard_rounds,
     full_shard_sync,
+    padding,
     replica_rounds,
     replica_sync,
 )
@@ -108,6 +110,17 @@ def test_prefetch_hides_gathers_and_takes_memory() -> None:
     layer = 2.0 * 8.03e9 / 32
     assert memory(two).workspace_bytes - memory(one).workspace_bytes == pytest.approx(layer, rel=0.01)
     assert full_shard_sync(none, FRAMEWORK, Fabric(none), WEIGHTS, (10.0, 20.0))[0].hidden_s == 0.0
+
+
+def test_parameters_cut_one_by_one_are_copied_and_padded() -> None:
+    """FSDP2: gathered weights leave the flat buffer (2 x 2 bytes), gradients enter it (2 + 4), twice and once a step."""
+    flat, each = job(sharding="zero3", flat_parameters=True), job(sharding="zero3")
+    assert copied_bytes(flat, FRAMEWORK, WEIGHTS) == (0.0, 0.0)
+    assert copied_bytes(each, FRAMEWORK, WEIGHTS) == (4.0 * 8e9, (4.0 + 6.0) * 8e9)
+    assert copied_bytes(replace(each, reshard=False), FRAMEWORK, WEIGHTS)[1] == 6.0 * 8e9
+    assert predict(flat).step_time_s < predict(each).step_time_s
+    assert padding(each, FRAMEWORK, 48) == pytest.approx(86 * 48 / 4096)  # 4,096 rows over 48 ranks
+    assert (padding(each, FRAMEWORK, 64), padding(flat, FRAMEWORK, 48)) == (1.0, 1.0)
 
 
 def test_gradients_sharded_every_microbatch_cost_more() -> None:

@@ -53,6 +53,7 @@ ROWS = (
     # replicas
     Row(Option("--shard-size", "int", "With hsdp: ranks that share a copy.", "all", minimum=1), "hsdp_shard_size"),
     _switch("--reshard", "reshard", "With zero3, hsdp: drop weights after forward.", "yes"),
+    _switch("--flat-parameters", "flat_parameters", "One flat tensor per layer (FSDP1).", _HABIT),
     Row(Option("--prefetch", "int", "With zero3, hsdp: layers gathered ahead.", "1", minimum=0), "prefetch"),
     Row(
         Option("--bucket-mb", "float", "Gradients per collective, MB.", "40 M weights or more", minimum=0, above=True),

@@ -43,7 +43,8 @@ class TrainingCase:
     fused_experts: experts are one grouped kernel with activation and casts.
     Placement: order: axes from the inside out; stages: layers per pipeline device, or per chunk in model order (empty:
     split by weight).
-    Replicas: hsdp_shard_size: ranks that share one copy (0 = all); reshard: weights are dropped after forward and
+    Replicas: hsdp_shard_size: ranks that share one copy (0 = all); flat_parameters: full sharding cuts one flat tensor
+    per layer (FSDP1), else each parameter along its first dimension (FSDP2; None: the framework's); reshard: weights are dropped after forward and
     gathered again for backward; prefetch: layers gathered ahead (0 = each gather waits); bucket_bytes: gradients per
     collective (0 = the framework's); gather_dtype, reduce_dtype, gradient_dtype: parameters and gradients on the wire,
     and gradients as accumulated ("" = BF16 and the framework's); moment_dtype, master_dtype: Adam's moments and the
@@ -102,6 +103,7 @@ class TrainingCase:
     order: tuple[str, ...] = ORDER
     stages: tuple[int, ...] = ()
     reshard: bool = True
+    flat_parameters: bool | None = None
     prefetch: int = 1
     bucket_bytes: float = 0.0
     gather_dtype: str = ""

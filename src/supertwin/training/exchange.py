@@ -8,8 +8,9 @@ import numpy.typing as npt
 from supertwin.training.frameworks import wire_bytes
 from supertwin.training.pipeline import DeviceTimes
 from supertwin.training.pricing import engine_of
+from supertwin.training.routing import routed_block
 from supertwin.training.setting import Setting, stage_weights
-from supertwin.training.sharding import replica_sync
+from supertwin.training.sharding import gather_bytes, replica_sync
 from supertwin.training.weights import optimizer_traffic_bytes
 from supertwin.workload.operators import Vector
 
@@ -26,7 +27,18 @@ def replica_s(setting: Setting, times: DeviceTimes) -> float:
         sync = replica_sync(setting.case, setting.framework, setting.fabric, stage_weights(setting, device), window)
         cost = sync.visible_s(setting.overlap.loss)
         latest = max(latest, cost - float(slack[device]))
-    return latest + tied_s(setting)
+    return latest + tied_s(setting) + copies_sync_s(setting)
+
+
+def copies_sync_s(setting: Setting) -> float:
+    """Copies of hot experts: their gradients go to the rank of the original and the new weights come back."""
+    case, block = setting.case, routed_block(setting.case.model)
+    if not case.redundant_experts or block is None:
+        return 0.0
+    share = case.redundant_experts / (block.experts + case.redundant_experts)
+    trained = float(setting.weights.trained_experts.max()) * share
+    sent = trained * (wire_bytes(setting.framework, case.precision) + gather_bytes(case))
+    return setting.fabric.time_s("all_to_all", "ep", sent)
 
 
 def tied_s(setting: Setting) -> float:

@@ -18,7 +18,7 @@ from supertwin.training.offload import activation_exposed_s
 from supertwin.training.pricing import PricedBlock, PricedModel, engine_of, priced_model
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
 from supertwin.training.shape import recipe_of, shard_of, step_of
-from supertwin.training.sharding import full_shard_sync, is_fully_sharded
+from supertwin.training.sharding import copied_bytes, full_shard_sync, is_fully_sharded
 from supertwin.workload.operators import Vector
 
 Array = npt.NDArray[np.float64]
@@ -64,6 +64,9 @@ def passes_of(setting: Setting) -> DevicePass:
     passes = device_passes(setting, block_tables(setting, priced_blocks(setting)))
     if not setting.framework.accumulation_fused:
         passes.backward[:, ACCUMULATE] = accumulate_s(setting)
+    if is_fully_sharded(setting.case):
+        for table, seconds in zip((passes.forward, passes.backward), copies_s(setting), strict=True):
+            table[:, ACCUMULATE] += seconds
     passes = with_full_sharding(setting, passes) if is_fully_sharded(setting.case) else passes
     return with_offload(setting, passes) if setting.case.offload else passes
 
@@ -170,6 +173,18 @@ def accumulate_s(setting: Setting) -> Array:
     add = Vector(part="accumulate", op="add", bytes_read=0.6 * moved, bytes_written=0.4 * moved)
     seconds: Array = np.asarray(engine_of(setting.case.system.chip).price([add])[0].time_s)
     return seconds
+
+
+def copies_s(setting: Setting) -> tuple[Array, Array]:
+    """(forward, backward) seconds per microbatch of copies that sharding parameter by parameter needs, shape [pp]."""
+    devices = range(len(setting.weights.layers))
+    moved = [copied_bytes(setting.case, setting.framework, stage_weights(setting, device)) for device in devices]
+    if not any(back for _, back in moved):
+        return np.zeros(len(moved)), np.zeros(len(moved))
+    half = 0.5 * np.array(moved)
+    copy = Vector(part="accumulate", op="copy", bytes_read=half, bytes_written=half)
+    seconds = np.asarray(engine_of(setting.case.system.chip).price([copy])[0].time_s)
+    return seconds[:, 0], seconds[:, 1]
 
 
 def with_full_sharding(setting: Setting, passes: DevicePass) -> DevicePass:

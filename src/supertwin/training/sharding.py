@@ -24,6 +24,7 @@ from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework, wire_bytes
 
 BF16_BYTES = 2.0
+_PER_PARAMETER = ("torchtitan",)  # stacks on FSDP2
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,10 @@ def full_shard_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, 
     """Gathers (of one pass) and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights
     stay in their group."""
     units = max(weights.layers, 1.0) * framework.messages_per_layer
-    width = gather_bytes(case) / units
+    padded = padding(case, framework, fabric.group("shard").size)
+    width = gather_bytes(case) * padded / units
     gather_s = units * _both(fabric, "all_gather", weights.dense * width, weights.experts * width)
-    reduced = wire_bytes(framework, case.precision) / units
+    reduced = wire_bytes(framework, case.precision) * padded / units
     scatter_s = units * _both(
         fabric, "reduce_scatter", weights.trained_dense * reduced, weights.trained_experts * reduced
     )
@@ -140,6 +142,29 @@ def full_shard_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, 
         shard = max(case.hsdp_shard_size, 1)
         scatter_s += units * fabric.time_s("all_reduce", "replica", weights.trained_dense * reduced / shard)
     return Rounds(scatter_s, gather_s, units)
+
+
+def per_parameter(case: TrainingCase, framework: Framework) -> bool:
+    """Whether full sharding cuts each parameter along its first dimension (FSDP2) instead of one flat tensor."""
+    return framework.name in _PER_PARAMETER if case.flat_parameters is None else not case.flat_parameters
+
+
+def padding(case: TrainingCase, framework: Framework, ranks: int) -> float:
+    """Padded over real rows of a sharded weight: the first dimension is filled up to a multiple of the ranks (a flat
+    tensor by less than one value per rank)."""
+    rows = case.model.hidden
+    return math.ceil(rows / ranks) * ranks / rows if per_parameter(case, framework) else 1.0
+
+
+def copied_bytes(case: TrainingCase, framework: Framework, weights: StageWeights) -> tuple[float, float]:
+    """(forward, backward) memory traffic per microbatch of copies between parameters and the flat buffers of the
+    collectives: gathered weights out of the buffer, gradients into it (torch fully_shard, _fsdp_collectives.py:
+    split_with_sizes_copy, chunk_cat). Flat parameters are views and need none."""
+    if not per_parameter(case, framework):
+        return 0.0, 0.0
+    gathered = 2.0 * gather_bytes(case) * (weights.dense + weights.experts)
+    gradients = (BF16_BYTES + wire_bytes(framework, case.precision)) * (weights.trained_dense + weights.trained_experts)
+    return gathered, (gathered if case.reshard else 0.0) + gradients
 
 
 def full_shard_sync(

@@ -19,6 +19,7 @@ from supertwin.training.passes import (
     accumulate_s,
     block_amounts,
     block_tables,
+    copies_s,
     priced_blocks,
     waits_s,
 )
@@ -92,6 +93,9 @@ def work_of(setting: Setting) -> StepWork:
     if not setting.framework.accumulation_fused:
         backward.exposed[:, ACCUMULATE] = accumulate_s(staged)
     sharded = is_fully_sharded(case)
+    if sharded:
+        for side, seconds in zip((forward, backward), copies_s(staged), strict=True):
+            side.exposed[:, ACCUMULATE] += seconds
     exchange = full_shard_rounds if sharded else replica_rounds
     dual = case.schedule in ("dualpipe", "dualpipev")
     return StepWork(
