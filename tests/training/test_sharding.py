@@ -113,7 +113,7 @@ def test_prefetch_hides_gathers_and_takes_memory() -> None:
 
 
 def test_parameters_cut_one_by_one_are_copied_and_padded() -> None:
-    """FSDP2: gathered weights leave the flat buffer (2 x 2 bytes), gradients enter it (2 + 4), twice and once a step."""
+    """FSDP2: gathered weights leave the flat buffer (2 x 2 bytes, twice), gradients enter it (2 + 4, once)."""
     flat, each = job(sharding="zero3", flat_parameters=True), job(sharding="zero3")
     assert copied_bytes(flat, FRAMEWORK, WEIGHTS) == (0.0, 0.0)
     assert copied_bytes(each, FRAMEWORK, WEIGHTS) == (4.0 * 8e9, (4.0 + 6.0) * 8e9)

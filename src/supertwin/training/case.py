@@ -44,11 +44,11 @@ class TrainingCase:
     Placement: order: axes from the inside out; stages: layers per pipeline device, or per chunk in model order (empty:
     split by weight).
     Replicas: hsdp_shard_size: ranks that share one copy (0 = all); flat_parameters: full sharding cuts one flat tensor
-    per layer (FSDP1), else each parameter along its first dimension (FSDP2; None: the framework's); reshard: weights are dropped after forward and
-    gathered again for backward; prefetch: layers gathered ahead (0 = each gather waits); bucket_bytes: gradients per
-    collective (0 = the framework's); gather_dtype, reduce_dtype, gradient_dtype: parameters and gradients on the wire,
-    and gradients as accumulated ("" = BF16 and the framework's); moment_dtype, master_dtype: Adam's moments and the
-    master copy (none = no copy).
+    per layer (FSDP1), else each parameter along its first dimension (FSDP2; None: the framework's); reshard: weights
+    are dropped after forward and gathered again for backward; prefetch: layers gathered ahead (0 = each gather waits);
+    bucket_bytes: gradients per collective (0 = the framework's); gather_dtype, reduce_dtype, gradient_dtype:
+    parameters and gradients on the wire, and gradients as accumulated ("" = BF16 and the framework's); moment_dtype,
+    master_dtype: Adam's moments and the master copy (none = no copy).
     Context: cp_method: ring | all_gather | ulysses | hybrid (Ulysses inside, ring outside); ulysses_size: ranks of the
     inner group; cp_balanced: zigzag chunks, every rank has the same causal work.
     Packs: packed: samples of a pack do not see each other; sample_len: their mean length (0 = a quarter of the pack);

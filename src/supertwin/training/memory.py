@@ -164,6 +164,13 @@ def kept_per_microbatch(setting: Setting) -> tuple[Array, Array, Array]:
     return per_layer, np.where(plan.counts > 0, full, 0.0).max(axis=1), sent
 
 
+def moved_per_microbatch(setting: Setting) -> Array:
+    """Bytes that each device sends to the host and fetches back for one microbatch, shape [pp]."""
+    kept, _, sent = kept_per_microbatch(setting)
+    result: Array = setting.case.offload * kept + sent
+    return result
+
+
 def policies_of(setting: Setting) -> tuple[Recompute, Recompute, Recompute]:
     """What a layer keeps on the device, when it is expanded, and on device and host together."""
     case, framework = setting.case, setting.framework

@@ -29,7 +29,7 @@ from supertwin.network.transfer import UNMEASURED_SHARE, Path, transfer_time
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.frameworks import Framework
-from supertwin.training.weights import OPTIMIZER_BYTES, PARAMETER_BYTES, DeviceWeights, updated_weights
+from supertwin.training.weights import PARAMETER_BYTES, DeviceWeights, adam_bytes, updated_weights
 
 Array = npt.NDArray[np.float64]
 
@@ -69,10 +69,10 @@ def _link_rate(system: System, write: bool) -> float:
     return calibrated if 0.5 * line <= calibrated <= line else UNMEASURED_SHARE * line
 
 
-def host_adam_bytes(gradient_bytes: float) -> float:
-    """Host memory traffic of Adam per weight: gradient, master copy and moments read; those three and the parameter
+def host_adam_bytes(gradient_bytes: float, states_bytes: float = 12.0) -> float:
+    """Host memory traffic of Adam per weight: gradient, master copy and moments read; those states and the parameter
     written."""
-    return gradient_bytes + 2.0 * OPTIMIZER_BYTES + PARAMETER_BYTES
+    return gradient_bytes + 2.0 * states_bytes + PARAMETER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,12 @@ def host_update(case: TrainingCase, framework: Framework, weights: DeviceWeights
     link = host_link(case.system)
     own = float(updated_weights(case, weights).max()) * case.offload_optimizer
     if case.offload_update == "swapped":
-        states = own * OPTIMIZER_BYTES
+        states = own * adam_bytes(case)
         return HostUpdate(states / link.out, 0.0, states / link.back, states)
     gradients = own * framework.gradient_bytes
     return HostUpdate(
         gradients / link.out,
-        own * host_adam_bytes(framework.gradient_bytes) / link.stream,
+        own * host_adam_bytes(framework.gradient_bytes, adam_bytes(case)) / link.stream,
         own * PARAMETER_BYTES / link.back,
         gradients,
     )
@@ -125,14 +125,13 @@ def update_exposed_s(case: TrainingCase, update: HostUpdate, device_s: float, st
     return max(update.pipelined_s() - beside, 0.0)
 
 
-def activation_exposed_s(case: TrainingCase, kept_bytes: Array, window: tuple[Array, Array]) -> tuple[Array, Array]:
+def activation_exposed_s(case: TrainingCase, moved_bytes: Array, window: tuple[Array, Array]) -> tuple[Array, Array]:
     """(forward, backward) seconds per microbatch that moving activations adds on each pipeline device.
 
-    kept_bytes: per microbatch, shape [pp]; window: forward and backward seconds of one microbatch, shape [pp].
+    moved_bytes: per microbatch, shape [pp]; window: forward and backward seconds of one microbatch, shape [pp].
     """
     link = host_link(case.system)
-    moved = case.offload * kept_bytes
-    return np.maximum(moved / link.out - window[0], 0.0), np.maximum(moved / link.back - window[1], 0.0)
+    return np.maximum(moved_bytes / link.out - window[0], 0.0), np.maximum(moved_bytes / link.back - window[1], 0.0)
 
 
 def resident_bytes(case: TrainingCase, kept_bytes: Array, in_flight: Array, layers: Array) -> Array:
@@ -144,10 +143,3 @@ def resident_bytes(case: TrainingCase, kept_bytes: Array, in_flight: Array, laye
     working = np.minimum(LAYERS_IN_WORK * kept_bytes / np.maximum(layers, 1.0), whole)
     result: Array = (1.0 - case.offload) * whole + case.offload * working
     return result
-
-
-def host_bytes(case: TrainingCase, weights: DeviceWeights, activations: Array) -> float:
-    """Host memory of the fullest node. activations: offloaded bytes at the peak, shape [pp]; a node is taken to hold
-    the devices of the fullest stage."""
-    states = updated_weights(case, weights) * case.offload_optimizer * (OPTIMIZER_BYTES + PARAMETER_BYTES)
-    return float((states + activations).max()) * min(case.system.devices_per_node, case.system.devices)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from supertwin.training import assumptions as assume
 from supertwin.training.blocks import PARTS, Phase, phase
 from supertwin.training.host import HostCost, host_cost
-from supertwin.training.memory import kept_per_microbatch
+from supertwin.training.memory import moved_per_microbatch
 from supertwin.training.offload import activation_exposed_s
 from supertwin.training.pricing import PricedBlock, PricedModel, engine_of, priced_model
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
@@ -68,7 +68,7 @@ def passes_of(setting: Setting) -> DevicePass:
         for table, seconds in zip((passes.forward, passes.backward), copies_s(setting), strict=True):
             table[:, ACCUMULATE] += seconds
     passes = with_full_sharding(setting, passes) if is_fully_sharded(setting.case) else passes
-    return with_offload(setting, passes) if setting.case.offload else passes
+    return with_offload(setting, passes) if setting.case.offload or setting.case.offload_modules else passes
 
 
 def priced_blocks(setting: Setting) -> PricedModel:
@@ -202,7 +202,7 @@ def with_offload(setting: Setting, passes: DevicePass) -> DevicePass:
     """Add what moving activations to the host and back leaves visible in every microbatch."""
     forward, backward = passes.forward.copy(), passes.backward.copy()
     window = forward.sum(axis=1), backward.sum(axis=1)
-    visible = activation_exposed_s(setting.case, kept_per_microbatch(setting)[0], window)
+    visible = activation_exposed_s(setting.case, moved_per_microbatch(setting), window)
     for table, seconds in zip((forward, backward), visible, strict=True):
         table[:, OFFLOADED] += seconds
     return replace(passes, forward=forward, backward=backward)

@@ -11,9 +11,8 @@ from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import check
 from supertwin.training.flops import Utilisation, utilisation
-from supertwin.training.memory import held_microbatches, kept_per_microbatch, peak_memory
+from supertwin.training.memory import peak_memory
 from supertwin.training.notes import notes
-from supertwin.training.offload import host_bytes
 from supertwin.training.phases import mean_power_w, phase_powers
 from supertwin.training.pricing import engine_of, engine_sources
 from supertwin.training.routing import Routing, routing_of
@@ -54,7 +53,7 @@ def prediction_of(setting: Setting, step: StepTime) -> Prediction:
         step_time_s=step.total_s,
         tokens_per_s_per_device=tokens,
         tokens_per_s_per_chip=tokens * chip.devices_per_package,
-        figures=figures(setting, step, use),
+        figures=figures(setting, step, use, memory),
         memory=memory,
         breakdown=parts,
         bill=bill_of_power(case.system, case.layout.devices, tokens, mean_power_w(phase_powers(setting, step))),
@@ -77,7 +76,7 @@ def memory(case: TrainingCase) -> Memory:
     return peak_memory(setting_of(case))
 
 
-def figures(setting: Setting, step: StepTime, use: Utilisation) -> dict[str, float | None]:
+def figures(setting: Setting, step: StepTime, use: Utilisation, memory: Memory) -> dict[str, float | None]:
     """Further figures by their JSON names."""
     case = setting.case
     return {
@@ -88,7 +87,7 @@ def figures(setting: Setting, step: StepTime, use: Utilisation) -> dict[str, flo
         "tokens_per_step": float(case.global_batch * case.seq_len),
         "microbatches": float(setting.microbatches),
         "bubble_share": step.parts["bubble"] / step.total_s,
-        **host_figures(setting),
+        **host_figures(setting, memory),
         **routing_figures(setting),
     }
 
@@ -101,14 +100,13 @@ def routing_figures(setting: Setting) -> dict[str, float | None]:
     return {"busiest_rank_over_mean": found.skew, "dropped_token_rate": found.dropped}
 
 
-def host_figures(setting: Setting) -> dict[str, float | None]:
-    """Host memory that offload takes on the fullest node; nothing without offload."""
-    case = setting.case
-    if not (case.offload or case.offload_optimizer):
+def host_figures(setting: Setting, memory: Memory) -> dict[str, float | None]:
+    """Host memory that offload takes on a node whose devices are all at the highest peak; nothing without offload."""
+    if not memory.host_bytes:
         return {}
-    moved = case.offload * kept_per_microbatch(setting)[0] * held_microbatches(setting)
-    used = host_bytes(case, setting.weights, moved)
-    return {"host_memory_bytes": used, "host_capacity_bytes": case.system.host_memory_bytes_per_node}
+    system = setting.case.system
+    used = memory.host_bytes * min(system.devices_per_node, system.devices)
+    return {"host_memory_bytes": used, "host_capacity_bytes": system.host_memory_bytes_per_node}
 
 
 def breakdown(step: StepTime) -> tuple[Part, ...]:

@@ -26,7 +26,6 @@ from supertwin.workload.shard import Shard
 Array = npt.NDArray[np.float64]
 
 PARAMETER_BYTES = 2.0
-OPTIMIZER_BYTES = 12.0  # FP32 master copy and two moments
 FP32_BYTES = 4.0
 SWAP_PIECES = 16.0  # MindSpeed --swap-optimizer-times, default
 SCALED_ALONG = ("mxfp8", "nvfp4")
@@ -186,6 +185,12 @@ def moment_bytes(case: TrainingCase) -> float:
     return 2.0 * number_format(case.moment_dtype).bytes_per_element
 
 
+def adam_bytes(case: TrainingCase) -> float:
+    """Bytes per weight that an update reads and writes as states: master copy and moments."""
+    master = 0.0 if case.master_dtype == "none" else number_format(case.master_dtype).bytes_per_element
+    return master + moment_bytes(case)
+
+
 def stored_bytes(case: TrainingCase) -> float:
     """Bytes per stored weight: BF16 beside its master copy; frozen weights may lie in the format of the products."""
     frozen = case.task == "lora"
@@ -223,7 +228,8 @@ def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: D
     whole = updated_weights(case, weights)
     own = whole * (1.0 if case.offload_update == "swapped" else 1.0 - case.offload_optimizer)
     norm = framework.gradient_bytes
-    adam = framework.gradient_bytes + OPTIMIZER_BYTES + OPTIMIZER_BYTES + PARAMETER_BYTES
+    adam = framework.gradient_bytes + 2.0 * adam_bytes(case) + PARAMETER_BYTES
+    adam += PARAMETER_BYTES if case.master_dtype == "none" else 0.0
     if (case.launch or framework.launch) == "eager":
         adam += 3.0 * FP32_BYTES + (2.0 * FP32_BYTES if case.precision == "fp16" else 0.0)
         adam += FP32_BYTES + framework.gradient_bytes if framework.gradient_bytes < FP32_BYTES else 0.0

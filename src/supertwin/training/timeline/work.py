@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from supertwin.training.blocks import PARTS
 from supertwin.training.exchange import hop_s, norm_s, optimizer_each_s, sends_in_line, tied_s
-from supertwin.training.memory import kept_per_microbatch
+from supertwin.training.memory import moved_per_microbatch
 from supertwin.training.offload import HostUpdate, host_link, host_update
 from supertwin.training.passes import (
     ACCUMULATE,
@@ -151,8 +151,8 @@ def _passes(setting: Setting, staged: Setting, schedule: Schedule, tables: Table
     devices = [schedule.device(stage, 0) for stage in range(schedule.stages)]
     repeated[:, :kinds] = amounts[:, :kinds] * share[devices][:, None]
     link, moved = host_link(setting.case.system), np.zeros(schedule.stages)
-    if setting.case.offload:
-        moved = setting.case.offload * kept_per_microbatch(staged)[0]
+    if setting.case.offload or setting.case.offload_modules:
+        moved = moved_per_microbatch(staged)
     return (
         _pass(amounts @ forward.table, amounts @ forward.hidden, moved / link.out),
         _pass(
