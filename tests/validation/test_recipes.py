@@ -39,6 +39,18 @@ def test_releases_differ_as_the_scripts_do() -> None:
     assert settings("qwen3-30b-a3b", "gb200", "26.06", "bf16")["launch"] == "eager"
 
 
+def test_modules_computed_again_follow_the_scripts() -> None:
+    """nemotron_3_workload_base_configs.py and deepseek_workload_base_configs.py."""
+    assert settings("nemotron3-nano-30b-a3b", "h100-sxm", "26.04", "fp8-tensorwise")["recompute_modules"] == (
+        "experts",
+        "norm",
+        "activation",
+    )
+    assert settings("deepseek-v3", "gb200", "26.04", ep=64)["recompute_modules"] == ("mlp",)
+    assert settings("deepseek-v3", "gb200", "26.06", ep=64)["recompute_modules"] == ("mla_up",)
+    assert settings("deepseek-v3", "gb300", "26.08", ep=32)["recompute_modules"] == ()
+
+
 def test_dense_models_and_other_frameworks_keep_their_habits() -> None:
     assert settings("llama3.1-70b", "gb200", "26.06", ep=1) == {}
     assert settings("llama3.1-70b", "gb200", "26.06", "nvfp4", ep=1) == {"overlap_tp": False}

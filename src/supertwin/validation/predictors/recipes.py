@@ -33,12 +33,19 @@ _HOPPER: dict[str, object] = {
     "dispatcher": "deepep",
     "overlap_ep": True,
     "precision": "fp8-blockwise",
+    "recompute_modules": ("mla_up", "mlp"),
 }
 _SUPERCHIP: dict[str, object] = {"dispatcher": "hybridep", "precision": "mxfp8"}
 _REPORTED: dict[tuple[str, str], tuple[dict[str, int], dict[str, object]]] = {
     ("deepseek-v3", "h100-sxm"): ({"tp": 2, "pp": 8, "cp": 1, "ep": 64, "vpp": 4}, _HOPPER),
-    ("deepseek-v3", "gb200"): ({"tp": 1, "pp": 4, "cp": 1, "ep": 64, "vpp": 4}, _SUPERCHIP),
-    ("deepseek-v3", "gb300"): ({"tp": 1, "pp": 4, "cp": 1, "ep": 64, "vpp": 4}, _SUPERCHIP),
+    ("deepseek-v3", "gb200"): (
+        {"tp": 1, "pp": 4, "cp": 1, "ep": 64, "vpp": 4},
+        {**_SUPERCHIP, "recompute_modules": ("mlp",)},
+    ),
+    ("deepseek-v3", "gb300"): (
+        {"tp": 1, "pp": 4, "cp": 1, "ep": 64, "vpp": 4},
+        {**_SUPERCHIP, "recompute_modules": ("mlp",)},
+    ),
     ("qwen3-235b-a22b", "gb300"): (
         {"tp": 1, "pp": 4, "cp": 1, "ep": 32, "vpp": 1},
         {**_SUPERCHIP, "micro_batch": 2},
@@ -72,6 +79,12 @@ _HYBRID: dict[str, object] = {"dispatcher": "hybridep"}
 _OVERLAP: dict[str, object] = {"overlap_ep": True}
 _PLAIN_TP: dict[str, object] = {"overlap_tp": False}  # CommOverlapConfig(tp_comm_overlap=False)
 
+
+def _again(*modules: str) -> dict[str, object]:
+    """recompute_modules of a recipe."""
+    return {"recompute_modules": modules}
+
+
 # Later entries overrule earlier ones.
 RECIPES = (
     Recipe("", _PARTS),
@@ -79,7 +92,13 @@ RECIPES = (
     # NVL8 systems: alltoall until 26.02 (moe_flex_dispatcher_backend unset), HybridEP from 26.02.01
     Recipe("", {"dispatcher": "all_to_all"}, _PACKAGE_8, before="26.02.01"),
     Recipe("", _HYBRID, _PACKAGE_8, since="26.02.01"),
-    Recipe("deepseek-v3", _PLAIN_TP),
+    Recipe("deepseek-v3", {**_PLAIN_TP, **_again("mla_up")}, since="25.11"),
+    Recipe("deepseek-v3", _again("mlp"), ("gb200",), ("mxfp8", "fp8-tensorwise"), since="26.02", before="26.06"),
+    Recipe("deepseek-v3", _again("activation"), ("gb300",), since="25.11", before="26.02"),
+    Recipe("deepseek-v3", _again(), ("gb300",), _MX, since="26.06"),
+    Recipe("deepseek-v3", {**_PLAIN_TP, **_again("mla_up", "mlp")}, ("h100-sxm",)),
+    Recipe("nemotron3-nano", _again("experts", "norm", "activation"), ("h100-sxm",), ("fp8-tensorwise",)),
+    Recipe("nemotron3-super", _again("activation", "norm"), ("b300",), ("nvfp4",)),
     Recipe("qwen3-235b", _PLAIN_TP, ("h100-sxm",)),
     Recipe("deepseek-v3", {"dispatcher": "deepep", **_OVERLAP}, ("h100-sxm",), before="26.02.01"),
     Recipe("qwen3-235b", _OVERLAP, ("b200-sxm",), since="25.11", before="26.02"),
