@@ -32,6 +32,8 @@ _LABELS = {
     "kernels/norm": "norms",
     "kernels/head": "embedding and head",
     "kernels/accumulate": "gradient accumulation",
+    "kernels/logprob": "forward passes before",
+    "offload/optimizer": "optimizer on the host",
     "communication/tp": "tensor parallel",
     "communication/cp": "context parallel",
     "communication/ep": "expert exchange",

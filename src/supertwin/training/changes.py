@@ -20,6 +20,7 @@ from supertwin.training.routing import routing_of
 Scale = tuple[float, float]
 PLAIN: Scale = (1.0, 1.0)
 _FOLDED = ("zb-v", "dualpipev")
+_CHEAP = ("norm", "activation", "mla_up")  # modules that are cheap to compute again
 _NARROWER = {"fp8": ("fp8-blockwise", "fp8-tensorwise", "mxfp8"), "fp4": ("nvfp4",)}
 _BITS = {"fp32": 32, "tf32": 19, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4, "int4": 4}
 
@@ -91,6 +92,11 @@ def _memory_changes(case: TrainingCase) -> Iterator[Change]:
         if policy != case.recompute:
             name = "no recomputation" if policy == "none" else f"{policy} recomputation"
             yield _option(case, name, f"--recompute {policy}", recompute=policy)
+    if case.recompute == "full":
+        modules = ",".join(_CHEAP)
+        option = f"--recompute selective --recompute-modules {modules}"
+        fields = {"recompute": "selective", "recompute_modules": _CHEAP}
+        yield _option(case, "recompute cheap modules only", option, **fields)
     names = {"none": "replicated optimizer", "zero1": "distributed optimizer", "zero3": "parameters sharded too"}
     for sharding, name in names.items():
         if sharding != case.sharding and case.layout.dp * case.layout.cp > 1:
@@ -108,15 +114,18 @@ def _switch_changes(case: TrainingCase) -> Iterator[Change]:
                 )
     ep = framework.ep_overlap if case.overlap_ep is None else case.overlap_ep
     if layout.ep > 1 and not ep:
-        yield _option(case, "expert exchange beside compute", "", overlap_ep=True)
+        yield _option(case, "expert exchange beside compute", "--overlap-ep", overlap_ep=True)
     if layout.ep > 1 and routing_of(case).skew > 1.0:
-        yield _option(case, "experts evenly loaded", "", skew=1.0)
+        yield _option(case, "32 copies of hot experts", "--redundant-experts 32", redundant_experts=32)
+        yield _option(case, "experts evenly loaded", "--skew 1", skew=1.0)
+    if layout.ep > 1 and not case.dispatcher and framework.transport == "all_to_all":
+        yield _option(case, "tokens cross nodes once", "", dispatcher="deepep")
     tp = framework.tp_overlap if case.overlap_tp is None else case.overlap_tp
     if layout.tp > 1 and not tp:
-        yield _option(case, "tensor parallel beside products", "", overlap_tp=True)
+        yield _option(case, "tensor parallel beside products", "--overlap-tp", overlap_tp=True)
     dp = framework.dp_overlap if case.overlap_dp is None else case.overlap_dp
     if layout.dp > 1 and not dp:
-        yield _option(case, "gradient reduction beside backward", "", overlap_dp=True)
+        yield _option(case, "gradient reduction beside backward", "--overlap-dp", overlap_dp=True)
     if (case.launch or framework.launch) == "eager":
         yield _option(case, "graph launch", "", launch="graph")
     if case.attention_kernel == "unfused" or (not case.attention_kernel and not framework.flash):

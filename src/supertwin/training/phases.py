@@ -1,8 +1,9 @@
 """What the devices do over a step, phase by phase, and the power that each phase draws.
 
 Phases are the exposed parts of the step: products and kernels, waiting for links, the optimizer's pass over memory, and
-waiting for the pipeline or the host. Power is that of the whole job in the phase, as if all devices were in it at once;
-the mean over the step weighs it by time, which is what a meter behind thousands of devices in different phases reads.
+waiting for the pipeline, the host or transfers to it. Power is that of the whole job in the phase, as if all devices
+were in it at once; the mean over the step weighs it by time, which is what a meter behind thousands of devices in
+different phases reads.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _seconds(step: StepTime) -> list[float]:
 
 def _phase_of(part: str) -> str:
     head = part.partition("/")[0]
-    if head in ("bubble", "host"):
+    if head in ("bubble", "host", "offload"):
         return "waiting"
     return head if head in NAMES else "compute"
 

@@ -76,7 +76,7 @@ def rungs(setting: Setting, step: StepTime) -> tuple[Rung, ...]:
     at_peak = 0.0
     for part, seconds in balanced.parts.items():
         if part.startswith("compute/"):
-            own = classes.get(part, _Class(0.0, "memory"))
+            own = classes.get(part, _Class(0.0, "compute" if part == "compute/logprob" else "memory"))
             needed = own.flop * setting.microbatches / peak
             at_peak += needed
             share = needed / seconds if seconds > 0.0 and needed > 0.0 else None
@@ -91,7 +91,8 @@ def rungs(setting: Setting, step: StepTime) -> tuple[Rung, ...]:
     rest = {part: seconds for part, seconds in step.parts.items() if not part.startswith(_WORK)}
     rest[RECOMPUTE] = _work(step) - _work(once)
     for part in (*_LAST, *(name for name in rest if name not in _LAST)):
-        found[part] = (rest.get(part, 0.0), _BOUNDS.get(part, "compute"), None)
+        bound = "memory" if part.startswith("offload/") else _BOUNDS.get(part, "compute")
+        found[part] = (rest.get(part, 0.0), bound, None)
     return _stacked(found, step.total_s)
 
 
