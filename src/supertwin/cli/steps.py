@@ -79,14 +79,24 @@ def _chip_hint(text: str, error: UnknownName) -> SupertwinError:
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """What a command adds to a prediction: JSON fields; views in place of the breakdown; views after all others."""
+    """What a command adds to a prediction.
+
+    fields: of the JSON object; reasons: views in place of the breakdown; after: views after all others; advice: what to
+    do where the job does not fit.
+    """
 
     fields: Mapping[str, object] = field(default_factory=dict)
     reasons: Sequence[RenderableType] = ()
     after: Sequence[RenderableType] = ()
+    advice: str = ""
 
     def __add__(self, other: More) -> More:
-        return More({**self.fields, **other.fields}, [*self.reasons, *other.reasons], [*self.after, *other.after])
+        return More(
+            {**self.fields, **other.fields},
+            [*self.reasons, *other.reasons],
+            [*self.after, *other.after],
+            self.advice or other.advice,
+        )
 
 
 def present(
@@ -101,7 +111,8 @@ def present(
 
     model, system = str(values["model"]), str(values["on"] or "cm384")
     prediction = predict()
-    reasons, added = _reasons(command, prediction), more(prediction)
+    added = more(prediction)
+    reasons = _reasons(prediction, added.advice or _ADVICE[command])
     if values["json"]:
         fields = {**step_fields(prediction, model, system), **added.fields}
         write_json(command, {**fields, "feasible": not reasons, "reasons": reasons})
@@ -113,14 +124,15 @@ def present(
     return 0
 
 
-def _reasons(command: str, prediction: Prediction) -> list[str]:
+def _reasons(prediction: Prediction, advice: str) -> list[str]:
     """Why the case cannot run; empty when it can."""
     from supertwin.report.text import gib
 
     memory, found = prediction.memory, []
     if not memory.fits:
-        need, have = gib(memory.peak_bytes), gib(memory.capacity_bytes)
-        found.append(f"does not fit: {need} needed per device, {have} there; {_ADVICE[command]}")
+        missing, have = memory.missing_bytes, gib(memory.capacity_bytes)
+        need = gib(memory.capacity_bytes + missing)
+        found.append(f"does not fit: {need} needed per device, {have} there, {gib(missing)} missing; {advice}")
     used, there = (prediction.figures.get(f"host_{name}_bytes") or 0.0 for name in ("memory", "capacity"))
     if used > there:
         found.append(f"does not fit: {gib(used)} of host memory needed per node, {gib(there)} there; offload less")

@@ -26,12 +26,22 @@ def check_options(values: Values) -> None:
 def more(case: TrainingCase, values: Values, prediction: Prediction) -> More:
     """Everything that the options ask for."""
     asked = [
+        _nearest(case) if not prediction.memory.fits else More(),
         _explained(case) if values["explain"] else More(),
         _run(prediction, values) if values["tokens"] is not None else More(),
         _scaling(case, values) if values["scaling"] is not None else More(),
     ]
-    fields = {name: value for each in asked for name, value in each.fields.items()}
-    return More(fields, [v for each in asked for v in each.reasons], [v for each in asked for v in each.after])
+    return sum(asked, More())
+
+
+def _nearest(case: TrainingCase) -> More:
+    """Jobs with the fewest changes that fit."""
+    from supertwin.report.memory import nearest_fields, nearest_view
+    from supertwin.training.nearest import in_words, nearest_fitting
+
+    found = nearest_fitting(case)
+    advice = f"nearest that fits: {in_words(found[0].changes)}" if found else ""
+    return More({"nearest": nearest_fields(found)}, after=nearest_view(found), advice=advice)
 
 
 def _explained(case: TrainingCase) -> More:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from supertwin.core.prediction import Memory, Part, Prediction
+from supertwin.core.prediction import Part, Prediction
+from supertwin.report.memory import memory_fields, memory_view
 from supertwin.report.tables import grid, heading, pairs, sources_table
 from supertwin.report.text import UNKNOWN, bar, gib, number, percent, seconds, si, usd
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 _BAR_WIDTH = 30
 _SMALLEST_SHARE = 0.002
 _COLOURS = {"compute": "green", "memory": "cyan", "network": "magenta", "latency": "yellow", "bubble": "red"}
-_MEMORY_PARTS = ("parameters", "gradients", "optimizer", "activations", "kv_cache", "workspace")
 _FIGURES: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "mfu": ("MFU", percent),
     "ttft_s": ("time to first token", seconds),
@@ -57,12 +57,6 @@ def step_fields(prediction: Prediction, model: str, system: str) -> dict[str, An
     }
 
 
-def memory_fields(memory: Memory) -> dict[str, float | bool]:
-    """JSON fields of the memory of one device."""
-    uses: dict[str, float | bool] = {f"{name}_bytes": getattr(memory, f"{name}_bytes") for name in _MEMORY_PARTS}
-    return {**uses, "peak_bytes": memory.peak_bytes, "capacity_bytes": memory.capacity_bytes, "fits": memory.fits}
-
-
 def _memory_interval(prediction: Prediction) -> dict[str, dict[str, float]]:
     """90 % interval of the peak in bytes, where it is known."""
     low, high = prediction.memory_interval
@@ -87,7 +81,7 @@ def step_view(
         heading("Where the time goes", "exposed time; hidden work is not counted"),
         breakdown(prediction.breakdown, explain),
     ]
-    view += [Text(), heading("Memory per device"), _memory(prediction.memory), Text()]
+    view += [Text(), heading("Memory per device"), *memory_view(prediction.memory, explain), Text()]
     view.append(pairs([("layout", _words(prediction.layout)), *_bill(prediction)]))
     if prediction.defaults:
         view.append(pairs([("defaults used", _words(prediction.defaults))]))
@@ -169,30 +163,6 @@ def _form(name: str) -> Callable[[float | None], str]:
     if name.endswith("_bytes"):
         return gib
     return seconds if name.endswith("_s") and "_per_s" not in name else number
-
-
-def _memory(memory: Memory) -> RenderableType:
-    capacity = memory.capacity_bytes or 1.0
-    rows = [
-        (
-            name.replace("_", " "),
-            gib(used),
-            percent(used / capacity),
-            Text(bar(used / capacity, _BAR_WIDTH), style="cyan"),
-        )
-        for name in _MEMORY_PARTS
-        if (used := getattr(memory, f"{name}_bytes")) > 0.0
-    ]
-    verdict = "fits" if memory.fits else "does NOT fit"
-    rows.append(
-        (
-            "peak",
-            gib(memory.peak_bytes),
-            percent(memory.peak_bytes / capacity),
-            Text(f"of {gib(capacity)}: {verdict}"),
-        )
-    )
-    return grid(("", "", "", ""), rows, wrap=3)
 
 
 def _bill(prediction: Prediction) -> list[tuple[str, str]]:

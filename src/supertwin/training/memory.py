@@ -63,28 +63,50 @@ class Workspace:
 
 def peak_memory(setting: Setting) -> Memory:
     """Memory of the device with the highest peak, its finer parts, and every pipeline device."""
-    case = setting.case
-    states = state_bytes(case, setting.framework, setting.weights)
+    states, activations, work = _pieces(setting)
+    memory, worst, beyond = _worst(setting, states, activations, work)
+    parts = {name: float(values[worst]) for name, values in _parts(states, activations, work)}
+    return replace(
+        memory,
+        parts=parts | ({"optimizer_step": beyond} if beyond else {}),
+        stages=_stages(states, activations, work, setting.framework.flat_step),
+    )
+
+
+def worst_memory(setting: Setting) -> Memory:
+    """Memory of the device with the highest peak, without its finer parts (for searches)."""
+    return _worst(setting, *_pieces(setting))[0]
+
+
+def _pieces(setting: Setting) -> tuple[StateBytes, Activations, Workspace]:
     activations = activation_peak(setting)
-    work = workspace_bytes(setting, activations)
-    passes = np.maximum(activations.total + work.total, states.step)
-    worst = int(np.argmax(states.total + passes))
-    beyond = float(passes[worst] - (activations.total + work.total)[worst])  # where the optimizer step needs more
-    chip = case.system.chip
-    return Memory(
+    return (
+        state_bytes(setting.case, setting.framework, setting.weights),
+        activations,
+        workspace_bytes(setting, activations),
+    )
+
+
+def _worst(
+    setting: Setting, states: StateBytes, activations: Activations, work: Workspace
+) -> tuple[Memory, int, float]:
+    """The fullest device, its place, and what its optimizer step needs beyond its passes."""
+    passes = activations.total + work.total
+    worst = int(np.argmax(states.total + np.maximum(passes, states.step)))
+    beyond = max(float(states.step[worst] - passes[worst]), 0.0)
+    chip = setting.case.system.chip
+    memory = Memory(
         parameters_bytes=float(states.parameters[worst]),
         gradients_bytes=float(states.gradients[worst]),
         optimizer_bytes=float(states.optimizer[worst]),
         activations_bytes=float(activations.total[worst]),
         workspace_bytes=float(work.total[worst]) + beyond,
         capacity_bytes=chip.usable_memory_bytes,
-        communication_bytes=communication_bytes(case),
+        communication_bytes=communication_bytes(setting.case),
         runtime_bytes=max(chip.memory_bytes - chip.usable_memory_bytes, 0.0),
         host_bytes=float(states.host[worst] + activations.host[worst]),
-        parts={name: float(values[worst]) for name, values in _parts(states, activations, work)}
-        | ({"optimizer_step": beyond} if beyond else {}),
-        stages=_stages(states, activations, work, setting.framework.flat_step),
     )
+    return memory, worst, beyond
 
 
 def _parts(states: StateBytes, activations: Activations, work: Workspace) -> list[tuple[str, Array]]:

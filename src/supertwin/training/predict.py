@@ -165,9 +165,9 @@ def warnings(setting: Setting, memory: Memory) -> tuple[str, ...]:
     """What the user should know: missing memory, unknown framework, thin pipelines."""
     case, found = setting.case, []
     if not memory.fits:
-        missing = memory.peak_bytes - memory.capacity_bytes
+        missing, have = memory.missing_bytes, memory.capacity_bytes
         found.append(
-            f"does not fit: {memory.peak_bytes / GIB:,.1f} GiB needed of {memory.capacity_bytes / GIB:,.1f} GiB per "
+            f"does not fit: {(have + missing) / GIB:,.1f} GiB needed of {have / GIB:,.1f} GiB per "
             f"device on {case.system.chip.name}, {missing / GIB:,.1f} GiB missing"
         )
     if case.framework and setting.framework.name == "default":

@@ -15,7 +15,7 @@ from supertwin.core.errors import SupertwinError
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.changes import PLAIN, Scale
 from supertwin.training.check import check, expert_count
-from supertwin.training.memory import peak_memory
+from supertwin.training.memory import worst_memory
 from supertwin.training.step import step_time
 from supertwin.training.what_if import scaled_setting
 
@@ -73,7 +73,7 @@ class Tuner:
         try:
             check(case)
             setting = scaled_setting(case, self._scale)
-            memory = peak_memory(setting)
+            memory = worst_memory(setting)
             seconds, over = step_time(setting).total_s, 1.0 + memory.missing_bytes / memory.capacity_bytes
             return (seconds, 1.0) if over <= 1.0 else (seconds * _UNFIT * over**_STEEPNESS, over)
         except SupertwinError:

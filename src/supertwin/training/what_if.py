@@ -9,7 +9,7 @@ from supertwin.training.case import TrainingCase
 from supertwin.training.changes import PLAIN, Change, changes
 from supertwin.training.check import check, expert_count
 from supertwin.training.fabric import Fabric
-from supertwin.training.memory import peak_memory
+from supertwin.training.memory import worst_memory
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import step_time
 
@@ -44,7 +44,7 @@ def _judged(change: Change, now: float) -> Gain | None:
     try:
         check(change.case)
         setting = scaled_setting(change.case, change.scale)
-        memory = peak_memory(setting)
+        memory = worst_memory(setting)
         if not memory.fits:
             return None
         seconds = step_time(setting).total_s
