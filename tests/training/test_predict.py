@@ -126,7 +126,7 @@ def test_lora_is_faster_than_training_all() -> None:
 def test_infeasible_memory_is_a_result() -> None:
     p = predict(job(system="dgx-h100:8", layout=Layout(dp=8), sharding="none"))
     assert not p.memory.fits
-    missing = p.memory.peak_bytes - p.memory.capacity_bytes
+    missing = p.memory.missing_bytes
     assert any("does not fit" in w and f"{missing / 2**30:,.1f} GiB missing" in w for w in p.warnings)
 
 
