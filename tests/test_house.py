@@ -27,10 +27,10 @@ FLAGS = {
     "claims": "--only",
     "train": "--on --tp --pp --ep --etp --cp --dp --vpp --micro-batch --global-batch --seq-len --precision "
     "--recompute --recompute-layers --sharding --schedule --sequence-parallel --task --tokens "
-    "--co2-per-kwh --scaling --timeline --trace --straggler --framework --order --stages --shard-size "
-    "--reshard --flat-parameters --prefetch --bucket-mb --gather-dtype --reduce-dtype --gradient-dtype "
-    "--moment-dtype --master-dtype --overlap-dp --overlap-tp --overlap-ep --cp-method --ulysses-size "
-    "--cp-balanced --packed --sample-len --sample-cv --force-balanced --skew --routing-cv "
+    "--co2-per-kwh --scaling --timeline --trace --straggler --framework --order --stages --balance "
+    "--shard-size --reshard --flat-parameters --prefetch --bucket-mb --gather-dtype --reduce-dtype "
+    "--gradient-dtype --moment-dtype --master-dtype --overlap-dp --overlap-tp --overlap-ep --cp-method "
+    "--ulysses-size --cp-balanced --packed --sample-len --sample-cv --force-balanced --skew --routing-cv "
     "--capacity-factor --pad-experts --redundant-experts --routing-nodes --dispatch-dtype "
     "--recompute-modules --offload --offload-optimizer --offload-update --lora-rank --logprob-passes",
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --batch --input-len --kv-len --weight-dtype "

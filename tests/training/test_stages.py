@@ -12,6 +12,7 @@ from supertwin.core.errors import InputError
 from supertwin.machine.systems import load_system
 from supertwin.model.load import load_model
 from supertwin.training import Layout, TrainingCase, check, predict
+from supertwin.training.setting import head_layers
 from supertwin.training.stages import split_layers, stage_plan
 
 
@@ -90,3 +91,16 @@ def test_policy_update_adds_forward_passes() -> None:
     assert 0.25 < first / plain.step_time_s < 0.45
     assert predict(replace(base, task="rl")).step_time_s == two.step_time_s
     assert two.memory.parameters_bytes == 2.0 * one.memory.parameters_bytes  # the reference
+
+
+def test_what_a_head_weighs() -> None:
+    """Llama 3.1 8B: 128,256 x 4,096 against 218 M weights per layer; a long sequence makes layers heavier, so the head
+    counts for less; by layers it is one."""
+    case = job(system=load_system("dgx-h100:64"), layout=Layout(pp=4, dp=16), model=load_model("llama3.1-8b"))
+    assert head_layers(case) == pytest.approx(128256 * 4096 / 218.1e6, rel=0.01)
+    times = [head_layers(replace(case, balance="time", seq_len=length)) for length in (1, 4096, 65536)]
+    assert times[0] == pytest.approx(head_layers(case), rel=0.01)
+    assert times[0] > times[1] > times[2]
+    again = replace(case, balance="time", seq_len=4096, recompute="full")
+    assert head_layers(again) == pytest.approx(times[1] * 3 / 4)
+    assert head_layers(replace(case, balance="layers")) == 1.0

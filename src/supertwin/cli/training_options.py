@@ -10,6 +10,7 @@ from supertwin.cli.steps import FORMATS
 from supertwin.core.errors import InputError
 
 UPDATES = ("sequential", "pipelined", "delayed", "swapped")
+BALANCES = ("weights", "time", "layers")
 CP_METHODS = ("ring", "all_gather", "ulysses", "hybrid")
 MODULES = ("norm", "activation", "mla_up", "attention", "mlp", "experts")
 _HABIT = "the framework's"
@@ -50,6 +51,7 @@ ROWS = (
     # placement
     Row(Option("--order", "str", "Axes from the innermost out; best: the fastest.", "tp,cp,ep,dp,pp"), "order", _words),
     Row(Option("--stages", "str", "Layers per stage, such as 15,16,16,14.", "even, ends lighter"), "stages", _numbers),
+    Row(Option("--balance", "str", "How stages weigh LM head and MTP.", "weights", BALANCES), "balance"),
     # replicas
     Row(Option("--shard-size", "int", "With hsdp: ranks that share a copy.", "all", minimum=1), "hsdp_shard_size"),
     _switch("--reshard", "reshard", "With zero3, hsdp: drop weights after forward.", "yes"),

@@ -42,7 +42,7 @@ class TrainingCase:
     attention products ("" = BF16 or FP16); dispatcher: all_to_all | deepep | hybridep ("" = the framework's habit);
     fused_experts: experts are one grouped kernel with activation and casts.
     Placement: order: axes from the inside out; stages: layers per pipeline device, or per chunk in model order (empty:
-    split by weight).
+    split by balance: weights | time, of LM head and MTP modules against a layer, or layers, each counting as one).
     Replicas: hsdp_shard_size: ranks that share one copy (0 = all); flat_parameters: full sharding cuts one flat tensor
     per layer (FSDP1), else each parameter along its first dimension (FSDP2; None: the framework's); reshard: weights
     are dropped after forward and gathered again for backward; prefetch: layers gathered ahead (0 = each gather waits);
@@ -102,6 +102,7 @@ class TrainingCase:
     offload_update: str = "pipelined"
     order: tuple[str, ...] = ORDER
     stages: tuple[int, ...] = ()
+    balance: str = "weights"
     reshard: bool = True
     flat_parameters: bool | None = None
     prefetch: int = 1

@@ -12,6 +12,7 @@ from supertwin.training.pipeline import SCHEDULES
 SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
 RECOMPUTE = ("none", "selective", "full", "partial")
 TASKS = ("pretrain", "sft", "lora", "rl")
+BALANCES = ("weights", "time", "layers")
 CP_METHODS = ("ring", "all_gather", "ulysses", "hybrid")
 FULL_SHARDING = ("zero3", "hsdp")
 UPDATES = ("sequential", "pipelined", "delayed", "swapped")
@@ -36,6 +37,7 @@ def _check_words(case: TrainingCase) -> None:
         ("recompute", case.recompute, RECOMPUTE),
         ("task", case.task, TASKS),
         ("cp method", case.cp_method, CP_METHODS),
+        ("balance", case.balance, BALANCES),
     ):
         if given not in legal:
             raise UnknownName(kind, given, legal)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from supertwin.core.formats import number_format
 from supertwin.model.parameters import layer_parameters
-from supertwin.model.spec import ModelSpec
+from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.training.blocks import Overlap, overlap_of
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import expert_count
@@ -21,6 +21,7 @@ from supertwin.training.shape import pack_excess, shard_of
 from supertwin.training.sharding import StageWeights
 from supertwin.training.stages import StagePlan, stage_plan
 from supertwin.training.weights import DeviceWeights, device_weights
+from supertwin.workload.flops import attention_flops_per_token
 
 Array = npt.NDArray[np.float64]
 
@@ -46,7 +47,7 @@ def setting_of(case: TrainingCase) -> Setting:
     """Derive stages, weights, groups and overlap of a case."""
     framework = with_formats(in_precision(framework_named(case.framework), case.precision), case)
     layout = case.layout
-    head = 0.0 if case.stages else head_weight(case.model)
+    head = 0.0 if case.stages else head_layers(case)
     plan = stage_plan(case.model.order, (layout.pp, layout.vpp), case.schedule, head, case.stages)
     ring = case.cp_method in ("ring", "hybrid")
     flags = (case.overlap_tp, case.overlap_ep)
@@ -79,6 +80,30 @@ def head_weight(model: ModelSpec) -> float:
     head = float(model.vocab * model.hidden)
     module = layer_parameters(model, model.mtp).active if model.mtp is not None else 0.0
     return (head + model.mtp_passes * (head + module)) * model.n_layers / layers
+
+
+def head_layers(case: TrainingCase) -> float:
+    """Layers that LM head and MTP modules stand for when stages are cut."""
+    if case.balance == "layers":
+        return 1.0 + case.model.mtp_count
+    if case.balance == "time":
+        return head_time(case.model, case.seq_len, case.recompute == "full")
+    return head_weight(case.model)
+
+
+@lru_cache(maxsize=512)
+def head_time(model: ModelSpec, seq_len: int, recomputed: bool) -> float:
+    """Arithmetic of LM head and MTP modules over that of an average layer: attention of the sequence included, a
+    recomputed layer counted with its second forward pass (4/3)."""
+
+    def work(kind: LayerSpec) -> float:
+        attention = attention_flops_per_token(kind.attention, seq_len, True) if kind.attention else 0.0
+        return 2.0 * layer_parameters(model, kind).active + float(attention)
+
+    layers = sum(work(kind) * kind.count for kind in model.layers) * (4.0 / 3.0 if recomputed else 1.0)
+    head = 2.0 * model.vocab * model.hidden
+    module = work(model.mtp) if model.mtp is not None else 0.0
+    return (head + model.mtp_count * (head + module)) * model.n_layers / layers
 
 
 def recomputed_share(case: TrainingCase, plan: StagePlan) -> Array:
