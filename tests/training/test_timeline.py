@@ -59,6 +59,7 @@ BALANCED: dict[str, dict[str, object]] = {
     "full recomputation": {"recompute": "full"},
     "partial recomputation": {"recompute": "partial", "recompute_layers": 4},
     "eager": {"launch": "eager"},
+    "blocking launches": {"launch": "eager", "blocking": True},
     "messages in line": {"framework": "megatron-deepspeed"},
     "context parallel": {"layout": Layout(tp=4, pp=4, dp=2, cp=2), "global_batch": 64, "seq_len": 16384},
     "offload": {"offload": 0.5, "offload_optimizer": 1.0},

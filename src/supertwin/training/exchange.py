@@ -18,13 +18,20 @@ Array = npt.NDArray[np.float64]
 
 
 def replica_s(setting: Setting, times: DeviceTimes) -> float:
-    """Exposed gradient reduction and parameter gather: the latest device, where earlier finishers have slack."""
+    """Exposed gradient reduction and parameter gather: the latest device, where earlier finishers have slack.
+
+    Interleaved chunks are complete one after the other, a group of pp microbatches of the next chunk apart
+    (Megatron-Core, is_last_microbatch_for_model_chunk), so that all but the last have more than one microbatch beside.
+    """
+    layout = setting.case.layout
+    laps = (1.0 + (layout.vpp - 1.0) * min(layout.pp, setting.microbatches)) / layout.vpp
     slack = (np.cumsum(times.backward_s) - times.backward_s) / setting.case.layout.vpp
     latest = 0.0
     pp = len(slack)
     for device in sorted({0, pp // 2, pp - 1}):
         window = float(times.forward_s[device]), float(times.backward_s[device])
-        sync = replica_sync(setting.case, setting.framework, setting.fabric, stage_weights(setting, device), window)
+        weights = stage_weights(setting, device)
+        sync = replica_sync(setting.case, setting.framework, setting.fabric, weights, window, (layout.vpp, laps))
         cost = sync.visible_s(setting.overlap.loss)
         latest = max(latest, cost - float(slack[device]))
     return latest + tied_s(setting) + copies_sync_s(setting)
@@ -59,11 +66,12 @@ def sends_in_line(setting: Setting) -> bool:
 
 
 def handover_s(setting: Setting) -> float:
-    """Exposed point-to-point time of the pipeline: every hop while it fills and drains, and where compute waits for
-    them those of the steady state, one per microbatch, chunk and direction."""
+    """Exposed point-to-point time of the pipeline: every hop through all chunks while it fills and drains (laps of
+    forwards or backwards alone leave nothing to hide them), and where compute waits for hand-overs those of the steady
+    state, one per microbatch, chunk and direction."""
     layout = setting.case.layout
     hop = hop_s(setting)
-    fill = 2.0 * (layout.pp - 1) * hop
+    fill = 2.0 * (layout.pp * layout.vpp - 1) * hop
     return fill + (2.0 * layout.vpp * setting.microbatches * hop if sends_in_line(setting) else 0.0)
 
 

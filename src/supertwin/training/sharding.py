@@ -104,23 +104,38 @@ def gather_bytes(case: TrainingCase) -> float:
 
 
 def replica_sync(
-    case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights, window: tuple[float, float]
+    case: TrainingCase,
+    framework: Framework,
+    fabric: Fabric,
+    weights: StageWeights,
+    window: tuple[float, float],
+    chunks: tuple[int, float] = (1, 1.0),
 ) -> Exposure:
     """What of `replica_rounds` stays exposed.
 
-    window: compute time of one microbatch's forward and backward on this device, s.
+    window: compute time of one microbatch's forward and backward on this device, s; chunks: (chunks of the device,
+    microbatches of compute from the first gradients that are complete to the last ones, likewise for parameters).
     """
     forward_s, backward_s = window
     rounds = replica_rounds(case, framework, fabric, weights)
     beside, pieces = rounds.beside, rounds.pieces
-    reduction = hide(rounds.reduce_s, backward_s if beside[0] else 0.0, pieces if beside[0] else 1.0)
-    gather = hide(rounds.gather_s, forward_s if beside[1] else 0.0, pieces if beside[1] else 1.0)
+    reduction = _hide_chunks(rounds.reduce_s, backward_s, pieces, chunks) if beside[0] else Exposure(rounds.reduce_s)
+    gather = _hide_chunks(rounds.gather_s, forward_s, pieces, chunks) if beside[1] else Exposure(rounds.gather_s)
     if case.sharding != "zero2":
         return reduction + gather
     before = case.global_batch // (case.micro_batch * case.layout.dp) - 1
     room = forward_s + backward_s if beside[0] else 0.0
     early = max(rounds.reduce_s - room, 0.0)
     return reduction + gather + Exposure(before * early, before * (rounds.reduce_s - early))
+
+
+def _hide_chunks(communication_s: float, window_s: float, pieces: float, chunks: tuple[int, float]) -> Exposure:
+    """`hide` for a device whose chunks are complete one after the other: all of it behind all the compute between, and
+    the share of the last chunk behind that chunk alone."""
+    number, laps = chunks
+    exposed = hide(communication_s, laps * window_s, pieces).exposed_s
+    exposed = max(exposed, (communication_s - window_s) / number)
+    return Exposure(exposed, communication_s - exposed)
 
 
 def _habits(framework: Framework) -> tuple[bool, bool]:

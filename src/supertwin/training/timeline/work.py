@@ -89,9 +89,11 @@ def work_of(setting: Setting) -> StepWork:
     tables = block_tables(setting, priced_blocks(setting))
     forward, backward = _passes(setting, staged, schedule, tables)
     waits = waits_s(setting)
-    forward.exposed[:, HOST] = block_amounts(staged)[0] @ waits
+    forward.exposed[:, HOST] += block_amounts(staged)[0] @ waits
     if not setting.framework.accumulation_fused:
         backward.exposed[:, ACCUMULATE] = accumulate_s(staged)
+        if not case.blocking:
+            backward.issue_s[:] += backward.exposed[:, ACCUMULATE]  # its launches are not in the blocks' own
     sharded = is_fully_sharded(case)
     if sharded:
         for side, seconds in zip((forward, backward), copies_s(staged), strict=True):
@@ -154,16 +156,22 @@ def _passes(setting: Setting, staged: Setting, schedule: Schedule, tables: Table
     if setting.case.offload or setting.case.offload_modules:
         moved = moved_per_microbatch(staged)
     return (
-        _pass(amounts @ forward.table, amounts @ forward.hidden, moved / link.out),
+        _pass(amounts @ forward.table, amounts @ forward.hidden, moved / link.out, setting.case.blocking),
         _pass(
             amounts @ backward.table + repeated @ again.table,
             amounts @ backward.hidden + repeated @ again.hidden,
             moved / link.back,
+            setting.case.blocking,
         ),
     )
 
 
-def _pass(table: Array, hidden: Array, copy_s: Array) -> PassWork:
+def _pass(table: Array, hidden: Array, copy_s: Array, blocking: bool) -> PassWork:
+    """One pass of all stages; where launches block (case.blocking) host and device take turns."""
     exposed = np.zeros((len(table), len(COLUMNS)))
     exposed[:, : len(PARTS)] = table[:, : len(PARTS)]
-    return PassWork(exposed, hidden, table[:, len(PARTS)], copy_s)
+    issue_s = table[:, len(PARTS)]
+    if blocking:
+        exposed[:, HOST] = issue_s
+        issue_s = np.zeros_like(issue_s)
+    return PassWork(exposed, hidden, issue_s, copy_s)
