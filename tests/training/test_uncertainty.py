@@ -21,7 +21,7 @@ from supertwin.training.uncertainty import (
     step_sigma,
 )
 from supertwin.validation import tables
-from supertwin.validation.intervals import by_new_source, cross_validated, training_scores
+from supertwin.validation.intervals import by_new_source, coverage_table, cross_validated, training_scores
 
 OWN, WIDE = Regimes(("time/a/b",), ("time/a", "time")), Regimes(("time/a/c",), ("time/a", "time"))
 
@@ -89,3 +89,10 @@ def test_a_new_source_is_covered_less_but_is_covered(scores: list[Scored]) -> No
     found = by_new_source(scores)
     small = [c for name, c in found.items() if "/" in name and c.n < 200]
     assert sum(c.share * c.n for c in small) / sum(c.n for c in small) >= 0.75
+
+
+def test_the_table_of_the_page_lists_the_large_sources(scores: list[Scored]) -> None:
+    lines = coverage_table(scores).splitlines()
+    assert lines[2].startswith("| all | ")
+    assert any(line.startswith("| vtrain | ") for line in lines)
+    assert all(line.count("|") == 5 for line in lines)

@@ -97,7 +97,7 @@ def scaling_view(curves: Curves) -> list[RenderableType]:
         rows: list[tuple[str | Text, ...]] = []
         for index, (point, share) in enumerate(zip(points, efficiency(points), strict=True)):
             rate = point.tokens_per_s_per_device
-            cells = [f"{point.devices:,}", number(rate) if rate else "does not fit", percent(share)]
+            cells = [f"{point.devices:,}", number(rate) if rate else "no layout fits", percent(share)]
             cells.append(percent(_ratio(rate, ideal[index])))
             if cut:
                 times = _ratio(rate, cut[index])

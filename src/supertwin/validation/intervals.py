@@ -85,3 +85,16 @@ def _held_out(scores: Sequence[Scored], part: Callable[[int], Hashable]) -> dict
             for key in ("", scored.metric, f"{scored.source}/{scored.metric}"):
                 inside.setdefault(key, []).append(within)
     return {key: Coverage(len(hits), sum(hits) / len(hits)) for key, hits in sorted(inside.items())}
+
+
+def coverage_table(scores: Sequence[Scored], least: int = 30) -> str:
+    """The table of docs/training-bill.md: coverage by source and metric of at least `least` figures, and over all."""
+    names = {"": "all", "tokens_per_s_per_device": "tokens/s", "peak_memory_bytes": "peak memory"}
+    folds, sources = cross_validated(scores), by_new_source(scores)
+    shown = sorted((name for name in folds if folds[name].n >= least), key=lambda name: ("/" in name, -folds[name].n))
+    rows = [
+        f"| {names.get(name, name.replace('/tokens_per_s_per_device', '').replace('/peak_memory_bytes', ', memory'))} "
+        f"| {folds[name].n:,} | {100 * folds[name].share:.0f} % | {100 * sources[name].share:.0f} % |"
+        for name in shown
+    ]
+    return "\n".join(("| rows | n | ten folds | source left out |", "|---|---|---|---|", *rows))
