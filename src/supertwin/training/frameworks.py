@@ -130,6 +130,17 @@ _PROFILES = {
         _CLASSIC,
         replace(
             _CLASSIC,
+            name="megatron-llama",
+            dp_overlap=True,
+            gather_overlap=True,
+            attention_passes=2.0,
+            rotary_passes=_ROTARY_APART,
+            activation_passes=_GATED_APART,
+            reason="Megatron-LLaMA of 2023: Megatron-LM with OverlappedDistributedOptimizer; FlashAttention-2, around 2 "
+            "times faster (arXiv 2307.08691, abstract), is yet to come (README); rotary, SwiGLU by tensor operations",
+        ),
+        replace(
+            _CLASSIC,
             name="megatron-deepspeed",
             flash=False,
             p2p_overlap=False,
@@ -288,7 +299,14 @@ _PROFILES = {
             reason="MegaScale: every collective overlapped by design, arXiv 2402.15627",
         ),
         replace(BASE, name="cann-recipes", reason="CANN training recipes: overlapped distributed optimizer"),
-        replace(_CLASSIC, name="flagscale", reason="FlagScale on Megatron-LM of 2023"),
+        replace(
+            _CLASSIC,
+            name="flagscale",
+            rotary_passes=_ROTARY_APART,
+            activation_passes=_GATED_APART,
+            reason="FlagScale on Megatron-LM of 2023, whose rotary positions and SwiGLU are tensor operations "
+            "(megatron/model/transformer.py, rotary_pos_embedding.py)",
+        ),
         *_paddle(),
         replace(
             BASE,
