@@ -99,6 +99,14 @@ class Framework:
     grouped_experts: bool = False
 
 
+# Passes over the values where one kernel takes 2 + 2 (rotary: read, write) and 3 + 5 (gated activation), forward and
+# backward. Rotary: two products with cosine and sine, half turn (two negations, join), sum, join of the untouched part:
+# 12 and 10. Gated activation: activation, product: 5; two products, gradient of the activation, join: 13
+# (megatron rotary_pos_embedding.py, transformer.py; torch autograd).
+ROTARY_APART = 22.0 / 4.0
+GATED_APART = 18.0 / 8.0
+NORM_APART = 3.5  # 139 us against 40 us (hicann/cann-recipes-train, kernels.csv)
+
 BASE = Framework(
     "default",
     "current Megatron-style stack: fused attention, overlapped distributed optimizer, eager; logits in BF16 "

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supertwin.training.framework import BASE, DEFAULT, Framework, wire_bytes
+from supertwin.training.framework import BASE, DEFAULT, GATED_APART, NORM_APART, ROTARY_APART, Framework, wire_bytes
+from supertwin.training.paddle import paddle_profiles
 
 __all__ = [
     "DEFAULT",
@@ -41,13 +42,6 @@ _CLASSIC = replace(
     "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch; "
     "the loss takes the exponential of FP32 logits into a new tensor (megatron/mpu/cross_entropy.py)",
 )
-# Passes over the values where one kernel takes 2 + 2 (rotary: read, write) and 3 + 5 (gated activation), forward and
-# backward. Rotary: two products with cosine and sine, half turn (two negations, join), sum, join of the untouched part:
-# 12 and 10. Gated activation: activation, product: 5; two products, gradient of the activation, join: 13
-# (megatron rotary_pos_embedding.py, transformer.py; torch autograd).
-_ROTARY_APART = 22.0 / 4.0
-_GATED_APART = 18.0 / 8.0
-_NORM_APART = 3.5  # 139 us against 40 us (hicann/cann-recipes-train, kernels.csv)
 _MINDSPEED = replace(
     _CLASSIC,
     name="mindspeed",
@@ -74,53 +68,22 @@ def _modellink() -> tuple[Framework, ...]:
     activation = replace(
         _MODELLINK,
         name="mindspeed-llm-plain-activation",
-        activation_passes=_GATED_APART,
+        activation_passes=GATED_APART,
         reason=f"{_MODELLINK.reason}; gated activation by tensor operations",
     )
     rotary = replace(
         _MODELLINK,
         name="mindspeed-llm-plain-rotary",
-        rotary_passes=_ROTARY_APART,
+        rotary_passes=ROTARY_APART,
         reason=f"{_MODELLINK.reason}; rotary positions by tensor operations",
     )
     both = replace(
         activation,
         name="mindspeed-llm-plain",
-        rotary_passes=_ROTARY_APART,
+        rotary_passes=ROTARY_APART,
         reason=f"{activation.reason}; rotary positions likewise",
     )
     return _MODELLINK, activation, rotary, both
-
-
-def _paddle() -> tuple[Framework, ...]:
-    """PaddleNLP of 2023 on Paddle 2.5: GPT, LLaMA with the fused norm, LLaMA without it."""
-    gpt = replace(
-        BASE,
-        name="paddle",
-        dp_overlap=False,
-        tp_backward_overlap=False,
-        gradient_bytes=2.0,
-        reduce_bytes=2.0,
-        attention="fa2",
-        attention_passes=2.0,
-        accumulation_fused=False,
-        dropout=True,
-        bias_apart=True,
-        reason="PaddleNLP scripts without overlap options; Paddle 2.5 is older than FlashAttention-2, which is around "
-        "2 times faster than the first (arXiv 2307.08691, abstract); dropout 0.1 (transformers/gpt/configuration.py); "
-        "mp_async_allreduce is off by default",
-    )
-    llama = replace(
-        gpt,
-        name="paddle-llama",
-        rotary_passes=_ROTARY_APART,
-        activation_passes=_GATED_APART,
-        reason=f"{gpt.reason}; rotary, gated activation by tensor operations (transformers/llama/modeling.py)",
-    )
-    plain = replace(
-        llama, name="paddle-llama-plain", norm_passes=_NORM_APART, reason=f"{llama.reason}; use_fused_rms_norm=False"
-    )
-    return gpt, llama, plain
 
 
 _PROFILES = {
@@ -134,10 +97,10 @@ _PROFILES = {
             dp_overlap=True,
             gather_overlap=True,
             attention_passes=2.0,
-            rotary_passes=_ROTARY_APART,
-            activation_passes=_GATED_APART,
-            reason="Megatron-LLaMA of 2023: Megatron-LM with OverlappedDistributedOptimizer; FlashAttention-2, around 2 "
-            "times faster (arXiv 2307.08691, abstract), is yet to come (README); rotary, SwiGLU by tensor operations",
+            rotary_passes=ROTARY_APART,
+            activation_passes=GATED_APART,
+            reason="Megatron-LLaMA of 2023: Megatron-LM with OverlappedDistributedOptimizer; FlashAttention-2, around "
+            "2 times faster (arXiv 2307.08691, abstract), is yet to come (README); rotary, SwiGLU by tensor operations",
         ),
         replace(
             _CLASSIC,
@@ -277,8 +240,8 @@ _PROFILES = {
             alibi_apart=True,
             softmax_block=1,
             accumulation_fused=False,
-            norm_passes=_NORM_APART,
-            activation_passes=_GATED_APART,
+            norm_passes=NORM_APART,
+            activation_passes=GATED_APART,
             reason="AscendSpeed 2023: scores in memory, softmax by one kernel; norm and gated activation by tensor "
             "operations (ascendspeed/model/llama_model.py), no overlap, no fused accumulation",
         ),
@@ -302,12 +265,12 @@ _PROFILES = {
         replace(
             _CLASSIC,
             name="flagscale",
-            rotary_passes=_ROTARY_APART,
-            activation_passes=_GATED_APART,
+            rotary_passes=ROTARY_APART,
+            activation_passes=GATED_APART,
             reason="FlagScale on Megatron-LM of 2023, whose rotary positions and SwiGLU are tensor operations "
             "(megatron/model/transformer.py, rotary_pos_embedding.py)",
         ),
-        *_paddle(),
+        *paddle_profiles(),
         replace(
             BASE,
             name="meta internal",
