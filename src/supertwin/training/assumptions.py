@@ -7,6 +7,7 @@ after residuals of training.csv had been seen (docs/training.md lists them): row
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from supertwin.machine.chip import Chip
 
@@ -276,6 +277,12 @@ def host_slowness(architecture: str) -> float:
     """How much slower the usual hosts of an architecture are than the measuring host."""
     found = [value for prefix, value in HOST_SLOWNESS.items() if architecture.startswith(prefix)]
     return found[0] if found else HOST_GENERATION.value
+
+
+@cache
+def assumption_rows() -> tuple[tuple[str, str, str, str], ...]:
+    """Rows of every assumption, as Prediction.sources wants them."""
+    return tuple(item.row() for item in all_assumptions())
 
 
 def all_assumptions() -> list[Assumption]:

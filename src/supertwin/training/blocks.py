@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -110,9 +111,9 @@ def overlap_of(
 
 @dataclass(slots=True)
 class _Sums:
-    """Raw sums over the operators of one pass."""
+    """Raw sums over the operators of one pass. times: seconds by PARTS."""
 
-    times: Array
+    times: list[float]
     core_s: float = 0.0
     dgrad_s: float = 0.0
     wgrad_s: float = 0.0
@@ -129,7 +130,7 @@ def phase(
     operators: Sequence[Operator], costs: Sequence[OperatorCost | None], fabric: Fabric, overlap: Overlap
 ) -> Phase:
     """Sum one pass; costs[i] is None for communication, which the fabric prices."""
-    sums = _Sums(np.zeros(len(PARTS)))
+    sums = _Sums([0.0] * len(PARTS))
     for operator, cost in zip(operators, costs, strict=True):
         if cost is None:
             assert isinstance(operator, Communication)
@@ -139,6 +140,7 @@ def phase(
     return _hide(sums, overlap)
 
 
+@lru_cache(maxsize=1024)
 def home(part: str) -> str:
     """Breakdown row of a compute operator."""
     head, _, rest = part.partition("/")
@@ -206,7 +208,7 @@ def _add_call(sums: _Sums, operator: Communication, fabric: Fabric, overlap: Ove
 
 def _hide(sums: _Sums, overlap: Overlap) -> Phase:
     """Take from the communication what runs beside compute, and charge the compute that it slows down."""
-    times = sums.times
+    times = np.array(sums.times)
     tp, cp, ep = (_INDEX[f"communication/{axis}"] for axis in ("tp", "cp", "ep"))
     hidden = np.zeros(len(PARTS))
     if overlap.tp_backward and sums.wgrad_s > 0.0:

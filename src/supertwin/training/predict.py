@@ -157,7 +157,7 @@ def sources(setting: Setting) -> tuple[tuple[str, str, str, str], ...]:
         (f"framework {framework.name}", framework.launch, framework.reason, "assumption"),
         *engine_sources(engine_of(chip, framework.attention)),
         *load_links_by_name(chip.name, chip.relative).sources(),
-        *(item.row() for item in assume.all_assumptions()),
+        *assume.assumption_rows(),
     )
 
 
