@@ -158,6 +158,10 @@ def test_stragglers_by_rank_and_by_stage_are_the_same_thing() -> None:
     """64 ranks, tp innermost and pp outermost: rank 40 lies in stage 2."""
     by_rank, by_stage = play(job(), Stragglers(devices={40: 1.2})), play(job(), Stragglers(stages={2: 1.2}))
     assert by_rank.step_time_s == pytest.approx(by_stage.step_time_s)
+    inside = job(order=("tp", "pp", "cp", "ep", "dp"))  # stages 4 ranks apart: rank 8 lies in stage 2
+    by_rank, by_stage = play(inside, Stragglers(devices={8: 1.2})), play(inside, Stragglers(stages={2: 1.2}))
+    assert by_rank.straggler_loss == pytest.approx(by_stage.straggler_loss)
+    assert by_rank.straggler_loss > 0.05
 
 
 def test_a_spread_of_speeds_is_repeatable_and_costs_more_the_wider() -> None:

@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 class Stragglers:
     """Factors on the kernel time of devices.
 
-    stages: one device of that pipeline stage is slow; devices: by rank (tp innermost, pp outermost); sigma: standard
+    stages: one device of that pipeline stage is slow; devices: by rank, in the order of the case; sigma: standard
     deviation of the logarithm of every device's factor, drawn with `seed`.
     """
 
@@ -54,8 +54,8 @@ def slowdowns(case: TrainingCase, given: Stragglers) -> Array:
         factors[-1, stage] = max(factors[-1, stage] if given.sigma else 0.0, factor)
     for device, factor in given.devices.items():
         _check("device", device, layout.devices, factor)
-        pipeline = device % inner // group
-        factors[pipeline, device // inner] = max(factors[pipeline, device // inner], factor)
+        place, stage = _place(case, device)
+        factors[place // group, stage] = max(factors[place // group, stage], factor)
     return np.concatenate((nominal, _slowest(factors, nominal)))
 
 
@@ -65,6 +65,15 @@ def lockstep(case: TrainingCase) -> int:
     inner = layout.tp * layout.cp * layout.dp
     group = math.lcm(layout.tp * layout.cp, layout.ep * layout.etp)
     return group if inner % group == 0 else inner
+
+
+def _place(case: TrainingCase, device: int) -> tuple[int, int]:
+    """(place among the ranks of its stage counted tp, cp, dp from the inside, pipeline stage) of a rank."""
+    layout, at = case.layout, {"tp": 0, "cp": 0, "dp": 0, "pp": 0}
+    for axis in case.order:
+        if axis in at:  # ep lies inside the others
+            device, at[axis] = divmod(device, getattr(layout, axis))
+    return at["tp"] + layout.tp * (at["cp"] + layout.cp * at["dp"]), at["pp"]
 
 
 def _check(what: str, given: int, count: int, factor: float) -> None:
