@@ -221,8 +221,20 @@ _MINDSPEED_EXAMPLES = (
     ),
 )
 
+_PAX = (
+    Reading(
+        "JAX-Toolbox",
+        "README of 2023-08-28 (69233e9c): DP 32, FSDP 4, TP 2; configs.py: ICI_MESH_SHAPE [1, 4, 2], no policy",
+        {"model": "gpt3-5b", "notes": "early revision"},
+        corrects={
+            "micro_batch": 16, "tp": 2, "dp": 128, "sharding": "hsdp", "hsdp_shard_size": 4, "recompute": "full",
+        },
+    ),
+)  # fmt: skip
+
 READINGS = (
     *_BLOOM,
+    *_PAX,
     *_FLAGPERF_READINGS,
     *_mindspeed(),
     *_MLPERF,
