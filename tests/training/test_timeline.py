@@ -142,6 +142,16 @@ def test_a_difference_is_named_with_its_chain() -> None:
     assert part in words or "no part differs" in words
 
 
+def test_chunks_of_unequal_work_are_named() -> None:
+    """Every device has 20 layers, but one lap's chunks are heavy on half of the devices, the next lap's on the rest."""
+    stages = (15, 15, 5, 5, 5, 5, 15, 15)
+    even = job(layout=Layout(tp=4, pp=4, dp=4, vpp=2), schedule="interleaved")
+    timeline = play(replace(even, stages=stages))
+    assert timeline.step_time_s > 1.05 * play(replace(even, stages=(10,) * 8)).step_time_s
+    assert timeline.step_time_s > timeline.closed.total_s
+    assert "chunks of unequal work" in timeline.because
+
+
 def test_a_slow_stage_slows_every_microbatch() -> None:
     """One device 1.3 times slower: its pipeline runs at its pace and all replicas wait for it."""
     even, slow = play(job()), play(job(), Stragglers(stages={2: 1.3}))

@@ -47,7 +47,7 @@ def timeline_of(setting: Setting, stragglers: Stragglers) -> Timeline:
         total_s,
         parts,
         closed,
-        because(parts, closed, pipelines[bound].played, max(pipelines[bound].slowdown)),
+        because(parts, closed, pipelines[bound].played, work, max(pipelines[bound].slowdown)),
         work,
         pipelines,
         closing,

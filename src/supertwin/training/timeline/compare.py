@@ -7,6 +7,7 @@ from collections import defaultdict
 from supertwin.training.step import StepTime
 from supertwin.training.timeline.events import STREAMS
 from supertwin.training.timeline.play import Played
+from supertwin.training.timeline.work import StepWork
 
 SAME = 0.002
 """Differences below this share of the step are not explained."""
@@ -34,7 +35,7 @@ def differences(parts: dict[str, float], closed: StepTime) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -abs(item[1])))
 
 
-def because(parts: dict[str, float], closed: StepTime, played: Played, slowest: float = 1.0) -> str:
+def because(parts: dict[str, float], closed: StepTime, played: Played, work: StepWork, slowest: float) -> str:
     """One sentence: the parts that differ most, the reason of the first, and the chain of events that decides the
     step. slowest: largest factor of a device's kernels."""
     share = {name: seconds / closed.total_s for name, seconds in differences(parts, closed).items()}
@@ -45,9 +46,18 @@ def because(parts: dict[str, float], closed: StepTime, played: Played, slowest: 
     words = ", ".join(f"{name} {100.0 * share[name]:+.1f} %" for name in shown)
     more = share[shown[0]] > 0.0
     reason = _REASONS.get((shown[0], more), "less work")
+    if shown[0] == "bubble" and more and uneven_laps(work):
+        reason = "chunks of unequal work hold up every lap through the pipeline"
     if slowest > 1.0 and more:
         reason = f"a device with {slowest:.3g} times the kernel time keeps the others waiting"
     return f"{words} of the step: {reason}; {chain_words(played)}"
+
+
+def uneven_laps(work: StepWork) -> bool:
+    """Whether the slowest chunks of all laps together take longer than the slowest device, by more than 2 %."""
+    pp = len(work.schedule.orders)
+    both = (work.forward.exposed.sum(axis=1) + work.backward.exposed.sum(axis=1)).reshape(-1, pp)
+    return bool(both.max(axis=1).sum() > 1.02 * both.sum(axis=0).max())
 
 
 def chain_words(played: Played, most: int = 3) -> str:

@@ -8,6 +8,7 @@ from supertwin.training.timeline.result import Timeline
 IDLE = "."
 CUT = "~"
 _LETTERS_PER_ACTION = 1.5
+_ACTIONS_PER_STAGE = 3.0  # at least shown at either end: filling and draining take about two
 MIXED = "X"  # a forward and a backward as one unit
 OPTIMIZER = "O"
 _LETTERS = {"F": "F", "B": "B", "I": "B", "W": "W", "F&B": MIXED, "optimizer": OPTIMIZER}
@@ -19,10 +20,11 @@ def picture(timeline: Timeline, width: int) -> list[str]:
     stretch. A step with too many actions for the width is shown from both ends, with '~' between."""
     total = timeline.step_time_s
     lengths = sorted(d.total_s for d in timeline.pipelines[timeline.reference[0]].played.durations.all().values())
-    cell = lengths[len(lengths) // 2] / _LETTERS_PER_ACTION
+    half = (width - 1) // 2
+    letters = min(_LETTERS_PER_ACTION, half / (_ACTIONS_PER_STAGE * len(timeline.work.schedule.orders)))
+    cell = lengths[len(lengths) // 2] / letters
     if cell * width >= total:
         return _span(timeline, width, (0.0, total))
-    half = (width - 1) // 2
     start, end = _span(timeline, half, (0.0, half * cell)), _span(timeline, half, (total - half * cell, total))
     return [f"{left}{CUT}{right}" for left, right in zip(start, end, strict=True)]
 
