@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertwin.inference.deployment import Curves, Load, cycle_s, serve
+from supertwin.inference.deployment import Curves, Load, serve
+from supertwin.inference.residence import cycle_s
 
 LINEAR = Curves(
     resident=np.array([1.0, 64.0, 256.0]),

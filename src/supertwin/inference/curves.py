@@ -8,9 +8,9 @@ import numpy as np
 
 from supertwin.inference.assumptions import Engine
 from supertwin.inference.case import Deployment
-from supertwin.inference.deployment import Array, Curves
 from supertwin.inference.memory import largest_batch
 from supertwin.inference.placement import place
+from supertwin.inference.residence import Array, Curves
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step, steps
 from supertwin.machine.system import System

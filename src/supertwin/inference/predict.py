@@ -12,8 +12,10 @@ from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Placement, check, place
+from supertwin.inference.plan import engine_of, expert_kernels
 from supertwin.inference.shape import Shape
-from supertwin.inference.step import StepTimes, engine_of, expert_kernels, step
+from supertwin.inference.step import step
+from supertwin.inference.times import StepTimes
 from supertwin.inference.uncertainty import factors, step_sigma
 from supertwin.network.links import load_links
 from supertwin.room import Activity, bill, bill_warnings, machine_rows

@@ -18,7 +18,8 @@ from supertwin.inference.memory import largest_batch, total_weights_bytes
 from supertwin.inference.placement import place
 from supertwin.inference.reading import Reading, read
 from supertwin.inference.regimes import NORMAL_90, interval, regimes
-from supertwin.inference.step import Shape, step
+from supertwin.inference.shape import Shape
+from supertwin.inference.step import step
 from supertwin.inference.uncertainty import interval_of_row
 from supertwin.machine import system_for_chip
 from supertwin.machine.chip import Chip

@@ -1,0 +1,128 @@
+"""What a request costs an instance in steady state, from the step times of that instance.
+
+One *instance* (tp x pp x dp devices) holds N requests; a decode step takes tau(N) and yields a tokens per request
+(a = 1 + drafts x acceptance); a request needs S = (output - 1) / a steps and p seconds of the instance's prefill.
+In steady state prefill takes the share u = X p of the time, a residence lasts S tau(N) / (1 - u); Little's law gives
+
+    X(N) = N / (S tau(N) + N p')                                                                          (1)
+
+with p' = p when prefill steps stand alone. When prefill chunks ride in decode steps, every chunk step also advances the
+residents, and the fixed part tau(1) of a decode step (weights, launch, host) is paid once:
+
+    N p' = N p - min(S, N L / chunk) tau(1).                                                              (2)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Step times of one instance.
+
+    resident, decode_s: [n] requests per instance (increasing) and time of one decode step;
+    prefill_one_s: prefill of one request alone; prefill_each_s: prefill time per request when steps are full;
+    prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
+    issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens);
+    lone_s: what one prompt adds to a step on one of `ranks` attention ranks that share experts and so wait for it
+    (0: ranks do not wait for each other);
+    capacity: most requests that memory and the engine's limits admit; prefill_devices, decode_devices: per instance.
+    """
+
+    resident: Array
+    decode_s: Array
+    prefill_one_s: float
+    prefill_each_s: float
+    prefill_step_s: float
+    chunk_tokens: float
+    issue_s: float
+    lone_s: float
+    ranks: int
+    capacity: float
+    prefill_devices: int
+    decode_devices: int
+
+    def step(self, n: Array | float) -> Array:
+        """tau(n), linear between the sampled points and beyond the last one by its slope."""
+        n = np.asarray(n, dtype=float)
+        inside = np.interp(n, self.resident, self.decode_s)
+        slope = (self.decode_s[-1] - self.decode_s[-2]) / (self.resident[-1] - self.resident[-2])
+        return np.asarray(inside + np.maximum(0.0, n - self.resident[-1]) * max(slope, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of the deployment.
+
+    arrivals: set (all requests at once), loop (closed loop of `concurrency`), poisson (`rate_per_s`, with at most
+    `concurrency` in flight when that is given too) or saturated.
+    input_len, new_tokens: prompt tokens and those of them that the prefix cache does not hold; output_len tokens;
+    accepted: tokens per request and decode step; requests: size of the run; varied: output lengths are not all equal.
+    tpot_limit_s: p99 limit up to which the load was raised (0: none). Near its limit an engine's rate hardly depends on
+    the residents, so the mean TPOT follows from the limit rather than from the rate.
+    """
+
+    arrivals: str
+    input_len: float
+    new_tokens: float
+    output_len: float
+    accepted: float = 1.0
+    concurrency: float = 0.0
+    rate_per_s: float = 0.0
+    requests: float = 1000.0
+    varied: bool = False
+    request_gap_s: float = 0.0
+    mixes_prefill: bool = True
+    tpot_limit_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Steady state of the whole deployment. requests_per_s over all instances; resident: requests per instance."""
+
+    requests_per_s: float
+    tpot_s: float
+    ttft_s: float
+    resident: float
+    utilisation: float
+    bound: str  # arrivals | concurrency | engine | prefill
+
+
+def decode_steps(load: Load) -> float:
+    """S: decode steps of one request (the first token comes from the prefill)."""
+    return max(load.output_len - 1.0, 0.0) / load.accepted
+
+
+def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -> Array:
+    """S tau(N) + N p' of equations (1) and (2), with the host's floor under steps that carry prefill.
+
+    burst: prompts are queued and fill whole chunks on all ranks; else they arrive one by one, at most one group per
+    decode step. Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of them.
+    """
+    n = np.asarray(n, dtype=float)
+    steps, tau, prefill = decode_steps(load), curves.step(n), n * curves.prefill_each_s
+    chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    if not burst and steps > 0:
+        busy = np.minimum(n / (curves.ranks * steps), 1.0)
+        prefill = np.maximum(prefill, steps * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s)
+    if not load.mixes_prefill:
+        return np.asarray(steps * tau + prefill)
+    carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
+    shared = np.minimum(np.minimum(steps, chunks) * curves.step(1.0), 0.8 * prefill)
+    one = tau + (prefill - shared) / np.maximum(carrying, 1e-9)
+    waits = carrying * np.maximum(curves.issue_s - one, 0.0)
+    return np.asarray(steps * tau + prefill - shared + waits)
+
+
+def token_time_s(load: Load, cycle: float, ttft: float, least: float) -> float:
+    """Time between accepted tokens: what the residence leaves after the first token, never below the decode steps."""
+    if decode_steps(load) <= 0:
+        return math.nan
+    return max(cycle - ttft, least) / (load.output_len - 1.0)

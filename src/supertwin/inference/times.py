@@ -1,0 +1,34 @@
+"""The times of a step: what is exposed of each part, and what is busy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from supertwin.cost.result import OperatorCost
+from supertwin.inference.placement import Real
+
+
+@dataclass(slots=True)
+class StepTimes:
+    """A step. parts: exposed time by (part, bound); busy_s: time of each part if nothing overlapped.
+
+    last_layer_s: exposed time of one layer of the last kind (the MoE layer of a mixed model);
+    streams_s: the two sides of one micro-batch in that layer, when two are overlapped: (attention, experts) on core
+    groups, (compute, exchange) otherwise;
+    flop, bytes: arithmetic and memory traffic of one device; kernels: operators executed; costs: (cost, executions).
+    """
+
+    time_s: Real = 0.0
+    parts: dict[tuple[str, str], Real] = field(default_factory=dict)
+    last_layer_s: Real = 0.0
+    streams_s: tuple[Real, Real] = (0.0, 0.0)
+    flop: Real = 0.0
+    bytes: Real = 0.0
+    kernels: float = 0.0
+    costs: list[tuple[OperatorCost, Real]] = field(default_factory=list)
+
+    def add(self, part: str, bound: str, time_s: Real) -> None:
+        """Add exposed time."""
+        key = (part, bound)
+        self.parts[key] = self.parts.get(key, 0.0) + time_s
+        self.time_s = self.time_s + time_s
