@@ -32,7 +32,8 @@ FLAGS = {
     "--gradient-dtype --moment-dtype --master-dtype --overlap-dp --overlap-tp --overlap-ep --cp-method "
     "--ulysses-size --cp-balanced --packed --sample-len --sample-cv --force-balanced --skew --routing-cv "
     "--capacity-factor --pad-experts --redundant-experts --routing-nodes --dispatch-dtype "
-    "--recompute-modules --offload --offload-optimizer --offload-update --lora-rank --logprob-passes",
+    "--recompute-modules --offload --offload-optimizer --offload-update --lora-rank "
+    "--lora-modules --offload-modules --narrow-activation --states-reused --logprob-passes",
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --batch --input-len --kv-len --weight-dtype "
     "--activation-dtype --kv-dtype --mtp-tokens --mtp-acceptance --microbatch-overlap --expert-balance "
     "--redundant-experts --framework",

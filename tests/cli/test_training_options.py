@@ -44,6 +44,8 @@ def test_flags_not_given_set_nothing() -> None:
         (("--no-reshard", "--sharding", "zero3"), {"reshard": 0}),
         (("--offload-optimizer", "0.5", "--offload-update", "delayed"), {"offload_optimizer": 0.5}),
         (("--packed", "--sample-len", "512"), {"packed": 1, "sample_len": 512.0}),
+        (("--task", "lora", "--lora-modules", "attention"), {"task": "lora", "lora_modules": "attention"}),
+        (("--offload-modules", "attention"), {"offload_modules": "attention"}),
         (("--task", "rl", "--logprob-passes", "1"), {"task": "rl", "logprob_passes": 1}),
     ],
 )

@@ -95,6 +95,13 @@ ROWS = (
     ),
     Row(Option("--offload-update", "str", "How those are updated.", "pipelined", UPDATES), "offload_update"),
     Row(Option("--lora-rank", "int", "With lora: width of the adapters.", "16", minimum=1), "lora_rank"),
+    Row(
+        Option("--lora-modules", "str", "With lora: matrices with adapters.", "all", ("all", "attention")),
+        "lora_modules",
+    ),
+    Row(Option("--offload-modules", "list", "Activations on the host: attention ..."), "offload_modules", _modules),
+    _switch("--narrow-activation", "narrow_activation", "Activation inputs kept in 8 bits.", "no"),
+    _switch("--states-reused", "states_reused", "Weights are part of the master copy.", _HABIT),
     Row(Option("--logprob-passes", "int", "Forward passes first.", "2 for rl, else 0", minimum=0), "logprob_passes"),
 )
 
