@@ -6,6 +6,7 @@ measured column to choose a setting.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -108,12 +109,14 @@ def _sized(row: Row) -> bool:
 def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     """The job that a row describes, and the settings that it does not state. Raises NoPrediction or InputError."""
     row = scripts.corrected(row)
-    devices = row.integer("n_devices") or 0
+    devices = _devices(row)
     dimensions: dict[str, Any] = scripts.dimensions_of(row)
     model = replace(model_named(habits.model_of(row)), **dimensions)
     system = system_of(row.text("chip"), devices, habits.cluster_of(row))
     row, filled = ascend.completed(row)
     reading = _Reading(row, filled)
+    if system.devices != row.integer("n_devices"):
+        reading.assumed.append(f"n_devices={system.devices}")
     draft = _draft(reading, model, system)
     sizes = _known_sizes(reading, system)
     batch, recompute = row.integer("global_batch") or recipes.reported_batch(row) or None, row.text("recompute")
@@ -127,6 +130,15 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
         reading.assumed += [f"{name}={size}" for name, size in taken.items() if name not in sizes]
     parallel = reading.flag("sequence_parallel", case.layout.tp > 1 and not habits.early(row))
     return replace(case, sequence_parallel=parallel and case.layout.tp > 1), reading.assumed
+
+
+def _devices(row: Row) -> int:
+    """Devices of the row; a printed round number ("6K") is taken as the nearest one that the stated layout divides."""
+    devices = row.integer("n_devices") or 0
+    step = math.prod(row.integer(name) or 1 for name in ("tp", "pp", "cp"))
+    if "approx-n-devices" not in row.flags or not devices % step:
+        return devices
+    return max(1, round(devices / step)) * step
 
 
 def _known_sizes(reading: _Reading, system: System) -> dict[str, int]:
