@@ -16,6 +16,10 @@ from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.routing import reached_nodes, routed_block
 from supertwin.workload.operators import Communication
 
+# NCCL of 2023 under torch 2 (Vidur's profile of A100 nodes): all-reduces inside a node of 1 to 16 MiB take 25 to 65 %
+# longer than with NCCL 2.27; nccl-tests of the time agree (stas00/ml-engineering, collectives.csv: 102, 101 and 277 us
+# for 1, 4 and 16 MiB over eight A100, where the two tables have 64, 99, 274 and 39, 77, 217 us).
+OLDER_NCCL = "nccl-vidur"
 COMPOSED = ("dp", "shard")  # dp x cp: two groups where another axis lies between them
 
 
@@ -95,21 +99,29 @@ class Fabric:
     """Prices collectives of one case; times of equal calls are kept.
 
     scale: factors on the fixed and on the per-byte part of every call (what-if: (0, 1) is a fabric without latency,
-    (1, 0.5) one with twice the bandwidth, (0, 0) one that costs nothing).
+    (1, 0.5) one with twice the bandwidth, (0, 0) one that costs nothing). older_nccl: see OLDER_NCCL.
     """
 
-    def __init__(self, case: TrainingCase, experts: int = 0, scale: tuple[float, float] = (1.0, 1.0)) -> None:
+    def __init__(
+        self, case: TrainingCase, experts: int = 0, scale: tuple[float, float] = (1.0, 1.0), older_nccl: bool = False
+    ) -> None:
         self._case, self._experts, self._scale = case, experts, scale
+        self._older_nccl = older_nccl
+        self._older = older_nccl and case.system.chip.vendor == "nvidia"
         self._known: dict[tuple[str, str, float], float] = {}
         self._groups: dict[str, Group] = {}
+        inside = [tier.devices for tier in case.system.tiers if tier.path not in OUTSIDE]
+        self._node = max(inside, default=1)
         self._reached = reached_nodes(case, routed_block(case.model), self._nodes("ep")) if experts else 0.0
         self._adjoin = replicas_adjoin(case.layout, case.order)
 
+    def scaled(self, scale: tuple[float, float]) -> Fabric:
+        """The same fabric with other factors on its times."""
+        return Fabric(self._case, self._experts, scale, self._older_nccl)
+
     def _nodes(self, axis: str) -> float:
         """Scale-up domains that a group spans."""
-        inside = [tier.devices for tier in self._case.system.tiers if tier.path not in OUTSIDE]
-        group = self.group(axis)
-        return max(group.span / max(inside, default=1), 1.0)
+        return max(self.group(axis).span / self._node, 1.0)
 
     def group(self, axis: str) -> Group:
         """Group of an axis, made once."""
@@ -134,7 +146,9 @@ class Fabric:
     def _priced(self, op: str, group: Group, message_bytes: float) -> float:
         if group.size == 1:
             return 0.0
-        return self._scaled(collective_time(self._case.system, op, message_bytes, group, context="production"))
+        library = OLDER_NCCL if self._older and op == "all_reduce" and group.span <= self._node else "default"
+        found = collective_time(self._case.system, op, message_bytes, group, library=library, context="production")
+        return self._scaled(found)
 
     def _two_levels(self, op: str, message_bytes: float) -> float:
         """Replicas that lie in two groups: the inner one moves the whole message, the outer one its share of it."""

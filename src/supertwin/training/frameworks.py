@@ -37,6 +37,7 @@ _CLASSIC = replace(
     logit_bytes=10.0,
     p2p_scattered=True,
     softmax_block=4,
+    older_nccl=True,
     reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default; "
     "scatter-gather of pipeline tensors on (arXiv 2104.04473, section 4.1; DeepSpeed pipe_partitioned likewise); "
     "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch; "
@@ -47,6 +48,7 @@ _MINDSPEED = replace(
     name="mindspeed",
     alibi_apart=True,
     softmax_block=1,
+    older_nccl=False,
     accumulation_fused=False,
     permute_passes=1.0,
     logit_bytes=6.0,

@@ -59,7 +59,7 @@ def setting_of(case: TrainingCase) -> Setting:
         framework,
         plan,
         device_weights(case, plan, shard_of(case, framework)),
-        Fabric(case, expert_count(case.model)),
+        Fabric(case, expert_count(case.model), older_nccl=framework.older_nccl),
         overlap,
     )
 

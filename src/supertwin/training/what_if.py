@@ -37,7 +37,7 @@ def what_if(case: TrainingCase) -> tuple[Gain, ...]:
 def scaled_setting(case: TrainingCase, scale: tuple[float, float]) -> Setting:
     """Setting of a case on a fabric whose fixed and per-byte times are scaled."""
     setting = setting_of(case)
-    return setting if scale == PLAIN else replace(setting, fabric=Fabric(case, expert_count(case.model), scale))
+    return setting if scale == PLAIN else replace(setting, fabric=setting.fabric.scaled(scale))
 
 
 def _judged(change: Change, now: float) -> Gain | None:
