@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from supertwin.core.errors import SupertwinError
 from supertwin.training.case import TrainingCase
 from supertwin.training.changes import PLAIN, Change, changes
-from supertwin.training.check import check, expert_count
-from supertwin.training.fabric import Fabric
+from supertwin.training.check import check
 from supertwin.training.memory import worst_memory
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import step_time

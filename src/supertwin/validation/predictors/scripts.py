@@ -232,8 +232,21 @@ _PAX = (
     ),
 )  # fmt: skip
 
+_PANGU = (
+    Reading(
+        "arXiv:2505.04519",
+        "section 4: experts over the tensor-parallel group too, hierarchical exchange beside compute, recomputation of "
+        "single modules; the printed EP 4 alone would need 122 GB",
+        {"model": "pangu-ultra-moe", "ep": "4"},
+        corrects={"ep": 32},
+        fills={"recompute": "selective"},
+        settings={"dispatcher": "deepep", "overlap_ep": True},
+    ),
+)
+
 READINGS = (
     *_BLOOM,
+    *_PANGU,
     *_PAX,
     *_FLAGPERF_READINGS,
     *_mindspeed(),
