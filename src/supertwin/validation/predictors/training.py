@@ -135,7 +135,8 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
 def _devices(row: Row) -> int:
     """Devices of the row; a printed round number ("6K") is taken as the nearest one that the stated layout divides."""
     devices = row.integer("n_devices") or 0
-    step = math.prod(row.integer(name) or 1 for name in ("tp", "pp", "cp"))
+    tp, pp, cp, ep = (row.integer(name) or 1 for name in ("tp", "pp", "cp", "ep"))
+    step = pp * math.lcm(tp * cp, ep)
     if "approx-n-devices" not in row.flags or not devices % step:
         return devices
     return max(1, round(devices / step)) * step
