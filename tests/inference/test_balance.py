@@ -1,4 +1,4 @@
-"""Expert balance against a Monte-Carlo draw."""
+"""Expert balance against a Monte-Carlo draw and published routing statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertwin.inference.balance import rank_skew, touched_experts
+from supertwin.inference.assumptions import POPULARITY_CV
+from supertwin.inference.balance import Slots, rank_skew, touched_experts
 from supertwin.workload.balance import expected_maximum
 
 
@@ -19,25 +20,44 @@ def test_expected_maximum_matches_draws() -> None:
         assert expected_maximum(n) == pytest.approx(drawn, rel=0.02)
 
 
-def test_draw_term_matches_multinomial_routing() -> None:
-    """With equally popular experts only the multinomial draw is left; compare with simulated routing."""
+def test_busiest_rank_of_tensorrt_llm() -> None:
+    # examples/wide_ep/ep_load_balancer, DeepSeek-R1: hottest rank 1.564 above the mean on 32 ranks without a balancer,
+    # 0.115 with 32 replicas on 36. The spread over ranks enters the constants, the busiest rank does not.
+    assert rank_skew(1024.0, Slots(32, 256)) == pytest.approx(2.564, rel=0.12)
+    assert rank_skew(1024.0, Slots(36, 256, 32)) == pytest.approx(1.115, rel=0.01)
+
+
+@pytest.mark.parametrize(("ranks", "experts", "rows"), [(8, 256, 2048.0), (32, 256, 4096.0), (64, 256, 1024.0)])
+def test_popularity_matches_simulated_routing(ranks: int, experts: int, rows: float) -> None:
+    """Log-normal experts in random order on the ranks, tokens drawn by their popularity."""
     rng = np.random.default_rng(2)
-    ranks, experts, rows = 32, 32, 200.0
-    counts = rng.multinomial(int(rows * ranks), np.full(ranks, 1.0 / ranks), size=2000)
-    drawn = counts.max(axis=1).mean() / rows
-    natural = rank_skew(rows, ranks, experts)
-    only_draw = 1.0 + expected_maximum(ranks) * np.sqrt(1.0 / rows)
-    assert only_draw == pytest.approx(drawn, rel=0.02)
-    assert natural > drawn
+    sigma = np.sqrt(np.log1p(POPULARITY_CV**2))
+    busiest = []
+    for _ in range(400):
+        popularity = rng.lognormal(0.0, sigma, experts)
+        counts = rng.multinomial(int(rows * ranks), popularity / popularity.sum())
+        busiest.append(counts.reshape(ranks, -1).sum(axis=1).max() / rows)
+    assert rank_skew(rows, Slots(ranks, experts)) == pytest.approx(np.mean(busiest), rel=0.12)
+
+
+def test_draw_alone_matches_multinomial_routing() -> None:
+    rng = np.random.default_rng(3)
+    counts = rng.multinomial(200 * 32, np.full(32, 1.0 / 32), size=2000)
+    rebalanced = rank_skew(200.0, Slots(32, 32 * 10**6, 1))  # so many slots that only the draw is left
+    assert rebalanced == pytest.approx(counts.max(axis=1).mean() / 200.0, rel=0.02)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.floats(1, 1e6), st.integers(2, 320), st.integers(1, 64))
-def test_skew_is_bounded_and_falls_with_replicas(rows: float, ranks: int, redundant: int) -> None:
+@given(st.floats(1, 1e6), st.integers(2, 320), st.integers(1, 64), st.floats(1, 1e5))
+def test_skew_is_bounded_and_falls_with_replicas_and_prompts(
+    rows: float, ranks: int, redundant: int, prompts: float
+) -> None:
     experts = max(ranks, 256)
-    plain, replicated = rank_skew(rows, ranks, experts), rank_skew(rows, ranks, experts, redundant)
+    plain, replicated = rank_skew(rows, Slots(ranks, experts)), rank_skew(rows, Slots(ranks, experts, redundant))
     assert 1.0 <= replicated <= plain <= ranks
-    assert rank_skew(rows, ranks, experts, balance="perfect") == 1.0
+    few = rank_skew(rows, Slots(ranks, experts, redundant), prompts=prompts)
+    assert few >= rank_skew(rows, Slots(ranks, experts, redundant), prompts=2.0 * prompts) >= 1.0
+    assert rank_skew(rows, Slots(ranks, experts), balance="perfect") == 1.0
 
 
 def test_touched_experts_matches_draws() -> None:

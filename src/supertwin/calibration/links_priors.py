@@ -114,9 +114,15 @@ PAIR_SHARE = 0.96  # a single pair of devices reaches this share of the line rat
 
 def hccl_on_mesh(fitted: Mapping[str, Mapping[str, Mapping[str, float]]], library: str) -> Groups:
     """HCCL's fitted protocols on the full mesh of a 910B server: collectives at the rate of a profiled job, transfers
-    between two devices at that of a pair."""
+    between two devices at that of a pair. Every pair has a link of its own there: an all-to-all runs as a gather."""
     pairs = {"p2p": fitted["p2p"]} if "p2p" in fitted else {}
-    return {**hccl_on("hccs", fitted, MESH_SHARE, library), **hccl_on("hccs", pairs, PAIR_SHARE, library)}
+    meshed = dict(fitted)
+    if "all_to_all" in fitted:
+        gather = {k.split("/")[1]: v for k, v in fitted["all_gather"].items() if k.startswith("direct/")}
+        meshed["all_to_all"] = {
+            k: {**v, "efficiency": gather[k.split("/")[1]]["efficiency"]} for k, v in fitted["all_to_all"].items()
+        }
+    return {**hccl_on("hccs", meshed, MESH_SHARE, library), **hccl_on("hccs", pairs, PAIR_SHARE, library)}
 
 
 def hccl_production(operations: Iterable[str]) -> Groups:

@@ -115,12 +115,25 @@ ENGINES: tuple[Engine, ...] = (
 )  # fmt: skip
 _BY_NAME = {e.name: e for e in ENGINES}
 
-POPULARITY_CV = 0.30
-"""Coefficient of variation of expert popularity within a batch under natural routing with a load balancer.
+POPULARITY_CV = 1.36
+"""Spread of expert popularity over its mean in the traffic of one service, without a load balancer.
 
-Loss-free balancing (arXiv 2408.15664) leaves a maximal violation of 0.04 on the training mix; one domain's traffic
-deviates more, DeepSeek's EPLB examples show experts at 1.5 to 2 times the mean before replication.
+TensorRT-LLM, examples/wide_ep/ep_load_balancer: DeepSeek-R1 on 32 ranks of 8 experts, 1,024 rows per rank and
+iteration: standard deviation over ranks 491.65 rows, mean of 58 layers and 100 iterations; less the draw
+(1 / sqrt(1024)), times sqrt(8). One layer of DeepSeek-V3 under mixed traffic: 0.70 (sgl-project/sglang PR 5524, counts
+of 16 experts); DeepSeek-V2-Lite, Gini 0.24 on text and 0.29 to 0.38 on random tokens: 0.45 to 0.75 (arXiv 2605.20982).
 """
+
+DRIFT_CV = 0.12
+"""Spread that a balancer leaves per expert slot: the batch has moved away from the statistics that placed the experts.
+
+Same source, after rebalancing (36 ranks of 8 slots, 32 replicas): 53.98 of 1,024 rows; less the draw, times sqrt(8).
+Decode, thousands of sequences per step, so that single prompts average out.
+"""
+
+PROMPT_CV = 1.17
+"""Spread of one prompt's own expert popularity around that of the traffic: what one data set adds to mixed traffic,
+sqrt(1.36^2 - 0.70^2) of the figures under POPULARITY_CV; a prompt is taken to be as narrow as a data set."""
 
 DRAFT_ACCEPTANCE = 0.70
 """Chance that a draft token is accepted given all before it were (CM384 paper and Ascend recipes: 0.7 of one,
@@ -264,6 +277,17 @@ def unknown_balance(chip: Chip, phase: str) -> str:
     """Balance of a run that does not state it: Ascend decode results with draft tokens are published with forced expert
     balance (measurements/README, traps); everything else is taken as natural."""
     return "perfect" if chip.vendor == "huawei" and phase in ("decode", "kernel-step") else "natural"
+
+
+def routing_rows(balanced: bool) -> list[tuple[str, str, str, str]]:
+    """Rows for --explain on natural routing: (name, value, source, layer). balanced: a load balancer places experts."""
+    source = "TensorRT-LLM examples/wide_ep/ep_load_balancer"
+    spread = DRIFT_CV if balanced else POPULARITY_CV
+    name = "expert load left by the balancer" if balanced else "expert popularity"
+    return [
+        (f"spread of {name}", f"{spread:g}", source, "assumption"),
+        ("spread of a prompt's expert popularity", f"{PROMPT_CV:g}", source + "; sglang PR 5524", "assumption"),
+    ]
 
 
 BLOCKWISE = ("deepseek", "qwen3", "glm", "minimax", "kimi", "longcat")

@@ -1,25 +1,54 @@
-"""How unevenly routed tokens load the expert-parallel ranks."""
+"""How unevenly routed tokens load the expert-parallel ranks.
+
+Three independent sources on a rank that holds s = (E + r) / R slots:
+
+    busiest / mean = 1 + sqrt((exp(sigma e(R) - sigma^2 / 2) - 1)^2 + e(R)^2 / rows)
+    sigma^2 = ln(1 + (spread^2 + prompt^2 / prompts) / s)
+
+spread: popularity of experts, or with replicas (a load balancer places the experts by their statistics) what is left of
+it when traffic drifts; prompt: the prompts in a batch have favourites of their own, which few prompts do not average
+out; 1 / rows: draw of a finite batch. Expected loads are log-normal (DeepEP PR 393: the best fit to recorded loads of
+DeepSeek-V3), the draw is normal; e(R) is the expected maximum of R standard normal draws.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from supertwin.inference.assumptions import POPULARITY_CV
-from supertwin.workload.balance import busiest_over_mean
+from supertwin.inference.assumptions import DRIFT_CV, POPULARITY_CV, PROMPT_CV
+from supertwin.workload.balance import expected_maximum
 
 Real = float | npt.NDArray[np.float64]
 
 
-def rank_skew(rows: Real, ranks: int, experts: int, redundant: int = 0, balance: str = "natural") -> Real:
-    """Rows of the busiest rank over the mean, >= 1 (workload.balance); `perfect` balance has neither draw nor
-    popularity.
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """ranks that share `experts` routed experts and `redundant` further copies of the hottest ones."""
 
-    rows: token-expert pairs per rank (mean); experts: routed experts in all; redundant: replicas of the hottest ones.
+    ranks: int
+    experts: int
+    redundant: int = 0
+
+
+def rank_skew(rows: Real, slots: Slots, balance: str = "natural", prompts: Real = np.inf) -> Real:
+    """Rows of the busiest rank over the mean, between 1 and the number of ranks; `perfect` balance is 1.
+
+    rows: token-expert pairs per rank (mean); prompts: sequences whose tokens meet in the experts.
     """
+    ranks = slots.ranks
     if balance == "perfect" or ranks <= 1:
         return 1.0 + 0.0 * np.asarray(rows, dtype=float) if isinstance(rows, np.ndarray) else 1.0
-    return busiest_over_mean(rows, ranks, experts, POPULARITY_CV, redundant)
+    spread = DRIFT_CV if slots.redundant else POPULARITY_CV
+    per_rank = max(1.0, (slots.experts + slots.redundant) / ranks)
+    own = PROMPT_CV**2 / np.maximum(prompts, 1.0)
+    largest = expected_maximum(ranks)
+    variance = np.log1p((spread**2 + own) / per_rank)
+    excess = np.exp(np.sqrt(variance) * largest - variance / 2.0) - 1.0
+    skew = np.clip(1.0 + np.sqrt(excess**2 + largest**2 / np.maximum(rows, 1e-9)), 1.0, float(ranks))
+    return skew if isinstance(skew, np.ndarray) and skew.ndim else float(skew)
 
 
 def touched_experts(tokens: Real, experts: float, topk: float) -> Real:

@@ -2,46 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from supertwin.core.formats import number_format
 from supertwin.inference.placement import Placement, Real
 from supertwin.machine.system import System
-from supertwin.network.collective import collective_time
+from supertwin.network.collective import CollectiveTime, collective_time
 from supertwin.network.exchange import LOW_LATENCY_TOKENS, Exchange, price_exchange
 from supertwin.network.group import Group
 from supertwin.workload.operators import Communication
 
+COUNT_BYTES, SCALE_BYTES = 8.0, 4.0  # rows per expert (int64) and scale of a quantised row (FP32)
 
-def communication_s(
-    system: System, placement: Placement, operator: Communication, experts: float = 0.0, plain: bool = False
-) -> Real:
-    """Seconds of one exchange. experts: routed experts over all ranks (dispatch and combine); plain: many tokens travel
-    by an all-to-all of every copy instead of a dispatch or combine kernel."""
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What dispatch and combine need beside their operator. experts: routed experts over all ranks; plain: many tokens
+    travel by an all-to-all of every copy instead of a kernel; skew: rows of the busiest rank over the mean."""
+
+    experts: float = 0.0
+    plain: bool = False
+    skew: Real = 1.0
+
+
+BALANCED = Routed()
+
+
+def communication_s(system: System, placement: Placement, operator: Communication, routed: Routed = BALANCED) -> Real:
+    """Seconds of one exchange."""
     group = group_of(placement, operator)
     if operator.op in ("dispatch", "combine"):
-        return _routed_s(system, operator, group, experts, plain)
-    return _collective_s(system, operator.op, operator, group)
+        return _routed_s(system, operator, group, routed)
+    return _collective(system, operator.op, operator.message_bytes, group).time_s
 
 
-def _collective_s(system: System, op: str, o: Communication, group: Group) -> Real:
-    return collective_time(system, op, o.message_bytes, group, library="inference", context="production").time_s
+def _collective(system: System, op: str, message_bytes: Real, group: Group) -> CollectiveTime:
+    return collective_time(system, op, message_bytes, group, library="inference", context="production")
 
 
-def _routed_s(system: System, o: Communication, group: Group, experts: float, plain: bool) -> Real:
+def _busiest_s(time: CollectiveTime, skew: Real) -> Real:
+    """All wait for the rank that takes in (dispatch) or gives out (combine) the most rows."""
+    return time.latency_s + time.bandwidth_s * skew
+
+
+def _routed_s(system: System, o: Communication, group: Group, routed: Routed) -> Real:
     """Dispatch or combine. CANN's fused kernels are measured with 128 tokens per rank; DeepEP's normal kernels on
     Ascend with 4,096."""
 
     def timed(library: str, mode: str) -> Real:
-        call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, experts)
-        return price_exchange(system, call, group, library).time_s
+        call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, routed.experts)
+        return _busiest_s(price_exchange(system, call, group, library), routed.skew)
 
     few = np.asarray(o.tokens) <= LOW_LATENCY_TOKENS
     if np.all(few):
         return timed("default", "low-latency")
     if system.chip.vendor != "huawei":
         return timed("default", "auto" if np.any(few) else "normal")
-    normal = _collective_s(system, "all_to_all", o, group) if plain else timed("deepep-ascend", "normal")
+    normal = _all_to_all_s(system, o, group, routed) if routed.plain else timed("deepep-ascend", "normal")
     return np.where(few, timed("default", "low-latency"), normal) if np.any(few) else normal
+
+
+def _all_to_all_s(system: System, o: Communication, group: Group, routed: Routed) -> Real:
+    """All copies by an all-to-all; on the way out one of the counts before it and one of the scales of quantised rows
+    after it (cann-recipes-infer, dispatch_double_routing)."""
+    time = _busiest_s(_collective(system, "all_to_all", o.message_bytes, group), routed.skew)
+    if o.op == "combine":
+        return time
+    time = time + _collective(system, "all_to_all", routed.experts * COUNT_BYTES, group).time_s
+    if number_format(o.dtype).bytes_per_element > 1.0:
+        return time
+    return time + _collective(system, "all_to_all", o.tokens * o.topk * SCALE_BYTES, group).time_s
 
 
 def group_of(placement: Placement, operator: Communication) -> Group:

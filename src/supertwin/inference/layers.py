@@ -9,7 +9,7 @@ import numpy as np
 
 from supertwin.core.formats import number_format
 from supertwin.inference.assumptions import Engine
-from supertwin.inference.balance import rank_skew
+from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
@@ -29,19 +29,20 @@ GATHER_MOST_RANKS = 8
 class Block:
     """Operators that run `count` times per step. layer: one of the model's layers; microbatches: 2 where the operators
     are those of one of two overlapped micro-batches; shortcut: its experts run beside the dense path (LongCat-Flash,
-    arXiv 2509.01322), which hides their exchange."""
+    arXiv 2509.01322), which hides their exchange; skew: rows of the busiest expert rank over the mean."""
 
     operators: tuple[Operator, ...]
     count: float
     layer: bool = False
     microbatches: int = 1
     shortcut: bool = False
+    skew: Real = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
     """Passes over tokens beside the model's own operators. joins_keys: full latent attention joins the two parts of its
-    keys; routes_in_passes: see with_routing_passes."""
+    keys, else it lays the parts of queries and keys out by head; routes_in_passes: see with_routing_passes."""
 
     joins_keys: bool = True
     routes_in_passes: bool = False
@@ -119,10 +120,11 @@ def blocks(
     for layer in model.layers:
         split = overlapped and _has_experts(layer)
         ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
-        if layer.attention is not None and layer.attention.kind == "mla" and about.joins_keys:
-            ops = with_joined_keys(ops, layer.attention, shard)
-        ops = with_routing_passes(ops) if about.routes_in_passes else ops
-        out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None))
+        skew = (half if split else (step, cut))[1].expert_skew
+        if layer.attention is not None and layer.attention.kind == "mla":
+            ops = with_latent_copies(ops, layer.attention, shard, about.joins_keys)
+        ops = with_routing_passes(ops, skew) if about.routes_in_passes else ops
+        out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
         out += _drafts(model, deployment.mtp_tokens, step, cut, fill)
@@ -166,39 +168,61 @@ def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
     return [x for o in filled for x in (one_expert(o) if isinstance(o, ExpertMlp) else [o])]
 
 
-def with_joined_keys(ops: list[Operator], block: AttentionSpec, shard: Shard) -> list[Operator]:
-    """Full latent attention writes the keys of all heads from their two parts before the core.
+def with_latent_copies(ops: list[Operator], block: AttentionSpec, shard: Shard, joined: bool) -> list[Operator]:
+    """Copies that full latent attention makes of queries and keys before the core, per token and head.
 
-    vLLM MLACommonImpl: torch.cat of k_nope and the expanded k_pe; SGLang forward_normal: two copies into an empty k.
+    joined: the keys of all heads are written from their two parts (vLLM MLACommonImpl: torch.cat of k_nope and the
+    expanded k_pe; SGLang forward_normal: two copies into an empty k). Else the core takes the parts apart, laid out by
+    head: the slice of q without position, the turned slice on its way to the rotation, and the turned key once per
+    head (cann-recipes-infer forward_page_attention_normal: permute, transpose and repeat around
+    npu_fused_infer_attention_score in layout NTD).
     """
+    plain, turned = block.qk_nope_head_dim, block.qk_rope_head_dim
+    read, written = (plain, block.qk_head_dim) if joined else (plain + turned, plain + 2 * turned)
     out: list[Operator] = []
     for o in ops:
         out.append(o)
         if isinstance(o, Gemm) and o.part == "attention/kv":
-            values = o.m * (block.heads / shard.tp)
-            read, written = (2.0 * values * n for n in (block.qk_nope_head_dim, block.qk_head_dim))
-            out.append(Vector(part="attention/keys", op="copy", bytes_read=read, bytes_written=written))
+            bytes_each = 2.0 * o.m * (block.heads / shard.tp)
+            moved = (bytes_each * read, bytes_each * written)
+            kind = "copy" if joined else "permute"
+            out.append(Vector(part="attention/keys", op=kind, bytes_read=moved[0], bytes_written=moved[1]))
     return out
 
 
-def with_routing_passes(ops: list[Operator]) -> list[Operator]:
+def with_routing_passes(ops: list[Operator], skew: Real = 1.0) -> list[Operator]:
     """Tokens are copied in the order of their experts before an all-to-all, sorted by local expert after it, put back
     into the order of arrival before the way home, and summed at home (cann-recipes-infer, DeepSeek-R1 prefill, "double
-    routing": init_routing, re_routing, index_select, finalize_routing). Steps of few tokens run fused kernels instead.
+    routing": init_routing, re_routing, index_select, finalize_routing). The gate runs on a copy of the tokens in FP32
+    (MoEGate: hidden_states.to(torch.float32)). Steps of few tokens run fused kernels instead.
+
+    skew: rows of the busiest rank over the mean; the passes between the two ways are as uneven as the experts.
     """
     out: list[Operator] = []
     for o in ops:
+        if isinstance(o, Gemm) and o.part == "moe/router":
+            many = _beyond_kernels(o.m)
+            cells = o.m * o.k * many
+            cast = Vector(part="moe/router", op="copy", bytes_read=cells * 2.0, bytes_written=cells * 4.0)
+            out += [cast, replace(o, dtype="fp32", weight_dtype="")]
+            continue
         if not isinstance(o, Communication) or o.op not in ("dispatch", "combine"):
             out.append(o)
             continue
-        values: Real = o.tokens * o.hidden * np.where(np.asarray(o.tokens) > LOW_LATENCY_TOKENS, 1.0, 0.0)
+        values: Real = o.tokens * o.hidden * _beyond_kernels(o.tokens)
         sent: Real = values * o.topk * number_format(o.dtype).bytes_per_element
         kept: Real = values * 2.0
+        away = sent * skew
         home = o.op == "combine"
-        before = (sent, sent) if home else (kept, sent)
-        after = (sent + kept, kept) if home else (sent, sent)
+        before = (away, away) if home else (kept, sent)
+        after = (sent + kept, kept) if home else (away, away)
         out += [_permute(*before), o, _permute(*after)]
     return out
+
+
+def _beyond_kernels(tokens: Real) -> Real:
+    """1 where a rank has more tokens than the fused exchange kernels take, else 0."""
+    return np.where(np.asarray(tokens) > LOW_LATENCY_TOKENS, 1.0, 0.0)
 
 
 def _permute(bytes_read: Real, bytes_written: Real) -> Vector:
@@ -225,7 +249,8 @@ def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape:
     if block is None or placement.ep == 1 or block.groups > 1:
         return 1.0
     rows = shape.shared_tokens / placement.token_split * block.topk / placement.ep
-    return rank_skew(rows, placement.ep, block.experts, deployment.redundant_experts, deployment.expert_balance)
+    slots = Slots(placement.ep, block.experts, deployment.redundant_experts)
+    return rank_skew(rows, slots, deployment.expert_balance, shape.shared_sequences / placement.token_split)
 
 
 def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: Real) -> list[Block]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from supertwin.cost.result import OperatorCost
-from supertwin.inference.exchange import communication_s
+from supertwin.inference.exchange import Routed, communication_s
 from supertwin.inference.layers import Block
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
@@ -35,7 +35,8 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     out = []
     for o in block.operators:
         if isinstance(o, Communication):
-            time = communication_s(system, plan.placement, o, plan.experts, plan.engine.routes_in_passes) * o.count
+            about = Routed(plan.experts, plan.engine.routes_in_passes, block.skew)
+            time = communication_s(system, plan.placement, o, about) * o.count
             out.append(Piece(_part(o), "exchange", time, "network", outward=o.part.endswith("dispatch")))
         else:
             cost = next(costs)
