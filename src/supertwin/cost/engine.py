@@ -26,6 +26,7 @@ from supertwin.cost.gemm import (
     gemm_cost,
     gemm_parameters,
     gemm_spread,
+    is_head,
 )
 from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
@@ -100,6 +101,8 @@ class CostEngine:
         self._experts = load_calibration(chip, "experts")
         self._vector = VectorModel(chip, load_calibration(chip, "vector"))
         self._attention: dict[str, AttentionModel] = {}
+        self._spreads: dict[tuple[Any, ...], float] = {}
+        self._sources: tuple[int, tuple[Source, ...]] = (-1, ())
 
     def price(self, operators: Sequence[Operator]) -> list[OperatorCost]:
         """Cost of each operator, in order. Communication operators are refused (ValueError): see supertwin.network."""
@@ -117,7 +120,14 @@ class CostEngine:
 
     def spread(self, cost: OperatorCost) -> float:
         """90 % half-width of ln(measured / predicted) of one priced operator."""
-        operator = cost.operator
+        key = _spread_key(cost.operator)
+        if key is None:
+            return self._spread(cost.operator)
+        if key not in self._spreads:
+            self._spreads[key] = self._spread(cost.operator)
+        return self._spreads[key]
+
+    def _spread(self, operator: Operator) -> float:
         if isinstance(operator, Attention):
             return self.attention(self._library_for([operator])).kernel(variant_of(operator)).spread
         if isinstance(operator, Gemm):
@@ -129,6 +139,13 @@ class CostEngine:
 
     def sources(self) -> tuple[Source, ...]:
         """Calibration in use: (name, value, source, layer) for --explain."""
+        known, found = self._sources
+        if known != len(self._attention):
+            found = self._read_sources()
+            self._sources = (len(self._attention), found)
+        return found
+
+    def _read_sources(self) -> tuple[Source, ...]:
         rows = [row for c in (self._gemm, self._experts, self._vector.calibration) for row in c.sources()]
         files = {id(c): c for model in self._attention.values() for c in model.calibrations()}
         attention = list(files.values()) or self.attention(self.library).calibrations()
@@ -212,9 +229,22 @@ def _key(operator: Operator) -> tuple[Any, ...]:
     return (kind, shape, _GET_OPTIONS[kind](operator))
 
 
+def _spread_key(operator: Operator) -> tuple[Any, ...] | None:
+    """What the spread of an operator depends on; None where its sizes are arrays."""
+    kind = type(operator)
+    sizes = _GET_SIZES[kind](operator)
+    if np.ndarray in map(type, sizes):
+        return None
+    options = _GET_OPTIONS[kind](operator)
+    if kind is Gemm:
+        _, n, k, groups = sizes
+        return (kind, options, _loop_class(groups), is_head(n, k))
+    return (kind, options, *sizes[5:7]) if kind is Attention else (kind, options)
+
+
 def _loop_class(groups: Any) -> int:
     """0: one product; 1: a loop over experts; 2: one strided batch (scores, scans)."""
-    most = float(np.max(groups))
+    most = float(np.max(groups)) if isinstance(groups, np.ndarray) else groups
     return 0 if most <= 1.0 else 1 if most <= _MOST_EXPERTS else 2
 
 

@@ -42,7 +42,7 @@ _WITHOUT_ROUTING = 0.5  # assumption: router, sort and combination are half of t
 CLASSES = 8
 SPREAD_OVER_MEAN = 25.0  # largest over mean expert load that the power law spans (0.8 x experts / topk, as collected)
 _TILES = np.array([(16, 64), (16, 128), (32, 128), (64, 128), (64, 256), (128, 128), (128, 256)], dtype=np.float64)
-_CHUNK = 1 << 12
+_CHUNK = 1 << 10
 EXPERT_AXES = ("rows", "experts", "inter", "hidden", "alpha")
 _DEFAULT = GemmConditions()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -105,9 +106,9 @@ def gemm_cost(
     """
     shape, extent = flat_extent(gemm)
     kinds = product_kinds(extent, conditions.grouped)
-    present = np.unique(kinds)
+    present = np.flatnonzero(np.bincount(kinds))
     if len(present) <= 1:
-        kind = KINDS[int(present[0])] if len(present) else ""
+        kind = KINDS[present[0]] if len(present) else ""
         return _shaped(_priced(chip, calibration, (gemm, extent, kind), conditions), shape)
     joined = [np.empty(len(kinds)) for _ in GemmCost.__slots__]
     for index in present:
@@ -128,7 +129,12 @@ def gemm_spread(calibration: Calibration, gemm: Gemm, conditions: GemmConditions
 def product_kinds(extent: Extent, batched: bool = False) -> npt.NDArray[np.int64]:
     """Index into KINDS: single products, heads (groups with a matrix of one attention head), grouped (experts)."""
     several = (extent.groups > 1.0) | batched
-    return np.where(several, np.where(extent.n * extent.k < _LARGEST_HEAD, 1, 2), 0)
+    return np.where(several, np.where(is_head(extent.n, extent.k), 1, 2), 0)
+
+
+def is_head(n: Array | float, k: Array | float) -> npt.NDArray[np.bool_] | bool:
+    """Whether a matrix is small enough to be that of one attention head."""
+    return n * k < _LARGEST_HEAD
 
 
 def _priced(
@@ -225,6 +231,11 @@ def gemm_parameters(calibration: Calibration, key: str, context: str) -> dict[st
 
 def candidate_names(key: str, context: str) -> list[str]:
     """Calibration groups from nearest to farthest: context first, then the format itself, then formats like it."""
+    return list(_candidate_names(key, context))
+
+
+@lru_cache(maxsize=1024)
+def _candidate_names(key: str, context: str) -> tuple[str, ...]:
     kind, _, plain = key.rpartition(":")
     dtype, _, weight = plain.partition("/")
     formats = [plain]
@@ -233,7 +244,7 @@ def candidate_names(key: str, context: str) -> list[str]:
     formats += _NEAREST.get(dtype, ())
     names = [n for f in formats for n in ((f"{kind}:{f}", f) if kind else (f,))]
     ordered = (n for name in names for n in ((f"{context}:{name}", name) if context else (name,)))
-    return list(dict.fromkeys(ordered))
+    return tuple(dict.fromkeys(ordered))
 
 
 def _core_rates(chip: Chip, parameters: Mapping[str, float], gemm: Gemm) -> CoreRates:

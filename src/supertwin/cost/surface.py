@@ -43,8 +43,9 @@ class Surface:
             if len(knot) == 1:
                 sides, shares = np.zeros((1, *x.shape), dtype=np.int64), np.ones((1, *x.shape))
             else:
-                low = np.minimum(np.maximum(knot.searchsorted(x, side="right") - 1, 0), len(knot) - 2)
-                share = np.minimum(np.maximum((x - knot[low]) / (knot[low + 1] - knot[low]), 0.0), 1.0)
+                position = np.interp(x, knot, np.arange(float(len(knot))))
+                low = np.minimum(position.astype(np.int64), len(knot) - 2)
+                share = position - low
                 sides, shares = np.array([low, low + 1]) * stride, np.array([1.0 - share, share])
             # corners so far x sides of this axis, in front of the points
             index = sides if index is None else _flatten(index[:, None] + sides)

@@ -9,8 +9,10 @@ Background User's Guide" (DU-09800), sections 3 and 4; split-K and stream-K: Osa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
@@ -21,7 +23,7 @@ _CHOICES = np.array([(m, n, s) for m, n in _TILES for s in _SPLITS if s == 1 or 
 _REFERENCE_FLOP_PER_S = (
     12e12  # BF16 rate of one core that the tiles above fit (H100 7.5, B200 15, Ascend 910C 15 TFLOP/s)
 )
-_CHUNK = 1 << 13  # elements per pass: choices x chunk doubles stay in the cache of the machine that runs this
+_CHUNK = 1 << 11  # elements per pass: choices x chunk doubles stay in the cache of the machine that runs this
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,42 @@ def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
 
 
 def _best(extent: Extent, rates: CoreRates, part: slice) -> Array:
-    tile_m, tile_n, split = scaled_tiles(_CHOICES, rates.tile_scale).T[:, :, None]
-    m, n, k, groups = extent.m[part], extent.n[part], extent.k[part], extent.groups[part]
-    tiles = np.ceil(m / tile_m) * np.ceil(n / tile_n) * (groups * split)
-    share = tiles / rates.cores
-    waves = rates.quantisation * np.ceil(share) + (1.0 - rates.quantisation) * np.maximum(share, 1.0)
-    depth = k / split
-    multiply = (2.0 / rates.flop_per_s) * (tile_m * tile_n)
-    load = (tile_m * extent.a_bytes + tile_n * extent.b_bytes) / rates.load_bytes_per_s
-    wave = depth * np.maximum(multiply, load) + rates.prologue_s
-    time = waves * wave + np.where(split > 1.0, rates.split_s * (1.0 + np.log2(split)), 0.0)
+    """Time of the best choice. Few rows, columns and splits are distinct; whole tables are changed in place."""
+    grid = _grid(rates.tile_scale)
+    (tall, row), (wide, column), (parts, cut) = grid.rows, grid.columns, grid.parts
+    share = np.ceil(extent.m[part] / tall)[row]
+    share *= np.ceil(extent.n[part] / wide)[column]
+    share *= (extent.groups[part] * parts)[cut]
+    share /= rates.cores
+    time = np.ceil(share)
+    time *= rates.quantisation
+    np.maximum(share, 1.0, out=share)
+    share *= 1.0 - rates.quantisation
+    time += share
+    multiply = (2.0 / rates.flop_per_s) * (grid.tile_m * grid.tile_n)
+    load = (grid.tile_m * extent.a_bytes + grid.tile_n * extent.b_bytes) / rates.load_bytes_per_s
+    wave = (extent.k[part] / parts)[cut]
+    wave *= np.maximum(multiply, load)
+    wave += rates.prologue_s
+    time *= wave
+    time += np.where(grid.split > 1.0, rates.split_s * (1.0 + np.log2(grid.split)), 0.0)
     return np.asarray(time.min(axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Choices as columns [choices, 1], and their distinct values [distinct, 1] with the index that restores them."""
+
+    tile_m: Array
+    tile_n: Array
+    split: Array
+    rows: tuple[Array, npt.NDArray[np.intp]]
+    columns: tuple[Array, npt.NDArray[np.intp]]
+    parts: tuple[Array, npt.NDArray[np.intp]]
+
+
+@lru_cache(maxsize=8)
+def _grid(scale: float) -> _Grid:
+    choices = scaled_tiles(_CHOICES, scale).T[:, :, None]
+    distinct = [np.unique(column, return_inverse=True) for column in choices[:, :, 0]]
+    return _Grid(*choices, *((values[:, None], index) for values, index in distinct))

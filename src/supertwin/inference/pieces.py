@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from supertwin.inference.layers import Block
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.machine.system import System
-from supertwin.workload.operators import Communication, Operator
+from supertwin.workload.operators import Communication
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,20 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
         if isinstance(o, Communication):
             about = Routed(plan.experts, plan.engine.routes_in_passes, block.skew)
             time = communication_s(system, plan.placement, o, about) * o.count
-            out.append(Piece(_part(o), "exchange", time, "network", outward=o.part.endswith("dispatch")))
+            part = _exchange_part(o.op, o.axis)
+            out.append(Piece(part, "exchange", time, "network", outward=o.part.endswith("dispatch")))
         else:
             cost = next(costs)
-            out.append(Piece(_part(o), _stage(o), cost.time_s * o.count, _bound(cost), cost, o.count))
+            part, stage = _place(o.part, type(o).__name__)
+            out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))
     return out
 
 
 def _bound(cost: OperatorCost) -> str:
     """What bounds the operator at the largest batch of a sweep."""
-    compute, memory, start = (_last(x) for x in (cost.compute_s, cost.memory_s, cost.overhead_s))
+    compute, memory, start = cost.compute_s, cost.memory_s, cost.overhead_s
+    if isinstance(cost.time_s, np.ndarray):
+        compute, memory, start = (_last(x) for x in (compute, memory, start))
     if compute >= memory and compute >= start:
         return "compute"
     return "memory" if memory >= start else "latency"
@@ -56,18 +61,21 @@ def _last(value: Real) -> float:
     return float(value.flat[-1]) if isinstance(value, np.ndarray) else float(value)
 
 
-def _part(operator: Operator) -> str:
-    if isinstance(operator, Communication):
-        routed = operator.op in ("dispatch", "combine")
-        return "dispatch and combine" if routed else f"{operator.axis} {operator.op}".replace("_", "-")
-    head = operator.part.split("/")[0]
-    kind = type(operator).__name__
+@lru_cache(maxsize=256)
+def _exchange_part(op: str, axis: str) -> str:
+    return "dispatch and combine" if op in ("dispatch", "combine") else f"{axis} {op}".replace("_", "-")
+
+
+@lru_cache(maxsize=1024)
+def _place(path: str, kind: str) -> tuple[str, str]:
+    """Part in the breakdown and stage of an operator, from its path and the name of its class."""
+    early = path.startswith(("attention", "norm", "embedding", "head"))
+    return _part(path.split("/")[0], kind), "attention" if early else "experts"
+
+
+def _part(head: str, kind: str) -> str:
     if kind == "Attention":
         return "attention core"
     if kind == "Vector":
         return f"{head} vector work"
     return {"attention": "attention projections"}.get(head, head)
-
-
-def _stage(operator: Operator) -> str:
-    return "attention" if operator.part.startswith(("attention", "norm", "embedding", "head")) else "experts"

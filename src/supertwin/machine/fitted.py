@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,13 @@ def calibration_folders() -> list[Path]:
     """Folders searched, first wins: SUPERTWIN_CALIBRATION, the user's data folder, the shipped files."""
     named = named_folder()
     home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return list(_folders(named, home))
+
+
+@lru_cache(maxsize=16)
+def _folders(named: str, home: str) -> tuple[Path, ...]:
     user = Path(home) / "supertwin" / "calibration"
-    return [*([Path(named)] if named else []), user, shipped_folder()]
+    return (*([Path(named)] if named else []), user, shipped_folder())
 
 
 def first_file(chip: str, family: str, folders: Sequence[str | Path]) -> Path | None:

@@ -125,7 +125,8 @@ def present_parts(system: System, devices: int) -> list[Part]:
 
 
 def _require_share(name: str, value: Load) -> None:
-    if not (np.all(np.asarray(value) >= 0) and np.all(np.asarray(value) <= 1.0 + _ROUNDING)):
+    inside = (value >= 0) & (value <= 1.0 + _ROUNDING)
+    if not (inside if isinstance(inside, bool) else np.all(inside)):
         raise InputError(f"{name} must lie between 0 and 1, got {value}")
 
 

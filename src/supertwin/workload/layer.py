@@ -76,7 +76,11 @@ def hyper_operators(model: ModelSpec, rows: Real) -> list[Operator]:
 
 def audible(ops: Iterable[Operator]) -> list[Operator]:
     """Without the exchanges that are empty everywhere."""
-    return [op for op in ops if not (isinstance(op, Communication) and np.all(np.asarray(op.message_bytes) == 0))]
+    return [op for op in ops if not (isinstance(op, Communication) and _empty(op.message_bytes))]
+
+
+def _empty(size: Real) -> bool:
+    return not np.any(size) if isinstance(size, np.ndarray) else size == 0
 
 
 def model_operators(model: ModelSpec, step: Step, shard: Shard) -> list[Operator]:
