@@ -7,7 +7,6 @@ products of one format, attention of one kernel variant.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Protocol
@@ -32,7 +31,7 @@ from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.vector import VectorModel, VectorWork
 from supertwin.machine.chip import Chip
-from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector
+from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector, changed
 
 Source = tuple[str, str, str, str]
 _GET_COST = attrgetter("time_s", "compute_s", "memory_s", "overhead_s", "flop", "bytes")
@@ -49,7 +48,6 @@ _OPTIONS: dict[type[Operator], tuple[str, ...]] = {
     Attention: ("phase", "dtype", "kv_dtype", "causal", "latent", "gathered", "direction"),
     Vector: (),
 }
-_FIELDS = {kind: tuple(f.name for f in dataclass_fields(kind)) for kind in _SIZES}
 _GET_SIZES = {kind: attrgetter(*names) for kind, names in _SIZES.items()}
 _GET_OPTIONS: dict[type[Operator], Any] = {
     kind: attrgetter(*names) if names else lambda _: () for kind, names in _OPTIONS.items()
@@ -174,15 +172,15 @@ class CostEngine:
         fields = _stacked(members, shape)
         if isinstance(first, Gemm):
             if library not in _TRAINING_LIBRARIES:
-                return gemm_cost(self.chip, self._gemm, _with(first, fields))
+                return gemm_cost(self.chip, self._gemm, changed(first, **fields))
             conditions = self._gemm_conditions(fields["groups"], library)
-            cost = gemm_cost(self.chip, self._gemm, _with(first, fields), conditions)
+            cost = gemm_cost(self.chip, self._gemm, changed(first, **fields), conditions)
             key = format_key(first, "grouped" if np.any(fields["groups"] > 1.0) else "")
             return self._at_sustained_clock(cost, first.dtype, key, conditions.context)
         if isinstance(first, Attention):
-            return self.attention(library).cost(_with(first, fields))
+            return self.attention(library).cost(changed(first, **fields))
         if isinstance(first, ExpertMlp):
-            return expert_cost(self.chip, self._experts, _with(first, fields), self._expert_conditions)
+            return expert_cost(self.chip, self._experts, changed(first, **fields), self._expert_conditions)
         return self._price_vectors([m for m in members if isinstance(m, Vector)], fields)
 
     def _at_sustained_clock(self, cost: GemmCost, dtype: str, key: str, context: str) -> GemmCost:
@@ -263,15 +261,6 @@ def _stacked(members: Sequence[Operator], shape: tuple[int, ...]) -> dict[str, A
         else:
             out[name] = np.stack([np.broadcast_to(v, shape) for v in values])
     return out
-
-
-def _with(operator: Any, fields: dict[str, Array]) -> Any:
-    """A copy with other sizes (dataclasses.replace costs more than the pricing of a small stack)."""
-    kind: type[Operator] = type(operator)
-    copy = object.__new__(kind)
-    for name in _FIELDS[kind]:
-        object.__setattr__(copy, name, fields[name] if name in fields else getattr(operator, name))
-    return copy
 
 
 def _unstack(members: Sequence[Operator], cost: Cost, shape: tuple[int, ...]) -> Iterable[OperatorCost]:

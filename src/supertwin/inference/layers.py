@@ -161,7 +161,7 @@ def _has_experts(layer: LayerSpec) -> bool:
 def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
     """With fewer sequences than attention ranks, experts see only the busy ranks' tokens. A rank with one expert runs
     plain products."""
-    if np.all(np.asarray(fill) == 1.0):
+    if np.all(fill == 1.0) if isinstance(fill, np.ndarray) else fill == 1.0:
         filled = ops
     else:
         filled = [replace(o, rows=o.rows * fill) if isinstance(o, ExpertMlp) else o for o in ops]

@@ -11,7 +11,7 @@ from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.notes import computed_rate, notes
-from supertwin.inference.placement import Placement, check, place
+from supertwin.inference.placement import Placement, Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
@@ -30,7 +30,7 @@ def predict(case: InferenceCase) -> Prediction:
     case = _with_scaling(_with_balance(case))
     d, placement = case.deployment, place(case.deployment)
     times = step(case.model, case.system, d, shape_of(case, placement))
-    seconds = float(np.ravel(times.time_s)[0])
+    seconds = first(times.time_s)
     used = _memory(case)
     figures, tokens = _figures(case, times, seconds)
     breakdown = _breakdown(times, seconds)
@@ -96,11 +96,11 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
     d, chip = case.deployment, case.system.chip
     rate = computed_rate(case)
     filled = min(1.0, case.batch * d.tp * d.token_split)  # a rank is priced with one sequence at least
-    use = filled * float(np.ravel(times.flop)[0]) / seconds / chip.peak(rate)
+    use = filled * first(times.flop) / seconds / chip.peak(rate)
     figures: dict[str, float | None] = {
         "mfu": use,
-        "hbm_use": filled * float(np.ravel(times.bytes)[0]) / seconds / chip.memory_bytes_per_s,
-        "layer_time_s": float(np.ravel(times.last_layer_s)[0]),
+        "hbm_use": filled * first(times.bytes) / seconds / chip.memory_bytes_per_s,
+        "layer_time_s": first(times.last_layer_s),
     }
     if case.phase == "decode":
         accepted = 1.0 + d.mtp_tokens * d.mtp_acceptance
@@ -112,10 +112,10 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
             output_tokens_per_s_per_chip=tokens * chip.devices_per_package,
             requests_in_flight=case.batch * d.devices,
         )
-        first, second = times.streams_s
-        if np.any(first):
-            figures["first_stream_s"] = float(np.ravel(first)[0])
-            figures["second_stream_s"] = float(np.ravel(second)[0])
+        streams = times.streams_s
+        if np.any(streams[0]):
+            figures["first_stream_s"] = first(streams[0])
+            figures["second_stream_s"] = first(streams[1])
         return figures, tokens
     tokens = case.batch * case.input_len / seconds
     engine = assumptions.engine(d.framework, chip)
@@ -131,7 +131,7 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
 
 
 def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
-    rows = [(part, bound, float(np.ravel(t)[0])) for (part, bound), t in times.parts.items()]
+    rows = [(part, bound, first(t)) for (part, bound), t in times.parts.items()]
     merged: dict[str, list[tuple[str, float]]] = {}
     for part, bound, t in rows:
         merged.setdefault(part, []).append((bound, t))
@@ -157,7 +157,7 @@ def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]
     network = sum(p.share for p in breakdown if p.bound == "network")
     host = sum(p.share for p in breakdown if p.part == "host")
     engine = engine_of(case.system.chip, expert_kernels(case.deployment, case.system.chip))
-    weights = [float(np.ravel(cost.time_s * count)[0]) for cost, count in times.costs]
+    weights = [first(cost.time_s * count) for cost, count in times.costs]
     spread = sum(w * engine.spread(cost) for w, (cost, _) in zip(weights, times.costs, strict=True))
     return factors(step_sigma(network, host, spread / max(sum(weights), 1e-12) / Z90))
 
@@ -195,6 +195,11 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
     chip = case.system.chip
     engine_rows = engine_of(chip, expert_kernels(case.deployment, chip)).sources()
     return (*machine_rows(case.system), *out, *engine_rows, *load_links(chip).sources())
+
+
+def first(value: Real) -> float:
+    """The first of an array of figures, or the figure itself."""
+    return float(value.flat[0]) if isinstance(value, np.ndarray) else float(value)
 
 
 def _gib(size_bytes: float) -> str:

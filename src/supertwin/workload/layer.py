@@ -11,7 +11,7 @@ from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.attention import attention_operators
 from supertwin.workload.block import exchange, gather_in, norm, plain, stream_rows, vector
 from supertwin.workload.feed_forward import feed_forward_operators
-from supertwin.workload.operators import Communication, Gemm, Operator, Real, Vector
+from supertwin.workload.operators import Communication, Gemm, Operator, Real, Vector, changed
 from supertwin.workload.shard import Shard, Step
 
 
@@ -155,6 +155,6 @@ def mtp_operators(model: ModelSpec, step: Step, shard: Shard) -> list[Operator]:
             weight_dtype=shard.weight_dtype,
         ),
     ]
-    body = [replace(op, part=f"mtp/{op.part}") for op in layer_operators(model, model.mtp, step, shard)]
-    head = [replace(op, part=f"mtp/{op.part}") for op in head_operators(model, step, shard)]
+    body = [changed(op, part=f"mtp/{op.part}") for op in layer_operators(model, model.mtp, step, shard)]
+    head = [changed(op, part=f"mtp/{op.part}") for op in head_operators(model, step, shard)]
     return [*join, *body, *head]

@@ -101,12 +101,16 @@ class Step:
 
 def maximum(a: Real, b: Real) -> Real:
     """np.maximum that keeps plain floats plain."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return float(a if a > b else b)
     out = np.maximum(a, b)
     return out if out.ndim else float(out)
 
 
 def minimum(a: Real, b: Real) -> Real:
     """np.minimum that keeps plain floats plain."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return float(a if a < b else b)
     out = np.minimum(a, b)
     return out if out.ndim else float(out)
 
@@ -119,6 +123,8 @@ def ceiling(a: Real) -> Real:
 
 def above(a: Real, limit: Real) -> Real:
     """1 where a > limit, else 0."""
+    if isinstance(a, (int, float)) and isinstance(limit, (int, float)):
+        return 1.0 if a > limit else 0.0
     out = np.greater(a, limit).astype(np.float64)
     return out if out.ndim else float(out)
 
