@@ -54,7 +54,9 @@ class InferenceCase:
 
     `batch` counts sequences per DEVICE in both phases (below 1 where a tensor-parallel group shares one):
     phase prefill: input_len new tokens each on top of prefix_len cached ones;
-    phase decode: context kv_len, 1 + mtp_tokens tokens each.
+    phase decode: context kv_len, 1 + mtp_tokens tokens each;
+    phase mixed: `batch` as in decode, and chunk_tokens prompt tokens on every attention rank, cut from prompts of
+    input_len new tokens on top of prefix_len cached ones. Without a batch it is a prefill step, without a chunk decode.
     """
 
     model: ModelSpec
@@ -65,6 +67,7 @@ class InferenceCase:
     input_len: int = 0
     kv_len: int = 0
     prefix_len: int = 0
+    chunk_tokens: int = 0
     defaults: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

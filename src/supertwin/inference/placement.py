@@ -13,7 +13,7 @@ from supertwin.model.spec import FeedForwardSpec, ModelSpec
 from supertwin.network.group import Group
 
 Real = float | npt.NDArray[np.float64]
-PHASES = ("prefill", "decode")
+PHASES = ("prefill", "decode", "mixed")
 BALANCES = ("natural", "perfect", "unknown")
 
 
@@ -90,12 +90,12 @@ def check(case: InferenceCase) -> None:
         raise InputError(f"phase {case.phase!r}: expected one of {', '.join(PHASES)}")
     if d.expert_balance not in BALANCES:
         raise InputError(f"expert_balance {d.expert_balance!r}: expected one of {', '.join(BALANCES)}")
-    if case.batch <= 0:
+    if case.batch < 0 or (case.batch == 0 and case.chunk_tokens == 0):
         raise InputError(f"batch = {case.batch:g}: expected requests per device above 0 (below 1 is legal with tp > 1)")
     _check_lengths(case)
     _check_devices(case)
     requests = case.batch * d.devices
-    if requests < 1.0 - 1e-9:
+    if requests < 1.0 - 1e-9 and not (case.phase == "mixed" and case.batch == 0):
         raise InputError(
             f"batch({case.batch:g}) * {d.devices} devices of one instance = {requests:g} requests; expected at least "
             f"1, a batch of {1.0 / d.devices:g} or more"
@@ -107,12 +107,27 @@ def _check_lengths(case: InferenceCase) -> None:
     d = case.deployment
     if case.phase == "prefill" and case.input_len < 1:
         raise InputError(f"prefill needs input_len of at least 1 token, got {case.input_len}")
-    if case.phase == "decode" and case.kv_len < 1:
-        raise InputError(f"decode needs kv_len of at least 1 token, got {case.kv_len}")
+    if (case.phase == "decode" or (case.phase == "mixed" and case.batch > 0)) and case.kv_len < 1:
+        raise InputError(f"{case.phase} needs kv_len of at least 1 token, got {case.kv_len}")
+    _check_chunk(case)
     if case.prefix_len < 0 or d.mtp_tokens < 0:
         raise InputError(f"prefix_len = {case.prefix_len}, mtp_tokens = {d.mtp_tokens}: expected 0 or more")
     if not 0.0 <= d.mtp_acceptance <= 1.0:
         raise InputError(f"mtp_acceptance = {d.mtp_acceptance:g}: expected accepted drafts / drafts between 0 and 1")
+
+
+def _check_chunk(case: InferenceCase) -> None:
+    """A chunk belongs to mixed steps, which cut no sequence over context ranks."""
+    if case.chunk_tokens < 0:
+        raise InputError(f"chunk_tokens = {case.chunk_tokens}: expected 0 or more prompt tokens per attention rank")
+    if case.phase != "mixed":
+        if case.chunk_tokens:
+            raise InputError(f"chunk_tokens = {case.chunk_tokens} needs phase mixed, got {case.phase}")
+        return
+    if case.chunk_tokens and case.input_len < 1:
+        raise InputError(f"mixed needs input_len of at least 1 token, the prompt of the chunk; got {case.input_len}")
+    if case.deployment.cp > 1:
+        raise InputError(f"cp({case.deployment.cp}) in a mixed step is not modelled; legal cp: 1")
 
 
 def _check_devices(case: InferenceCase) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
-from supertwin.inference.layers import Block, Habits, blocks, shard_of
+from supertwin.inference.layers import Block, Habits, shard_of
+from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.placement import Placement, moe, place
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -55,6 +56,6 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
     habits = Habits(
         joins_keys=system.chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
-        routes_in_passes=engine.routes_in_passes and shape.phase == "prefill",
+        routes_in_passes=engine.routes_in_passes and shape.kernels_of == "prefill",
     )
-    return Plan(placement, shape, engine, blocks(model, deployment, placement, shape, shard, habits), experts)
+    return Plan(placement, shape, engine, mixed_blocks(model, deployment, placement, shape, shard, habits), experts)

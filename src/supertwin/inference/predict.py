@@ -10,6 +10,7 @@ from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
+from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_shape
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Placement, Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
@@ -80,6 +81,8 @@ def _with_scaling(case: InferenceCase) -> InferenceCase:
 
 def shape_of(case: InferenceCase, placement: Placement) -> Shape:
     """Sequences on one attention rank (tp devices, times cp in prefill): at least one whole sequence."""
+    if case.phase == "mixed":
+        return mixed_shape(case, placement)
     sequences = case.batch * placement.tp * placement.token_split
     new = case.input_len if case.phase == "prefill" else 1 + case.deployment.mtp_tokens
     keys = case.input_len + case.prefix_len if case.phase == "prefill" else case.kv_len
@@ -102,6 +105,8 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
         "hbm_use": filled * first(times.bytes) / seconds / chip.memory_bytes_per_s,
         "layer_time_s": first(times.last_layer_s),
     }
+    if case.phase == "mixed":
+        return mixed_figures(case, seconds, figures)
     if case.phase == "decode":
         accepted = 1.0 + d.mtp_tokens * d.mtp_acceptance
         tokens = case.batch * accepted / seconds
@@ -144,6 +149,8 @@ def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
 
 def _memory(case: InferenceCase) -> Memory:
     d = case.deployment
+    if case.phase == "mixed":
+        return memory_of(case.model, case.system, d, *held_tokens(case))
     sequences = case.batch * d.tp * d.pp * d.token_split
     decode = case.phase == "decode"
     keys = case.kv_len if decode else case.input_len + case.prefix_len

@@ -14,6 +14,8 @@ Real = float | npt.NDArray[np.float64]
 class Shape:
     """sequences: on one attention rank (and pipeline micro-batch); shared_sequences: on all ranks whose tokens meet in
     one set of experts; q_len: new tokens per sequence; kv_len: keys per sequence, new ones included.
+    chunk: prompt tokens that ride in a decode step (mixed.py); beside: tokens of another part of the same step that
+    meet in the same experts.
     """
 
     phase: str
@@ -21,6 +23,8 @@ class Shape:
     shared_sequences: Real
     q_len: Real
     kv_len: Real
+    chunk: Shape | None = None
+    beside: Real = 0.0
 
     @property
     def tokens(self) -> Real:
@@ -28,10 +32,32 @@ class Shape:
         return self.sequences * self.q_len
 
     @property
+    def all_tokens(self) -> Real:
+        """New tokens on one attention rank with those of a chunk."""
+        return self.tokens + (self.chunk.tokens if self.chunk is not None else 0.0)
+
+    @property
+    def kernels_of(self) -> str:
+        """Phase whose overlap and host rules the step follows: any chunk makes it one of prefill."""
+        return self.phase if self.chunk is None else "prefill"
+
+    @property
     def shared_tokens(self) -> Real:
         """New tokens that meet in the experts."""
-        return self.shared_sequences * self.q_len
+        return self.shared_sequences * self.q_len + self.beside
 
     def halved(self) -> Shape:
         """One of two micro-batches."""
-        return replace(self, sequences=self.sequences / 2.0, shared_sequences=self.shared_sequences / 2.0)
+        return replace(
+            self,
+            sequences=self.sequences / 2.0,
+            shared_sequences=self.shared_sequences / 2.0,
+            beside=self.beside / 2.0,
+        )
+
+    def parts(self) -> tuple[Shape, ...]:
+        """Decode part and chunk, each with the other's tokens beside it; a step without chunk is its only part."""
+        if self.chunk is None:
+            return (self,)
+        own, chunk = replace(self, chunk=None), self.chunk
+        return replace(own, beside=chunk.shared_tokens), replace(chunk, beside=own.shared_tokens)

@@ -19,7 +19,7 @@ def add_handovers(out: StepTimes, model: ModelSpec, system: System, placement: P
     """A pipeline stage passes the hidden state of its tokens on: pp - 1 times per step."""
     if placement.pp == 1:
         return
-    size = shape.sequences * shape.q_len * model.hidden * 2.0 / (placement.tp * placement.token_split)
+    size = shape.all_tokens * model.hidden * 2.0 / (placement.tp * placement.token_split)
     operator = Communication(part="pp", op="p2p", axis="pp", message_bytes=size)
     out.add("pp p2p", "network", communication_s(system, placement, operator) * (placement.pp - 1))
 

@@ -43,7 +43,7 @@ def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Sh
 def _assemble(plan: Plan, model: ModelSpec, system: System, costs: Iterator[OperatorCost]) -> StepTimes:
     out = StepTimes()
     for block in plan.blocks:
-        _add_block(out, block, pieces_of(block, plan, system, costs), system.chip, plan.shape.phase)
+        _add_block(out, block, pieces_of(block, plan, system, costs), system.chip, plan.shape.kernels_of)
     add_handovers(out, model, system, plan.placement, plan.shape)
     add_uneven_stages(out, model, plan.placement, plan.shape)
     _add_host(out, plan.engine, plan.shape)
@@ -75,11 +75,9 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
 
 
 def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape) -> None:
-    """Decode runs captured graphs: a gap per step and per sequence. Prefill without a graph cannot be faster than the
-    host issues kernels."""
-    if shape.phase == "decode":
-        gap = engine.step_gap_s + engine.sequence_gap_s * shape.sequences
-        out.add("host", "latency", gap + 0.0 * np.asarray(out.time_s))
-        return
-    issue = out.kernels * engine.launch_s
-    out.add("host", "latency", np.maximum(issue - np.asarray(out.time_s), 0.0) + engine.step_gap_s)
+    """Decode runs captured graphs: a gap per step and per sequence. Prefill, or a step with a chunk of it, has no graph
+    and cannot be faster than the host issues kernels."""
+    per_sequence = engine.sequence_gap_s * shape.sequences if shape.phase == "decode" else 0.0
+    issue = 0.0 if shape.kernels_of == "decode" else out.kernels * engine.launch_s
+    waiting = np.maximum(issue - np.asarray(out.time_s), 0.0)
+    out.add("host", "latency", waiting + engine.step_gap_s + per_sequence)

@@ -1,0 +1,78 @@
+"""What a mixed step is for and costs: prompt tokens taken on the way, and how much longer users wait for a token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from supertwin.inference.case import InferenceCase
+from supertwin.inference.mixed import chunk_shape
+from supertwin.inference.placement import Placement, place
+from supertwin.inference.shape import Shape
+from supertwin.inference.step import steps
+
+
+def mixed_shape(case: InferenceCase, placement: Placement) -> Shape:
+    """Shape of the step: its decode part carries the chunk. One without decode part is a prefill step."""
+    chunk = None
+    if case.chunk_tokens:
+        chunk = chunk_shape(float(case.chunk_tokens), float(case.input_len), float(case.prefix_len), placement.ranks)
+    if chunk is not None and case.batch == 0:
+        return chunk
+    own = case.batch * placement.tp
+    new = 1.0 + case.deployment.mtp_tokens
+    return Shape("decode", max(own, 1.0), max(own * placement.ranks, 1.0), new, float(case.kv_len), chunk)
+
+
+def mixed_figures(
+    case: InferenceCase, seconds: float, figures: dict[str, float | None]
+) -> tuple[dict[str, float | None], float]:
+    """(figures, tokens/s per device, prompt and accepted output tokens together) of a step of `seconds`.
+
+    tpot_inflation: over the step without its chunk; mixing_gain: what decode and chunk would take one after the other
+    over the mixed step.
+    """
+    d, chip = case.deployment, case.system.chip
+    accepted = 1.0 + d.mtp_tokens * d.mtp_acceptance
+    prompt, output = case.chunk_tokens / d.tp / seconds, case.batch * accepted / seconds
+    alone = _alone(case)
+    decode, chunk = alone
+    found = {
+        "tpot_s": seconds / accepted if case.batch else None,
+        "input_tokens_per_s_per_device": prompt,
+        "input_tokens_per_s_per_chip": prompt * chip.devices_per_package,
+        "output_tokens_per_s_per_device": output,
+        "output_tokens_per_s_per_chip": output * chip.devices_per_package,
+        "output_tokens_per_s_per_user": accepted / seconds if case.batch else None,
+        "requests_in_flight": case.batch * d.devices,
+        "decode_step_time_s": decode or None,
+        "prefill_step_time_s": chunk or None,
+        "tpot_inflation": seconds / decode if decode else None,
+        "mixing_gain": (decode + chunk) / seconds,
+    }
+    return {**figures, **found}, prompt + output
+
+
+def _alone(case: InferenceCase) -> tuple[float, float]:
+    """Seconds of the decode part and of the chunk as steps of their own; 0 for what the step does not have."""
+    d, placement = case.deployment, place(case.deployment)
+    shape = mixed_shape(case, placement)
+    if shape.chunk is None:
+        found = float(np.ravel(steps(case.model, case.system, [(d, shape)])[0].time_s)[0])
+        return (found, 0.0) if shape.phase == "decode" else (0.0, found)
+    parts = [(d, replace(shape, chunk=None)), (d, shape.chunk)]
+    decode, chunk = (float(np.ravel(t.time_s)[0]) for t in steps(case.model, case.system, parts))
+    return decode, chunk
+
+
+def held_tokens(case: InferenceCase) -> tuple[float, float, float]:
+    """(sequences, context of each, new tokens of the step) on one attention rank: decode sequences with their context,
+    and the chunk's prompts, counted as sequences of the same length that hold as many tokens."""
+    d, shape = case.deployment, mixed_shape(case, place(case.deployment))
+    whole = max(case.batch * d.tp * d.pp, 1.0) if case.batch else 0.0
+    prompts = case.chunk_tokens / max(min(case.chunk_tokens, case.input_len), 1) * d.pp if case.chunk_tokens else 0.0
+    length = float(case.input_len + case.prefix_len)
+    context = float(case.kv_len) if case.batch else length
+    sequences = whole + prompts * length / max(context, 1.0)
+    return sequences, context, float(np.max(shape.all_tokens))
