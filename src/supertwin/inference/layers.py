@@ -250,7 +250,7 @@ def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape:
         return 1.0
     rows = shape.shared_tokens / placement.token_split * block.topk / placement.ep
     slots = Slots(placement.ep, block.experts, deployment.redundant_experts)
-    return rank_skew(rows, slots, deployment.expert_balance, shape.shared_sequences / placement.token_split)
+    return rank_skew(rows, slots, deployment.expert_balance, shape.prompts / placement.token_split)
 
 
 def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: Real) -> list[Block]:

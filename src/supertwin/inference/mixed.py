@@ -56,7 +56,7 @@ def mixed_blocks(
     for decode, chunk in zip_longest(*parts):
         merged = decode if chunk is None else replace(decode, operators=tuple(merge(decode.operators, chunk.operators)))
         if about.routes_in_passes and merged.layer:
-            merged = replace(merged, operators=tuple(with_routing_passes(list(merged.operators))))
+            merged = replace(merged, operators=tuple(with_routing_passes(list(merged.operators), merged.skew)))
         out.append(merged)
     return tuple(out)
 

@@ -14,8 +14,8 @@ Real = float | npt.NDArray[np.float64]
 class Shape:
     """sequences: on one attention rank (and pipeline micro-batch); shared_sequences: on all ranks whose tokens meet in
     one set of experts; q_len: new tokens per sequence; kv_len: keys per sequence, new ones included.
-    chunk: prompt tokens that ride in a decode step (mixed.py); beside: tokens of another part of the same step that
-    meet in the same experts.
+    chunk: prompt tokens that ride in a decode step (mixed.py); beside: the other part of such a step, whose tokens meet
+    in the same experts.
     """
 
     phase: str
@@ -24,7 +24,7 @@ class Shape:
     q_len: Real
     kv_len: Real
     chunk: Shape | None = None
-    beside: Real = 0.0
+    beside: Shape | None = None
 
     @property
     def tokens(self) -> Real:
@@ -44,7 +44,17 @@ class Shape:
     @property
     def shared_tokens(self) -> Real:
         """New tokens that meet in the experts."""
-        return self.shared_sequences * self.q_len + self.beside
+        own = self.shared_sequences * self.q_len
+        return own if self.beside is None else own + self.beside.shared_tokens
+
+    @property
+    def prompts(self) -> Real:
+        """Prompts whose favourite experts average out: sequences that meet in the experts, weighted by their tokens."""
+        if self.beside is None:
+            return self.shared_sequences
+        other = self.beside
+        squares = self.shared_sequences * self.q_len**2 + other.shared_sequences * other.q_len**2
+        return self.shared_tokens**2 / squares
 
     def halved(self) -> Shape:
         """One of two micro-batches."""
@@ -52,7 +62,7 @@ class Shape:
             self,
             sequences=self.sequences / 2.0,
             shared_sequences=self.shared_sequences / 2.0,
-            beside=self.beside / 2.0,
+            beside=None if self.beside is None else self.beside.halved(),
         )
 
     def parts(self) -> tuple[Shape, ...]:
@@ -60,4 +70,4 @@ class Shape:
         if self.chunk is None:
             return (self,)
         own, chunk = replace(self, chunk=None), self.chunk
-        return replace(own, beside=chunk.shared_tokens), replace(chunk, beside=own.shared_tokens)
+        return replace(own, beside=chunk), replace(chunk, beside=own)

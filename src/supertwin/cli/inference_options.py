@@ -1,0 +1,33 @@
+"""Flags of `infer`."""
+
+from __future__ import annotations
+
+from supertwin.cli.options import Option
+from supertwin.cli.steps import FORMATS
+
+_FREE = "chosen to fit memory"
+
+OPTIONS = (
+    Option("--on", "str", "System, with :N for N devices of it.", "cm384"),
+    Option("--phase", "str", "Which step.", "decode", ("prefill", "decode", "mixed")),
+    Option("--tp", "int", "Tensor parallel size of attention.", _FREE, minimum=1),
+    Option("--pp", "int", "Pipeline stages.", "1", minimum=1),
+    Option("--ep", "int", "Expert parallel size; 1 shards the experts over tp x dp.", _FREE, minimum=1),
+    Option("--dp", "int", "Data parallel attention ranks of one instance.", _FREE, minimum=1),
+    Option("--cp", "int", "Context parallel size: own devices in prefill, of tp in decode.", "1", minimum=1),
+    Option("--dp-attention", "yesno", "The dp ranks share one set of experts.", "yes for experts with dp > 1"),
+    Option("--batch", "float", "Requests per device.", "up to 32; prefill: one per rank", minimum=0, above=True),
+    Option("--input-len", "int", "New tokens of a prompt (prefill, mixed).", "4096", minimum=1),
+    Option("--prefix-len", "int", "Tokens in the cache before them, such as a shared prefix.", "0", minimum=0),
+    Option("--chunk-tokens", "int", "Mixed: prompt tokens of one step on every attention rank.", "2048", minimum=0),
+    Option("--kv-len", "int", "Context tokens per request (decode, mixed).", "4096", minimum=1),
+    Option("--weight-dtype", "str", "Stored weights.", "the checkpoint's, else bf16", FORMATS),
+    Option("--activation-dtype", "str", "Activations in products.", "as the weights, where the chip can", FORMATS),
+    Option("--kv-dtype", "str", "Stored keys and values.", "bf16", FORMATS),
+    Option("--mtp-tokens", "int", "Draft tokens per step.", "0", minimum=0, maximum=64),
+    Option("--mtp-acceptance", "float", "Accepted drafts over drafts.", "0.7", minimum=0, maximum=1),
+    Option("--microbatch-overlap", "yesno", "Overlap two micro-batches.", "no"),
+    Option("--expert-balance", "str", "Load of the experts.", "natural", ("natural", "perfect", "unknown")),
+    Option("--redundant-experts", "int", "Replicated experts in all.", "0", minimum=0),
+    Option("--framework", "str", "Serving engine.", "generic"),
+)  # fmt: skip
