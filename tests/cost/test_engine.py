@@ -56,6 +56,15 @@ def test_stacking_changes_nothing(order: list[int], tokens: int) -> None:
         assert one.time_s == pytest.approx(other.time_s, rel=1e-9)
 
 
+def test_every_number_of_an_operator_is_stacked() -> None:
+    """Experts that see few tokens cost the same beside a call that sees many."""
+    many = ExpertMlp(part="moe", rows=32768.0, experts=8, hidden=4096, inter=2048, tokens=16384.0)
+    few = replace(many, rows=64.0, tokens=32.0)
+    alone = [float(ENGINE.price([o])[0].time_s) for o in (many, few)]
+    assert [float(c.time_s) for c in ENGINE.price([many, few])] == pytest.approx(alone)
+    assert float(ENGINE.price([replace(few, tokens=16384.0)])[0].time_s) > 1.5 * alone[1]
+
+
 def test_arrays_give_arrays_of_their_shape() -> None:
     tokens = np.array([[1024.0, 2048.0, 4096.0], [8192.0, 16384.0, 32768.0]])
     sweep = ENGINE.price([*layer(tokens), *layer(4096)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -134,3 +135,16 @@ def test_equal_lengths_keep_ranks_in_step() -> None:
     equal, varied = load(), load(varied=True)
     assert serve(waiting, equal, 1.0).requests_per_s == pytest.approx(serve(LINEAR, equal, 1.0).requests_per_s)
     assert serve(waiting, varied, 1.0).requests_per_s < serve(LINEAR, varied, 1.0).requests_per_s
+
+
+@pytest.mark.parametrize("shape", [{"arrivals": "set"}, {"arrivals": "loop", "concurrency": 64.0}])
+def test_longest_reply_bounds_the_drain(shape: dict[str, object]) -> None:
+    """The longest of n exponential lengths is ln n + 0.577 times their mean; a data set that cuts replies drains
+    sooner, and a set of equal replies does not drain at all."""
+    rates = [
+        serve(LINEAR, load(varied=True, requests=256.0, longest_over_mean=x, **shape), 1.0).requests_per_s
+        for x in (math.inf, 5.0, 2.0)
+    ]
+    assert rates[0] <= rates[1] < rates[2]
+    equal = [serve(LINEAR, load(longest_over_mean=x, **shape), 1.0).requests_per_s for x in (math.inf, 2.0)]
+    assert equal[0] == equal[1]

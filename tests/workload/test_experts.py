@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,14 @@ def test_vector_backward_moves_saved_inputs_and_gradients() -> None:
     assert isinstance(back, Vector)
     assert np.isclose(act.bytes_read, 2 * act.bytes_written)
     assert (back.bytes_read, back.bytes_written) == (act.bytes_read + act.bytes_written, act.bytes_read)
+
+
+@pytest.mark.parametrize(("shard", "seen"), [(Shard(tp=4, etp=4), 1.0), (Shard(tp=4, ep=4), 1.0), (Shard(ep=8), 8.0)])
+def test_fused_experts_see_every_token_of_their_group_once(shard: Shard, seen: float) -> None:
+    """Tensor-parallel ranks hold the same tokens; gathered attention ranks bring their own."""
+    gathered = replace(shard, moe_transport="all_gather" if shard.tp == 1 else "all_reduce", fused_experts=True)
+    step = Step(phase="prefill", sequences=1.0, q_len=512.0, kv_len=512.0)
+    ops = layer_operators(QWEN, QWEN.layers[0], step, gathered)
+    (experts,) = (op for op in ops if isinstance(op, ExpertMlp))
+    assert experts.routing
+    assert float(np.max(experts.tokens)) == pytest.approx(512.0 * seen)

@@ -38,7 +38,7 @@ _GET_COST = attrgetter("time_s", "compute_s", "memory_s", "overhead_s", "flop", 
 # Numeric fields (stacked) and options (part of the key) by kind.
 _SIZES: dict[type[Operator], tuple[str, ...]] = {
     Gemm: ("m", "n", "k", "groups"),
-    ExpertMlp: ("rows", "experts", "hidden", "inter", "skew"),
+    ExpertMlp: ("rows", "experts", "hidden", "inter", "skew", "tokens"),
     Attention: ("batch", "q_len", "kv_len", "heads", "kv_heads", "qk_head_dim", "v_head_dim", "window"),
     Vector: ("bytes_read", "bytes_written", "flop", "rows"),
 }

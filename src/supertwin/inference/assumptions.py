@@ -67,10 +67,12 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "vllm", 800 * _US, 4 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
         "vLLM V1 blog: engine core apart from the server, 1.7x of V0; " + _VLLM_LIMITS,
+        "sglang",
     ),
     Engine(
         "vllm-async", 250 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
         "vLLM from 0.14: asynchronous scheduling by default; " + _VLLM_LIMITS,
+        "sglang",
     ),
     Engine(
         "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
@@ -80,6 +82,7 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "sglang", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 8192, False, "gather",
         "SGLang v0.4 blog: overlapped scheduler, device idle under 2 %; server_args: chunk 8192, mem_fraction 0.88",
+        "sglang",
     ),
     Engine(
         "sglang-deepep", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 16384, False, "dispatch",

@@ -14,8 +14,8 @@ from supertwin.inference.residence import Curves, Load, Serving, cycle_s, decode
 LEAST_OUTPUT = 4.0
 """Shortest reply of a conversation benchmark: vLLM's ShareGPT sampler drops replies below four tokens."""
 
-LONGEST_OVER_MEAN = 4.0
-"""Output lengths of conversation data spread about exponentially, cut at roughly four times the mean (ShareGPT)."""
+EULER_GAMMA = 0.5772
+"""The longest of n exponential lengths is ln n + EULER_GAMMA times their mean (extreme value theory)."""
 
 
 def saturated(curves: Curves, load: Load, instances: float) -> Serving:
@@ -57,6 +57,10 @@ def closed_loop(curves: Curves, load: Load, instances: float) -> Serving:
     tpot = token_time_s(load, cycle, ttft, decode_steps(load) * float(curves.step(n)))
     cycle += load.request_gap_s
     rate = n / cycle
+    if load.varied and load.requests > n * instances:
+        last = _drain(curves, load, n) * cycle / max(decode_steps(load) * float(curves.step(n)), 1e-9)
+        share = n * instances / load.requests
+        rate /= 1.0 - share + share * max(last / cycle, 1.0)
     ttft += load.request_gap_s + max(0.0, offered - n) / rate
     active = min(instances, load.concurrency)
     busy = min(n * curves.prefill_each_s / cycle, 1.0)
@@ -93,12 +97,14 @@ def _short_requests(curves: Curves, load: Load, n: float) -> float:
         return 1.0
     chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
     least = max(LEAST_OUTPUT, 0.5 * chunks) if load.mixes_prefill else LEAST_OUTPUT
-    return max(1.0, -0.5772 - math.log(least / load.output_len))
+    return max(1.0, -EULER_GAMMA - math.log(least / load.output_len))
 
 
 def _drain(curves: Curves, load: Load, n: float) -> float:
-    """Decode time of n requests with exponential lengths (mean S, cut at LONGEST_OVER_MEAN) that start together."""
-    t = np.linspace(0.0, LONGEST_OVER_MEAN, 33)
-    left = n * (np.exp(-t) - math.exp(-LONGEST_OVER_MEAN)) / (1.0 - math.exp(-LONGEST_OVER_MEAN))
+    """Decode time of n requests with exponential lengths (mean S) that start together: the longest is the last one, or
+    the data set cuts it."""
+    longest = min(math.log(max(n, 1.0)) + EULER_GAMMA, load.longest_over_mean)
+    t = np.linspace(0.0, longest, 33)
+    left = n * np.exp(-t) * (1.0 - np.exp(t - longest)) / (1.0 - math.exp(-longest))
     tau = curves.step(np.maximum(left, 1.0))
     return decode_steps(load) * float(np.sum(0.5 * (tau[1:] + tau[:-1]) * np.diff(t)))

@@ -164,7 +164,7 @@ def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
     if np.all(fill == 1.0) if isinstance(fill, np.ndarray) else fill == 1.0:
         filled = ops
     else:
-        filled = [replace(o, rows=o.rows * fill) if isinstance(o, ExpertMlp) else o for o in ops]
+        filled = [_fewer(o, fill) if isinstance(o, ExpertMlp) else o for o in ops]
     return [x for o in filled for x in (one_expert(o) if isinstance(o, ExpertMlp) else [o])]
 
 
@@ -242,6 +242,10 @@ def one_expert(operator: ExpertMlp) -> list[Operator]:
         part=o.part, m=rows, n=o.hidden, k=o.inter, dtype=o.dtype, weight_dtype=o.weight_dtype, quantize_input=narrow
     )
     return [up, act, down]
+
+
+def _fewer(operator: ExpertMlp, fill: Real) -> ExpertMlp:
+    return replace(operator, rows=operator.rows * fill, tokens=operator.tokens * fill)
 
 
 def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> Real:

@@ -37,14 +37,18 @@ _DATASET_OF_MODEL = {
 }
 _WIDE = ("bf16", "fp16")
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
+_RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _EIGHT_BIT_KV = ("tensorrt", "cuda")
 UNSTATED_CONTEXT = 4096.0
+CUT_REPLY = 4.0
+LONGEST_CONVERSATION = 2048.0
 
 
 @dataclass(slots=True)
 class Reading:
     """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits);
-    data_set: lengths are those of a data set, answered once; counted: a queue of a known number of requests."""
+    data_set: lengths are those of a data set, answered once; counted: a queue of a known number of requests;
+    one_length: random prompts, all answers asked for at one length."""
 
     deployment: Deployment
     n_devices: int
@@ -64,16 +68,28 @@ class Reading:
     tpot_limit_s: float = 0.0
     data_set: bool = False
     counted: bool = False
+    one_length: bool = False
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
     def varied(self) -> bool:
         """Whether output lengths differ: means of data sets (also whole but odd prompt lengths such as 467); answers of
-        the CNN-DailyMail set are all cut at 128 tokens."""
-        if self.output_len <= 64 or (self.data_set and round(self.output_len) in (128, 129)):
+        the CNN-DailyMail set are all cut at 128 tokens. Random prompts ask for answers of one length, whose mean lies
+        just below it where a few end early."""
+        if self.output_len <= 64 or self.one_length or (self.data_set and round(self.output_len) in (128, 129)):
             return False
-        odd = self.input_len == int(self.input_len) and self.input_len % 4 != 0 and self.input_len % 10 != 0
-        return self.data_set or odd or "lengths-are-means" in self.flags
+        odd = _whole(self.input_len) and not _round(self.input_len)
+        means = "lengths-are-means" in self.flags and not _round(self.output_len)
+        return self.data_set or odd or means
+
+    @property
+    def longest_over_mean(self) -> float:
+        """Longest reply that the data set holds, over the mean. MLPerf cuts replies (1,024 tokens of OpenOrca with mean
+        294; 20,000 of reasoning, mean 3,880); benchmark samplers keep conversations of up to 2,048 tokens in all (vLLM
+        benchmarks/datasets.py, is_valid_sequence)."""
+        if self.data_set:
+            return CUT_REPLY
+        return max((LONGEST_CONVERSATION - self.input_len) / max(self.output_len, 1.0), 1.0)
 
     @property
     def instances(self) -> float:
@@ -120,8 +136,18 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         None if batch is None else _float(batch),
         _number(row, "concurrency", 0.0), _number(row, "request_rate_per_s", 0.0),
         _requests(row), int(_number(row, "prefill_devices", 0.0)), int(_number(row, "decode_devices", 0.0)),
-        flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row), defaults,
+        flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row),
+        bool(_RANDOM.search(str(row.get("notes") or ""))), defaults,
     )  # fmt: skip
+
+
+def _whole(length: float) -> bool:
+    return length == int(length)
+
+
+def _round(length: float) -> bool:
+    """A length that somebody typed: a multiple of 4 or 10."""
+    return _whole(length) and (length % 4 == 0 or length % 10 == 0)
 
 
 _RANGES = {
@@ -151,8 +177,8 @@ def _number(row: Mapping[str, object], name: str, default: float) -> float:
 
 
 def _requests(row: Mapping[str, object]) -> float:
-    """Size of the run. MLPerf runs last at least 600 s (rules); sweeps flagged experimental are one wave: in them
-    throughput x latency stays below the concurrency, so the batch is not refilled."""
+    """Size of the run. MLPerf runs last at least 600 s (rules); the experimental sweeps of InferenceX send ten prompts
+    per request in flight (bmk_*_sbatch.sh: NUM_PROMPTS)."""
     flags = str(row.get("flags") or "")
     concurrency = _number(row, "concurrency", 0.0)
     if row.get("source_group") == "mlperf" and row.get("phase") == "offline":
@@ -166,7 +192,7 @@ def _requests(row: Mapping[str, object]) -> float:
     if "all-requests-at-t0" in flags or row.get("phase") == "offline":
         return concurrency or float(MAX_QUEUE_REQUESTS)
     if "experimental-sweep" in flags:
-        return concurrency
+        return 10.0 * concurrency
     if row.get("source_group") == "mlperf":
         return max(float(MAX_QUEUE_REQUESTS), 600.0 * _number(row, "request_rate_per_s", 0.0))
     return float(MAX_QUEUE_REQUESTS)

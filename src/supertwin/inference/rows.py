@@ -209,6 +209,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         varied=r.varied, request_gap_s=front_end,
         mixes_prefill=about.mixes_prefill,
         tpot_limit_s=r.tpot_limit_s,
+        longest_over_mean=r.longest_over_mean,
     )  # fmt: skip
     return _rates(serve(curve, load, r.instances, split), r)
 

@@ -154,6 +154,7 @@ def expert_operators(block: FeedForwardSpec, rows: Real, width: Real, shard: Sha
                 skew=shard.expert_skew,
                 distribution="balanced" if block.groups > 1 else shard.expert_distribution,
                 routing=routed,
+                tokens=pairs * shard.ep / block.topk if routed else 0.0,  # every device of the group sees them all
             )
         ]
     return grouped_products(block, (pairs, here), (width, inter), shard)
