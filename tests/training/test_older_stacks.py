@@ -101,7 +101,8 @@ def test_overlap_of_replicas_follows_the_case_before_the_framework() -> None:
         sum(p.time_s for p in predict(replace(base, overlap_dp=flag)).breakdown if p.part == "communication/dp")
         for flag in (True, False)
     ]
-    assert exposed[1] > 3.0 * exposed[0]
+    # A100: what is hidden costs the products beside it 1 - 1.18 / 2.08 of its time (NVIDIA/nccl issue 1428)
+    assert 2.0 < exposed[1] / exposed[0] < 1.0 / (1.0 - 1.18 / 2.08)
 
 
 def test_states_reused_as_weights_cost_two_bytes_less() -> None:

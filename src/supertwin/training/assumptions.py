@@ -115,8 +115,22 @@ OVERLAP_COMPUTE_LOSS = Assumption(
     "overlap_compute_loss",
     20.0 / 132.0,
     "of the hidden communication time",
-    "collective kernels hold 20 of 132 SM while they run beside the matrix products",
+    "communication kernels hold 20 of 132 SM, which the products beside them leave free (dispatch, user buffers)",
     "arXiv 2412.19437, section 3.2.2",
+)
+OVERLAP_PERSISTENT_LOSS = Assumption(
+    "overlap_persistent_loss",
+    0.5,
+    "of the time of hidden NCCL collectives",
+    "products with one persistent block per SM need a second wave when NCCL holds some SM: they take twice as long",
+    "pytorch/pytorch issue 143988 and pull request 147966 (H100, FSDP)",
+)
+OVERLAP_AMPERE_LOSS = Assumption(
+    "overlap_ampere_loss",
+    1.0 - 1.18 / 2.08,
+    "of the time of hidden NCCL collectives",
+    "a product of 1.18 ms takes 2.08 ms beside an all-gather (GPT training, profiled; attention 0.18 and 0.33 ms)",
+    "NVIDIA/nccl issue 1428 (A100)",
 )
 DP_BUCKET_ELEMENTS = Assumption(
     "dp_bucket_elements",

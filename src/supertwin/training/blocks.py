@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.cost.result import OperatorCost
+from supertwin.machine.chip import Chip
 from supertwin.training import assumptions as assume
+from supertwin.training.contention import brief_loss, collective_loss, reserved_loss
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework
 from supertwin.workload.operators import Attention, Communication, Gemm, Operator, Vector
@@ -66,7 +68,9 @@ class Phase:
 class Overlap:
     """What this job hides inside a block: share of TP time, backward TP behind weight gradients, ring steps behind
     attention, expert traffic behind the other microbatch. skew scales expert work and traffic of the busiest device;
-    loss is the compute time that each second of hidden communication costs; beside the rate of communication that runs
+    loss is the compute time that each second of a hidden collective costs, brief that of one that is shorter than the
+    product beside it, reserved that of kernels to which products leave SM (dispatch, user buffers); dispatched: expert
+    traffic by such kernels; beside the rate of communication that runs
     beside compute over its rate alone; vector_passes, attention_passes,
     permute_passes, norm_passes, rotary_passes, activation_passes see Framework."""
 
@@ -76,6 +80,9 @@ class Overlap:
     ep: bool
     skew: float
     loss: float
+    brief: float = 0.0
+    reserved: float = 0.0
+    dispatched: bool = False
     vector_passes: float = 1.0
     attention_passes: float = 1.0
     permute_passes: float = 1.0
@@ -84,28 +91,41 @@ class Overlap:
     activation_passes: float = 1.0
     beside: float = 1.0
 
+    @property
+    def expert_loss(self) -> float:
+        """Compute time that each second of hidden expert traffic costs."""
+        return self.reserved if self.dispatched else self.loss
+
+    @property
+    def tensor_loss(self) -> float:
+        """Compute time that each second of hidden tensor-parallel collectives costs; stacks that overlap them forward
+        do so by user buffers, backward too (Transformer Engine, ub_bulk_dgrad and ub_bulk_wgrad)."""
+        return self.reserved if self.tp_share else self.brief
+
 
 def overlap_of(
-    framework: Framework, flags: tuple[bool | None, bool | None], ring: bool, skew: float, vendor: str
+    framework: Framework, flags: tuple[bool | None, bool | None], ring: bool, skew: float, chip: Chip
 ) -> Overlap:
     """Overlap of a job: flags = (overlap_tp, overlap_ep) of the case, None for the framework's habit."""
     tp = framework.tp_overlap if flags[0] is None else flags[0]
     ep = framework.ep_overlap if flags[1] is None else flags[1]
-    loss = assume.OVERLAP_COMPUTE_LOSS.value if vendor in ("nvidia", "amd") else 0.0
     return Overlap(
         assume.TP_OVERLAP_SHARE.value if tp else 0.0,
         framework.tp_backward_overlap,
         ring,
         ep,
         skew,
-        loss,
+        collective_loss(chip),
+        brief_loss(chip),
+        reserved_loss(chip),
+        False,
         framework.vector_passes,
         framework.attention_passes,
         framework.permute_passes,
         framework.norm_passes,
         framework.rotary_passes,
         framework.activation_passes,
-        assume.MESH_CONTENTION.value if vendor == "huawei" else 1.0,
+        assume.MESH_CONTENTION.value if chip.vendor == "huawei" else 1.0,
     )
 
 
@@ -224,5 +244,8 @@ def _hide(sums: _Sums, overlap: Overlap) -> Phase:
     if overlap.ep:
         compute = float(times[: _INDEX["communication/tp"]].sum())
         hidden[ep] = min(times[ep], compute)
-    exposed = times - hidden + overlap.loss * hidden
+    lost = overlap.loss * hidden
+    lost[tp] = overlap.tensor_loss * hidden[tp]
+    lost[ep] = overlap.expert_loss * hidden[ep]
+    exposed = times - hidden + lost
     return Phase(exposed, hidden, sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes)

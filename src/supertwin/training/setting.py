@@ -17,7 +17,7 @@ from supertwin.training.check import expert_count
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework, framework_named, in_precision
 from supertwin.training.routing import routing_of
-from supertwin.training.shape import pack_excess, shard_of
+from supertwin.training.shape import pack_excess, shard_of, transport_of
 from supertwin.training.sharding import StageWeights
 from supertwin.training.stages import StagePlan, stage_plan
 from supertwin.training.weights import DeviceWeights, device_weights
@@ -51,7 +51,9 @@ def setting_of(case: TrainingCase) -> Setting:
     plan = stage_plan(case.model.order, (layout.pp, layout.vpp), case.schedule, head, case.stages)
     ring = case.cp_method in ("ring", "hybrid")
     flags = (case.overlap_tp, case.overlap_ep)
-    overlap = overlap_of(framework, flags, ring, routing_of(case).skew, case.system.chip.vendor)
+    overlap = overlap_of(framework, flags, ring, routing_of(case).skew, case.system.chip)
+    if case.dispatcher == "hybridep" or transport_of(case, framework) == "dispatch":
+        overlap = replace(overlap, dispatched=True)
     if case.packed and case.sample_cv:
         overlap = replace(overlap, attention_passes=overlap.attention_passes * pack_excess(case))
     return Setting(

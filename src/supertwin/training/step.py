@@ -54,7 +54,7 @@ def unpaired_s(setting: Setting, passes: DevicePass, device: int) -> float:
     if not setting.overlap.ep or case.schedule not in ("dualpipe", "dualpipev"):
         return 0.0
     alone = 1.0 - paired_share(case.schedule, case.layout.pp, setting.microbatches, device)
-    return alone * setting.microbatches * (1.0 - setting.overlap.loss) * float(passes.hidden_ep_s[device])
+    return alone * setting.microbatches * (1.0 - setting.overlap.expert_loss) * float(passes.hidden_ep_s[device])
 
 
 def logprob_s(setting: Setting, times: DeviceTimes) -> float:

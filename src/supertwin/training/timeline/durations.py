@@ -53,10 +53,10 @@ class Durations:
         parts: Array = np.sum([row[0] for row in rows], axis=0)
         hidden: Array = np.sum([row[1] for row in rows], axis=0)
         if work.paired:
-            raw = [parts_of[EP] + (1.0 - work.loss) * hidden_of[EP] for parts_of, hidden_of in rows]
+            raw = [parts_of[EP] + (1.0 - work.expert_loss) * hidden_of[EP] for parts_of, hidden_of in rows]
             beside = [float(parts_of[COMPUTE].sum()) for parts_of, _ in rows][::-1]
             covered = sum(min(r, b) for r, b in zip(raw, beside, strict=True)) if len(rows) == 2 else 0.0
-            parts[EP], hidden[EP] = sum(raw) - (1.0 - work.loss) * covered, covered
+            parts[EP], hidden[EP] = sum(raw) - (1.0 - work.expert_loss) * covered, covered
         parts = np.where(COMPUTE, self._slowdown[device] * parts, parts)
         names = [name.partition("/")[2] for name in COLUMNS]
         return Duration(

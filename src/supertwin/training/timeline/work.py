@@ -56,8 +56,8 @@ class StepWork:
     regather, prefetch: full sharding gathers again for backward, and ahead; blocking: compute waits for hand-overs;
     synced: the host issues an action only when the device begins it, since it synchronises after each hand-over in
     line (Megatron-Core, batch_p2p_sync) or waits inside for the sizes of the experts' products; optimizer_s: [pp];
-    update: the host's part of it; loss: compute lost per second of collectives beside it; paired: forward and backward
-    of a unit hide each other's expert traffic.
+    update: the host's part of it; loss: compute lost per second of collectives beside it, expert_loss: likewise of
+    expert traffic; paired: forward and backward of a unit hide each other's expert traffic.
     """
 
     schedule: Schedule
@@ -78,6 +78,7 @@ class StepWork:
     update: HostUpdate
     host_s: float
     loss: float
+    expert_loss: float
     paired: bool
 
 
@@ -122,6 +123,7 @@ def work_of(setting: Setting) -> StepWork:
         host_update(case, setting.framework, setting.weights),
         host_step_s(setting),
         setting.overlap.loss,
+        setting.overlap.expert_loss,
         dual and setting.overlap.ep,
     )
 
