@@ -149,6 +149,19 @@ def test_protocol_switch_of_hccl_near_60_kb_per_die() -> None:
     assert above == pytest.approx(155e-6, rel=0.05)
 
 
+def test_serving_on_ascend_has_no_switch_below_16_mb() -> None:
+    # cann-hccl, SelectAlgfor910B: with vector-core kernels on, 16 MB in all is the next limit
+    cm = load_system("cm384")
+
+    def seconds(size: float, library: str) -> float:
+        return float(collective_time(cm, "all_reduce", size, Group(8), library=library).time_s)
+
+    for small in (8192.0, 61440.0 * 8):
+        assert seconds(small, "inference") == pytest.approx(seconds(small, "hccl"))
+    assert seconds(61440.0 * 9, "inference") < 0.3 * seconds(61440.0 * 9, "hccl")
+    assert seconds(2.0**25, "inference") == pytest.approx(seconds(2.0**25, "hccl"))
+
+
 def test_in_network_reduction_needs_switches_that_reduce() -> None:
     system = load_system("dgx-h200")
     plain = replace(system, tiers=tuple(replace(t, reduction=False) for t in system.tiers))

@@ -15,6 +15,7 @@ from supertwin.calibration.links_fit import Sample, Template, fit_protocols, pre
 from supertwin.calibration.links_priors import (
     Groups,
     fabric_priors,
+    hccl_by_vector_cores,
     hccl_on,
     hccl_on_mesh,
     hccl_production,
@@ -204,8 +205,9 @@ def _few_rows(rows: Sequence[Row], groups: dict[str, Groups]) -> None:
     """Libraries with a handful of rows, and the priors that follow from them."""
     ascend, generic, h800 = groups["ascend-910c-die"], groups["generic"], groups["h800-sxm"]
     hccl = fit_hccl([r for r in rows if r["id"].startswith("a3-hccl-prod")])
-    ascend.update(hccl_on("ub", hccl, 1.0, "hccl"))
-    ascend.update(hccl_on_mesh(hccl, "hccl"))
+    for library, fitted in (("hccl", hccl), ("hccl-aiv", hccl_by_vector_cores(hccl))):
+        ascend.update(hccl_on("ub", fitted, 1.0, library))
+        ascend.update(hccl_on_mesh(fitted, library))
     ascend.update(hccl_production(hccl))
     generic.update(hccl_on("ub", hccl, 1.0, "any"))
     generic.update(hccl_on_mesh(hccl, "any"))

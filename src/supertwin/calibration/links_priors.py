@@ -109,6 +109,10 @@ def hccl_on(path: str, fitted: Mapping[str, Mapping[str, Mapping[str, float]]], 
 # rules take 18 GB/s as normal). With this share the fitted all-reduce runs at that rate; gather and reduction keep
 # their ratio.
 MESH_SHARE = 0.728
+# cann-hccl all_reduce_operator.cc, SelectAlgfor910B and aiv_communication_base.h: HCCL_MID_COUNT_16_MB,
+# AIV_ALL_REDUCE_BIG_SIZE
+VECTOR_CORE_BYTES = 16.0 * 2**20
+VECTOR_CORE_OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter")
 PAIR_SHARE = 0.96  # a single pair of devices reaches this share of the line rate (HIXL, collectives.csv)
 
 
@@ -123,6 +127,19 @@ def hccl_on_mesh(fitted: Mapping[str, Mapping[str, Mapping[str, float]]], librar
             k: {**v, "efficiency": gather[k.split("/")[1]]["efficiency"]} for k, v in fitted["all_to_all"].items()
         }
     return {**hccl_on("hccs", meshed, MESH_SHARE, library), **hccl_on("hccs", pairs, PAIR_SHARE, library)}
+
+
+def hccl_by_vector_cores(
+    fitted: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> dict[str, dict[str, Mapping[str, float]]]:
+    """HCCL where its vector-core kernels are switched on (HCCL_OP_EXPANSION_MODE=AIV), as serving engines do for decode
+    (cann-recipes-infer, vLLM-Ascend tutorials): no switch of the protocol by a share per rank, up to 16 MB in all."""
+    out: dict[str, dict[str, Mapping[str, float]]] = {}
+    for op in VECTOR_CORE_OPERATIONS:
+        protocols = dict(fitted[op])
+        small = {k: v for k, v in protocols["direct/small"].items() if k != "up_to_bytes_per_rank"}
+        out[op] = {**protocols, "direct/small": {**small, "up_to_bytes": VECTOR_CORE_BYTES}}
+    return out
 
 
 def hccl_production(operations: Iterable[str]) -> Groups:

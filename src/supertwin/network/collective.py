@@ -32,7 +32,7 @@ CONTEXTS = ("benchmark", "production")
 VENDOR_LIBRARY = {"nvidia": "nccl", "huawei": "hccl", "amd": "rccl", "google": "xla"}
 LOGARITHMIC = ("tree", "halving-doubling", "recursive")  # rounds grow with log2 of the ranks, tier by tier
 # what serving engines call inside a captured graph: their own kernels where the chip has them, else the vendor's
-INFERENCE, INFERENCE_KERNELS = "inference", ("trtllm", "vllm-graph")
+INFERENCE, INFERENCE_KERNELS = "inference", ("trtllm", "vllm-graph", "hccl-aiv")
 ANY = "any"  # library of the generic priors
 
 
