@@ -20,11 +20,14 @@ COUNT_BYTES, SCALE_BYTES = 8.0, 4.0  # rows per expert (int64) and scale of a qu
 @dataclass(frozen=True, slots=True)
 class Routed:
     """What dispatch and combine need beside their operator. experts: routed experts over all ranks; plain: many tokens
-    travel by an all-to-all of every copy instead of a kernel; skew: rows of the busiest rank over the mean."""
+    travel by an all-to-all of every copy instead of a kernel; skew: rows of the busiest rank over the mean; decodes:
+    the step has no prompt tokens. Steps that have some take the kernels for many tokens however few they are (SGLang's
+    deepep_mode auto resolves by is_extend_in_batch, cann-recipes-infer by is_prefill)."""
 
     experts: float = 0.0
     plain: bool = False
     skew: Real = 1.0
+    decodes: bool = True
 
 
 BALANCED = Routed()
@@ -55,7 +58,7 @@ def _routed_s(system: System, o: Communication, group: Group, routed: Routed) ->
         call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, routed.experts)
         return _busiest_s(price_exchange(system, call, group, library), routed.skew)
 
-    few = np.asarray(o.tokens) <= LOW_LATENCY_TOKENS
+    few = np.asarray(o.tokens) <= (LOW_LATENCY_TOKENS if routed.decodes else 0)
     if np.all(few):
         return timed("default", "low-latency")
     if system.chip.vendor != "huawei":

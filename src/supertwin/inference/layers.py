@@ -15,7 +15,6 @@ from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import AttentionSpec, LayerSpec, ModelSpec
-from supertwin.network.exchange import LOW_LATENCY_TOKENS
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
 from supertwin.workload.operators import Communication, ExpertMlp, Gemm, Operator, Real, Vector
 from supertwin.workload.shard import Shard, Step
@@ -194,22 +193,21 @@ def with_routing_passes(ops: list[Operator], skew: Real = 1.0) -> list[Operator]
     """Tokens are copied in the order of their experts before an all-to-all, sorted by local expert after it, put back
     into the order of arrival before the way home, and summed at home (cann-recipes-infer, DeepSeek-R1 prefill, "double
     routing": init_routing, re_routing, index_select, finalize_routing). The gate runs on a copy of the tokens in FP32
-    (MoEGate: hidden_states.to(torch.float32)). Steps of few tokens run fused kernels instead.
+    (MoEGate: hidden_states.to(torch.float32)). Decode steps run fused kernels instead.
 
     skew: rows of the busiest rank over the mean; the passes between the two ways are as uneven as the experts.
     """
     out: list[Operator] = []
     for o in ops:
         if isinstance(o, Gemm) and o.part == "moe/router":
-            many = _beyond_kernels(o.m)
-            cells = o.m * o.k * many
+            cells = o.m * o.k
             cast = Vector(part="moe/router", op="copy", bytes_read=cells * 2.0, bytes_written=cells * 4.0)
             out += [cast, replace(o, dtype="fp32", weight_dtype="")]
             continue
         if not isinstance(o, Communication) or o.op not in ("dispatch", "combine"):
             out.append(o)
             continue
-        values: Real = o.tokens * o.hidden * _beyond_kernels(o.tokens)
+        values: Real = o.tokens * o.hidden
         sent: Real = values * o.topk * number_format(o.dtype).bytes_per_element
         kept: Real = values * 2.0
         away = sent * skew
@@ -218,11 +216,6 @@ def with_routing_passes(ops: list[Operator], skew: Real = 1.0) -> list[Operator]
         after = (sent + kept, kept) if home else (away, away)
         out += [_permute(*before), o, _permute(*after)]
     return out
-
-
-def _beyond_kernels(tokens: Real) -> Real:
-    """1 where a rank has more tokens than the fused exchange kernels take, else 0."""
-    return np.where(np.asarray(tokens) > LOW_LATENCY_TOKENS, 1.0, 0.0)
 
 
 def _permute(bytes_read: Real, bytes_written: Real) -> Vector:

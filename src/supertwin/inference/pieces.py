@@ -36,7 +36,8 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     out = []
     for o in block.operators:
         if isinstance(o, Communication):
-            about = Routed(plan.experts, plan.engine.routes_in_passes, block.skew)
+            decodes = plan.shape.kernels_of == "decode"
+            about = Routed(plan.experts, plan.engine.routes_in_passes, block.skew, decodes)
             time = communication_s(system, plan.placement, o, about) * o.count
             part = _exchange_part(o.op, o.axis)
             out.append(Piece(part, "exchange", time, "network", outward=o.part.endswith("dispatch")))
