@@ -9,9 +9,9 @@ import pytest
 
 from supertwin.claims import evaluate
 from supertwin.claims.fabric import all_to_all_bytes_per_s, optics_inventory
-from supertwin.claims.scaling import best_point, curves, cut_to_the_node
+from supertwin.claims.scaling import best_point, curves
 from supertwin.machine import load_system
-from supertwin.machine.system import System
+from supertwin.machine.system import System, cut_to_the_node
 from supertwin.model import load_model
 
 VERDICTS = {c.statement.id: c.verdict for c in evaluate(["C16", "C17", "C18", "C19"])}

@@ -9,10 +9,11 @@ import pytest
 
 from supertwin.core.errors import SupertwinError
 from supertwin.machine import load_system
+from supertwin.machine.system import cut_to_the_node, has_bus_beyond_the_node
 from supertwin.model import load_model
 from supertwin.training import predict
 from supertwin.training.case import Layout, TrainingCase
-from supertwin.training.scaling import FABRIC, IDEAL, NODES, curve, cut_to_the_node, efficiency, has_bus_beyond_the_node
+from supertwin.training.scaling import FABRIC, IDEAL, NODES, curve, efficiency
 from supertwin.training.tuning import Tuner
 
 COUNTS = (64, 128, 256)

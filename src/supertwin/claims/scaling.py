@@ -11,14 +11,14 @@ from math import inf
 from supertwin.claims.result import DEPENDS, FAILS, HOLDS, Verdict
 from supertwin.core.errors import SupertwinError
 from supertwin.machine import load_system
-from supertwin.machine.system import System
+from supertwin.machine.system import System, cut_to_the_node, has_bus_beyond_the_node
 from supertwin.machine.systems import with_devices
 from supertwin.model import load_model
 from supertwin.model.spec import ModelSpec
 from supertwin.scenarios import load_scenario
 from supertwin.training import memory
 from supertwin.training.case import Layout, TrainingCase
-from supertwin.training.scaling import FREE, cut_to_the_node, has_bus_beyond_the_node
+from supertwin.training.scaling import FREE
 from supertwin.training.setting import setting_of
 from supertwin.training.step import step_time
 from supertwin.training.what_if import scaled_setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,48 +35,70 @@ BALANCED = Routed()
 
 def communication_s(system: System, placement: Placement, operator: Communication, routed: Routed = BALANCED) -> Real:
     """Seconds of one exchange."""
+    return communication(system, placement, operator, routed).time_s
+
+
+def communication(
+    system: System, placement: Placement, operator: Communication, routed: Routed = BALANCED
+) -> CollectiveTime:
+    """Time of one exchange, with its fixed part apart."""
     group = group_of(placement, operator)
     if operator.op in ("dispatch", "combine"):
-        return _routed_s(system, operator, group, routed)
-    return _collective(system, operator.op, operator.message_bytes, group).time_s
+        return _routed(system, operator, group, routed)
+    return _collective(system, operator.op, operator.message_bytes, group)
 
 
 def _collective(system: System, op: str, message_bytes: Real, group: Group) -> CollectiveTime:
     return collective_time(system, op, message_bytes, group, library="inference", context="production")
 
 
-def _busiest_s(time: CollectiveTime, skew: Real) -> Real:
+def _busiest(time: CollectiveTime, skew: Real) -> CollectiveTime:
     """All wait for the rank that takes in (dispatch) or gives out (combine) the most rows."""
-    return time.latency_s + time.bandwidth_s * skew
+    moved = time.bandwidth_s * skew
+    return replace(time, time_s=time.latency_s + moved, bandwidth_s=moved)
 
 
-def _routed_s(system: System, o: Communication, group: Group, routed: Routed) -> Real:
+def _routed(system: System, o: Communication, group: Group, routed: Routed) -> CollectiveTime:
     """Dispatch or combine. CANN's fused kernels are measured with 128 tokens per rank; DeepEP's normal kernels on
     Ascend with 4,096."""
 
-    def timed(library: str, mode: str) -> Real:
+    def timed(library: str, mode: str) -> CollectiveTime:
         call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, routed.experts)
-        return _busiest_s(price_exchange(system, call, group, library), routed.skew)
+        return _busiest(price_exchange(system, call, group, library), routed.skew)
 
     few = np.asarray(o.tokens) <= (LOW_LATENCY_TOKENS if routed.decodes else 0)
     if np.all(few):
         return timed("default", "low-latency")
     if system.chip.vendor != "huawei":
         return timed("default", "auto" if np.any(few) else "normal")
-    normal = _all_to_all_s(system, o, group, routed) if routed.plain else timed("deepep-ascend", "normal")
-    return np.where(few, timed("default", "low-latency"), normal) if np.any(few) else normal
+    normal = _all_to_all(system, o, group, routed) if routed.plain else timed("deepep-ascend", "normal")
+    if not np.any(few):
+        return normal
+    fused = timed("default", "low-latency")
+    time, fixed = (np.where(few, getattr(fused, n), getattr(normal, n)) for n in ("time_s", "latency_s"))
+    return replace(normal, time_s=time, latency_s=fixed, bandwidth_s=time - fixed)
 
 
-def _all_to_all_s(system: System, o: Communication, group: Group, routed: Routed) -> Real:
+def _all_to_all(system: System, o: Communication, group: Group, routed: Routed) -> CollectiveTime:
     """All copies by an all-to-all; on the way out one of the counts before it and one of the scales of quantised rows
     after it (cann-recipes-infer, dispatch_double_routing)."""
-    time = _busiest_s(_collective(system, "all_to_all", o.message_bytes, group), routed.skew)
+    time = _busiest(_collective(system, "all_to_all", o.message_bytes, group), routed.skew)
     if o.op == "combine":
         return time
-    time = time + _collective(system, "all_to_all", routed.experts * COUNT_BYTES, group).time_s
+    time = _both(time, _collective(system, "all_to_all", routed.experts * COUNT_BYTES, group))
     if number_format(o.dtype).bytes_per_element > 1.0:
         return time
-    return time + _collective(system, "all_to_all", o.tokens * o.topk * SCALE_BYTES, group).time_s
+    return _both(time, _collective(system, "all_to_all", o.tokens * o.topk * SCALE_BYTES, group))
+
+
+def _both(one: CollectiveTime, other: CollectiveTime) -> CollectiveTime:
+    """One after the other."""
+    return replace(
+        one,
+        time_s=one.time_s + other.time_s,
+        latency_s=one.latency_s + other.latency_s,
+        bandwidth_s=one.bandwidth_s + other.bandwidth_s,
+    )
 
 
 def group_of(placement: Placement, operator: Communication) -> Group:

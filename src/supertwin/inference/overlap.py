@@ -50,9 +50,15 @@ def two_batches(compute_s: tuple[Real, Real], exchange_s: tuple[Real, Real], cor
     attention, experts = compute_s
     dispatch, combine = exchange_s
     pairs = ((attention, combine), (attention, dispatch), (experts, dispatch), (experts, combine))
-    return sum((_beside(*pair, cores_taken) for pair in pairs), start=0.0)
+    return sum((beside(*pair, cores_taken) for pair in pairs), start=0.0)
 
 
-def _beside(compute_s: Real, exchange_s: Real, cores_taken: float) -> Real:
+def beside(compute_s: Real, exchange_s: Real, cores_taken: float) -> Real:
+    """Time until compute and an exchange that run side by side have both ended."""
+    return np.maximum(slowed(compute_s, exchange_s, cores_taken), exchange_s)
+
+
+def slowed(compute_s: Real, exchange_s: Real, cores_taken: float) -> Real:
+    """Compute while an exchange kernel holds cores_taken of the cores for exchange_s."""
     lost = cores_taken / (1.0 - cores_taken) if cores_taken else 0.0
-    return np.maximum(compute_s + np.minimum(exchange_s * cores_taken, compute_s * lost), exchange_s)
+    return compute_s + np.minimum(exchange_s * cores_taken, compute_s * lost)

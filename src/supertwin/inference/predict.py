@@ -27,8 +27,7 @@ def predict(case: InferenceCase) -> Prediction:
 
     In both phases `batch` counts sequences per device (below 1 is legal when a tensor-parallel group shares one).
     """
-    check(case)
-    case = _with_scaling(_with_balance(case))
+    case = prepared(case)
     d, placement = case.deployment, place(case.deployment)
     times = step(case.model, case.system, d, shape_of(case, placement))
     seconds = first(times.time_s)
@@ -51,6 +50,12 @@ def predict(case: InferenceCase) -> Prediction:
         sources=_sources(case),
         warnings=_warnings(case, used),
     )
+
+
+def prepared(case: InferenceCase) -> InferenceCase:
+    """The case with its open options filled in. Raises InputError where it is illegal."""
+    check(case)
+    return _with_scaling(_with_balance(case))
 
 
 def memory(case: InferenceCase) -> Memory:

@@ -6,11 +6,10 @@ All times broadcast over the batch, so one call samples a whole curve.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
@@ -37,13 +36,20 @@ def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Sh
     plans = [plan_of(model, system, deployment, shape) for deployment, shape in asked]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
     costs = iter(engine_of(system.chip, expert_kernels(asked[0][0], system.chip)).price(compute))
-    return [_assemble(plan, model, system, costs) for plan in plans]
+    return [assembled(p, [pieces_of(b, p, system, costs) for b in p.blocks], model, system) for p in plans]
 
 
-def _assemble(plan: Plan, model: ModelSpec, system: System, costs: Iterator[OperatorCost]) -> StepTimes:
+def added_up(plan: Plan, pieces: Sequence[list[Piece]], system: System) -> StepTimes:
+    """The blocks of a plan one after the other, from the pieces of each."""
     out = StepTimes()
-    for block in plan.blocks:
-        _add_block(out, block, pieces_of(block, plan, system, costs), system.chip, plan.shape.kernels_of)
+    for block, own in zip(plan.blocks, pieces, strict=True):
+        _add_block(out, block, own, system.chip, plan.shape.kernels_of)
+    return out
+
+
+def assembled(plan: Plan, pieces: Sequence[list[Piece]], model: ModelSpec, system: System) -> StepTimes:
+    """The whole step: blocks, hand-overs between pipeline stages and their wait, host."""
+    out = added_up(plan, pieces, system)
     add_handovers(out, model, system, plan.placement, plan.shape)
     add_uneven_stages(out, model, plan.placement, plan.shape)
     _add_host(out, plan.engine, plan.shape)

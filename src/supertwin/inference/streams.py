@@ -5,7 +5,7 @@ Times are those of one micro-batch; the laws of the overlap itself are in overla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,41 +33,56 @@ def exposed_share(pieces: list[Piece]) -> Real:
     return np.maximum(np.asarray(exchange) - dense, 0.0) / np.maximum(exchange, 1e-15)
 
 
+def on_two_groups(chip: Chip, phase: str) -> bool:
+    """Whether two micro-batches run on two groups of cores (Ascend decode) rather than beside exchanges."""
+    return chip.vendor == "huawei" and phase == "decode"
+
+
+def cores_taken(chip: Chip, phase: str) -> float:
+    """Share of the cores that an exchange kernel holds while compute runs beside it."""
+    return assumptions.SM_COMMUNICATION_SHARE if chip.vendor == "nvidia" and phase == "prefill" else 0.0
+
+
 def side_by_side(pieces: list[Piece], chip: Chip, phase: str) -> SideBySide:
     """A layer of two micro-batches: on two groups of cores (Ascend decode), or compute beside exchanges."""
-    two_groups = chip.vendor == "huawei" and phase == "decode"
-    streams = _streams(pieces) if two_groups else _compute_and_exchange(pieces)
-    if two_groups:
+    if on_two_groups(chip, phase):
+        attention, experts = on_core_groups(pieces)
+        streams = _total(attention), _total(experts)
         memory = np.asarray(_memory_s(pieces, True)) + _memory_s(pieces, False)
         layer = overlap.two_streams(*streams, memory)
         sides = [p.stage == "attention" for p in pieces]
     else:
-        taken = assumptions.SM_COMMUNICATION_SHARE if chip.vendor == "nvidia" and phase == "prefill" else 0.0
-        t = _stage_times(pieces)
+        streams = _compute_and_exchange(pieces)
+        taken = cores_taken(chip, phase)
+        t = stage_times(pieces)
         layer = overlap.two_batches((t["attention"], t["experts"]), (t["dispatch"], t["combine"]), taken)
         sides = [p.stage != "exchange" for p in pieces]
     return SideBySide(layer, streams, _shares(pieces, sides, np.asarray(streams[0]) >= np.asarray(streams[1])))
 
 
-def _streams(split: list[Piece]) -> tuple[Real, Real]:
-    """(attention, experts) of one micro-batch, each on its cores, sharing the memory bandwidth: first alone, then with
-    the other's mean draw."""
-    attention, experts = _stream(split, True, 0.0), _stream(split, False, 0.0)
+def on_core_groups(split: Sequence[Piece]) -> tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]:
+    """(attention, experts) of one micro-batch, each operator with its time on its group of cores, sharing the memory
+    bandwidth: first alone, then with the other's mean draw."""
+    attention, experts = _total(_stream(split, True, 0.0)), _total(_stream(split, False, 0.0))
     longest = np.maximum(np.maximum(attention, experts), 1e-12)
     draws = [np.minimum(_memory_s(split, side) / longest, 0.5) for side in (False, True)]
     return _stream(split, True, draws[0]), _stream(split, False, draws[1])
 
 
-def _stream(split: list[Piece], attention: bool, drawn: Real) -> Real:
+def _stream(split: Sequence[Piece], attention: bool, drawn: Real) -> list[tuple[Piece, Real]]:
     share = assumptions.ATTENTION_STREAM if attention else assumptions.MOE_STREAM
-    total: Real = 0.0
-    for p in split:
-        if (p.stage == "attention") == attention:
-            total = total + (p.time_s if p.cost is None else overlap.on_cores(p.cost, share, drawn) * p.count)
-    return total
+    return [
+        (p, p.time_s if p.cost is None else overlap.on_cores(p.cost, share, drawn) * p.count)
+        for p in split
+        if (p.stage == "attention") == attention
+    ]
 
 
-def _memory_s(split: list[Piece], attention: bool) -> Real:
+def _total(stream: list[tuple[Piece, Real]]) -> Real:
+    return sum((time for _, time in stream), start=0.0)
+
+
+def _memory_s(split: Sequence[Piece], attention: bool) -> Real:
     total: Real = 0.0
     for p in split:
         if p.cost is not None and (p.stage == "attention") == attention:
@@ -77,11 +92,11 @@ def _memory_s(split: list[Piece], attention: bool) -> Real:
 
 def _compute_and_exchange(split: list[Piece]) -> tuple[Real, Real]:
     """(compute, exchange) of one micro-batch on a device that runs both side by side."""
-    times = _stage_times(split)
+    times = stage_times(split)
     return times["attention"] + times["experts"], times["dispatch"] + times["combine"]
 
 
-def _stage_times(split: list[Piece]) -> dict[str, Real]:
+def stage_times(split: Sequence[Piece]) -> dict[str, Real]:
     """Time of each stage of one micro-batch; all exchanges but the way to the experts count as combine."""
     times: dict[str, Real] = dict.fromkeys(("attention", "experts", "dispatch", "combine"), 0.0)
     for p in split:

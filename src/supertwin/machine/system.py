@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from supertwin.machine.chip import Chip, Cited
 
@@ -102,3 +102,14 @@ class System:
     def systems(self) -> int:
         """Full systems that the devices in use touch; above 1 the scale-out tier is used."""
         return -(-self.devices // self.full_devices)
+
+
+def cut_to_the_node(system: System) -> System:
+    """The same machine without its bus between nodes: what leaves a node takes the scale-out network (what-if)."""
+    tiers = tuple(t for t in system.tiers if t.scale_out or t.devices <= system.devices_per_node)
+    return replace(system, tiers=tiers, title=f"{system.title}, scale-up cut to the node")
+
+
+def has_bus_beyond_the_node(system: System) -> bool:
+    """Whether cutting the scale-up to the node changes anything."""
+    return len(cut_to_the_node(system).tiers) < len(system.tiers)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from supertwin.machine.system import System
+from supertwin.machine.system import cut_to_the_node, has_bus_beyond_the_node
 from supertwin.machine.systems import with_devices
 from supertwin.training.case import TrainingCase
 from supertwin.training.changes import PLAIN
@@ -40,17 +40,6 @@ class ScalingPoint:
     def tokens_per_s_per_device(self) -> float:
         """0 where nothing runs."""
         return self.tuned.tokens_per_s_per_device if self.tuned and self.tuned.fits else 0.0
-
-
-def cut_to_the_node(system: System) -> System:
-    """The same machine without its bus between nodes: what leaves a node takes the scale-out network (what-if)."""
-    tiers = tuple(t for t in system.tiers if t.scale_out or t.devices <= system.devices_per_node)
-    return replace(system, tiers=tiers, title=f"{system.title}, scale-up cut to the node")
-
-
-def has_bus_beyond_the_node(system: System) -> bool:
-    """Whether cutting the scale-up to the node changes anything."""
-    return len(cut_to_the_node(system).tiers) < len(system.tiers)
 
 
 def curve(

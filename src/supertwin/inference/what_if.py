@@ -1,0 +1,99 @@
+"""What one change to a deployment or to its machine would buy: every candidate priced and checked like the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from supertwin.core.errors import SupertwinError
+from supertwin.inference.anatomy import Anatomy, Opened, anatomies, anatomy, scalar
+from supertwin.inference.case import InferenceCase
+from supertwin.inference.changes import PLAIN, Change, Scale, changes
+from supertwin.inference.exchange import Routed, communication
+from supertwin.inference.mixed_figures import mixed_figures
+from supertwin.inference.pieces import Piece
+from supertwin.inference.predict import memory, prepared
+from supertwin.inference.step import assembled
+from supertwin.network.collective import CollectiveTime
+from supertwin.workload.operators import Communication, Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A change that is legal and fits. gain: tokens/s per device over those of the deployment, minus 1; token_s: step
+    time over the tokens that a sequence gains by it (TPOT in decode, the step in prefill)."""
+
+    change: Change
+    gain: float
+    step_time_s: float
+    token_s: float
+    tokens_per_s_per_device: float
+    peak_memory_bytes: float
+
+
+def what_if(case: InferenceCase) -> tuple[Gain, ...]:
+    """Gains of all single changes that are legal and fit the memory, best first. Raises InputError for an illegal
+    case."""
+    case = prepared(case)
+    now = tokens_per_s_per_device(case, anatomy(case).total_s)
+    found = [gain for change in changes(case) if (gain := _judged(change, now)) is not None]
+    return tuple(sorted(found, key=lambda gain: -gain.gain))
+
+
+def scaled_s(step: Anatomy, scale: Scale) -> float:
+    """Step time when the fixed and per-byte parts of all exchanges, and the host's gaps, take another share of their
+    time."""
+    if scale == PLAIN:
+        return step.total_s
+    case = step.case
+    pieces = [
+        [_scaled(piece, _exchange(operator, opened, step), scale) for operator, piece in opened.operators]
+        for opened in step.blocks
+    ]
+    times = assembled(step.plan, pieces, case.model, case.system)
+    host = sum(scalar(t) for (part, _), t in times.parts.items() if part == "host")
+    handed = sum(scalar(t) for (part, _), t in times.parts.items() if part == "pp p2p")
+    return scalar(times.time_s) - (1.0 - scale.host) * host - (1.0 - scale.per_byte) * handed
+
+
+def tokens_per_s_per_device(case: InferenceCase, seconds: float) -> float:
+    """Output tokens in decode (drafts that are accepted count), prompt tokens in prefill, both in a mixed step."""
+    if case.phase == "mixed":
+        return mixed_figures(case, seconds, {})[1]
+    return case.batch * _tokens(case) / seconds
+
+
+def _tokens(case: InferenceCase) -> float:
+    d = case.deployment
+    return float(case.input_len) if case.phase == "prefill" else 1.0 + d.mtp_tokens * d.mtp_acceptance
+
+
+def _exchange(operator: Operator, opened: Opened, step: Anatomy) -> CollectiveTime | None:
+    """The time of an exchange again, with its fixed part."""
+    if not isinstance(operator, Communication):
+        return None
+    plan = step.plan
+    about = Routed(plan.experts, plan.engine.routes_in_passes, opened.block.skew)
+    return communication(step.case.system, plan.placement, operator, about)
+
+
+def _scaled(piece: Piece, priced: CollectiveTime | None, scale: Scale) -> Piece:
+    if priced is None or scalar(priced.time_s) <= 0.0:
+        return piece
+    whole = scalar(priced.time_s)
+    fixed = min(scalar(priced.latency_s), whole)
+    return replace(piece, time_s=piece.time_s * (scale.fixed * fixed + scale.per_byte * (whole - fixed)) / whole)
+
+
+def _judged(change: Change, now: float) -> Gain | None:
+    try:
+        case = prepared(change.case)
+        used = memory(case)
+        if not used.fits:
+            return None
+        seconds = scaled_s(anatomies([case])[0], change.scale)
+    except SupertwinError:
+        return None
+    rate = tokens_per_s_per_device(case, seconds)
+    token = seconds if case.phase == "prefill" else seconds / _tokens(case)
+    return Gain(change, rate / now - 1.0, seconds, token, rate, used.peak_bytes)
+
