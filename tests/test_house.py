@@ -36,7 +36,7 @@ FLAGS = {
     "--lora-modules --offload-modules --narrow-activation --states-reused --logprob-passes",
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --batch --input-len --prefix-len --chunk-tokens "
     "--kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens --mtp-acceptance --microbatch-overlap "
-    "--expert-balance --redundant-experts --framework",
+    "--expert-balance --redundant-experts --framework --roofline --trace",
     "fabric": "--collective --bytes --devices --stride --algorithm --library --fault --pair --matrix --level --plane "
     "--png --svg --graphml --trace",
     "validate": "--training --inference --kernels --collectives --write --processes --operators --sample",

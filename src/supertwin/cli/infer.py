@@ -35,15 +35,17 @@ _ACCEPTANCE = 0.7  # of one draft: CloudMatrix384 paper, section 5; Ascend recip
 
 
 def _run(values: Values) -> int:
-    return present("infer", values, lambda: _predict(values))
+    from supertwin.cli.inference_explained import more
+
+    case = _case(values)
+    return present("infer", values, lambda: _predict(case, values), lambda _: more(case, values))
 
 
-def _predict(values: Values) -> Prediction:
+def _predict(case: InferenceCase, values: Values) -> Prediction:
     from dataclasses import replace
 
     from supertwin.inference import predict
 
-    case = _case(values)
     prediction = predict(case)
     found = replace(
         prediction, layout={**prediction.layout, "replicas": case.system.devices // case.deployment.devices}

@@ -30,4 +30,6 @@ OPTIONS = (
     Option("--expert-balance", "str", "Load of the experts.", "natural", ("natural", "perfect", "unknown")),
     Option("--redundant-experts", "int", "Replicated experts in all.", "0", minimum=0),
     Option("--framework", "str", "Serving engine.", "generic"),
+    Option("--roofline", "path", "Draw the roofline of the operators (.svg or .png; needs matplotlib)."),
+    Option("--trace", "path", "Write the step as a Perfetto trace (.json or .json.gz)."),
 )  # fmt: skip

@@ -26,7 +26,13 @@ ATTENTION, EXPERTS = "attention cores", "expert cores"
 DRAWN = (COMPUTE, ATTENTION, EXPERTS, EXCHANGE, PIPELINE, HOST)
 """Streams in the order in which they are drawn."""
 
-BATCHES = ("A", "B")
+_SLOTS = (
+    ("attention", "A", "combine", "B"),
+    ("attention", "B", "dispatch", "A"),
+    ("experts", "A", "dispatch", "B"),
+    ("experts", "B", "combine", "A"),
+)
+"""(compute, of micro-batch, exchange beside it, of micro-batch)."""
 
 
 class Slice(NamedTuple):
@@ -119,11 +125,9 @@ def _two_groups(opened: Opened, length_s: float) -> Lanes:
 def _beside_exchange(opened: Opened, taken: float) -> Lanes:
     """Four slots, each as long as the longer of its compute and its exchange."""
     t = {name: scalar(value) for name, value in stage_times(opened.pieces).items()}
-    slots = (("attention", "A", "combine", "B"), ("attention", "B", "dispatch", "A"))
-    slots += (("experts", "A", "dispatch", "B"), ("experts", "B", "combine", "A"))
     out: list[Slice] = []
     at = 0.0
-    for compute, first, exchange, second in slots:
+    for compute, first, exchange, second in _SLOTS:
         length = scalar(beside(t[compute], t[exchange], taken))
         out += _laid(opened, compute, first, (at, scalar(slowed(t[compute], t[exchange], taken))))
         out += _laid(opened, exchange, second, (at, t[exchange]))

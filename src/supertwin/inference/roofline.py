@@ -146,4 +146,3 @@ def _joined(a: Point, b: Point) -> Point:
         None if a.of_peak is None or b.of_peak is None else mean(a.of_peak, b.of_peak),
         None if a.of_bandwidth is None or b.of_bandwidth is None else mean(a.of_bandwidth, b.of_bandwidth),
     )  # fmt: skip
-

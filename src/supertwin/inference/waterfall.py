@@ -126,7 +126,7 @@ def _causes(steps: _Steps, keep: Keep) -> dict[str, _Cause]:
         **dict(sorted(kernels.items(), key=lambda item: -item[1].time_s)),
         **exchanges,
         EXPERTS: _Cause(uneven, "compute"),
-        OVERLAP: _Cause(hidden, "network"),
+        OVERLAP: _Cause(hidden, "network" if hidden < 0.0 else "compute"),
     }
 
 

@@ -9,7 +9,6 @@ from supertwin.inference.anatomy import Anatomy, Opened, anatomies, anatomy, sca
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.changes import PLAIN, Change, Scale, changes
 from supertwin.inference.exchange import Routed, communication
-from supertwin.inference.mixed_figures import mixed_figures
 from supertwin.inference.pieces import Piece
 from supertwin.inference.predict import memory, prepared
 from supertwin.inference.step import assembled
@@ -57,14 +56,10 @@ def scaled_s(step: Anatomy, scale: Scale) -> float:
 
 def tokens_per_s_per_device(case: InferenceCase, seconds: float) -> float:
     """Output tokens in decode (drafts that are accepted count), prompt tokens in prefill, both in a mixed step."""
-    if case.phase == "mixed":
-        return mixed_figures(case, seconds, {})[1]
-    return case.batch * _tokens(case) / seconds
-
-
-def _tokens(case: InferenceCase) -> float:
     d = case.deployment
-    return float(case.input_len) if case.phase == "prefill" else 1.0 + d.mtp_tokens * d.mtp_acceptance
+    if case.phase == "prefill":
+        return case.batch * case.input_len / seconds
+    return (case.batch * (1.0 + d.mtp_tokens * d.mtp_acceptance) + case.chunk_tokens / d.tp) / seconds
 
 
 def _exchange(operator: Operator, opened: Opened, step: Anatomy) -> CollectiveTime | None:
@@ -94,6 +89,6 @@ def _judged(change: Change, now: float) -> Gain | None:
     except SupertwinError:
         return None
     rate = tokens_per_s_per_device(case, seconds)
-    token = seconds if case.phase == "prefill" else seconds / _tokens(case)
+    d = case.deployment
+    token = seconds if case.phase == "prefill" else seconds / (1.0 + d.mtp_tokens * d.mtp_acceptance)
     return Gain(change, rate / now - 1.0, seconds, token, rate, used.peak_bytes)
-

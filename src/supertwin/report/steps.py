@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from supertwin.core.prediction import Part, Prediction
+from supertwin.report.bars import COLOURS
 from supertwin.report.memory import memory_fields, memory_view
 from supertwin.report.tables import grid, heading, pairs, sources_table
 from supertwin.report.text import UNKNOWN, bar, gib, number, percent, seconds, si, usd
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 30
 _SMALLEST_SHARE = 0.002
-_COLOURS = {"compute": "green", "memory": "cyan", "network": "magenta", "latency": "yellow", "bubble": "red"}
 _FIGURES: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "mfu": ("MFU", percent),
     "ttft_s": ("time to first token", seconds),
@@ -176,7 +176,7 @@ def _bill(prediction: Prediction) -> list[tuple[str, str]]:
 
 
 def _bar(share: float, bound: str) -> Text:
-    return Text(bar(share, _BAR_WIDTH), style=_COLOURS.get(bound, "dim"))
+    return Text(bar(share, _BAR_WIDTH), style=COLOURS.get(bound, "dim"))
 
 
 def _words(values: Any) -> str:

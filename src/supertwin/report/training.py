@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from supertwin.report.bars import floating
 from supertwin.report.tables import grid, heading
 from supertwin.report.text import bar, gib, percent, seconds, si
 from supertwin.training.phases import PhasePower
@@ -20,7 +21,6 @@ _WIDTH = 24
 _LEAST_SHARE = 0.0005
 _LEAST_GAIN = 0.002
 _MOST_SHOWN = 8
-_COLOURS = {"compute": "green", "memory": "cyan", "network": "magenta", "latency": "yellow", "bubble": "red"}
 _LABELS = {
     IDEAL: "ideal: peak, no waiting",
     UNEVEN: "uneven stages",
@@ -78,7 +78,13 @@ def waterfall_view(rungs: Sequence[Rung]) -> list[RenderableType]:
     """The rungs with floating bars: each begins where the one above ends."""
     total = sum(rung.time_s for rung in rungs)
     rows = [
-        (_label(rung), seconds(rung.time_s), percent(rung.share), rung.bound, _floating(rung, total))
+        (
+            _label(rung),
+            seconds(rung.time_s),
+            percent(rung.share),
+            rung.bound,
+            floating(rung.start_s / total, rung.share, rung.bound, _WIDTH),
+        )
         for rung in rungs
         if abs(rung.share) >= _LEAST_SHARE
     ]
@@ -129,12 +135,6 @@ def power_view(phases: Sequence[PhasePower]) -> list[RenderableType]:
 def _label(rung: Rung) -> str:
     name = _LABELS.get(rung.part, rung.part)
     return name if rung.of_peak is None else f"{name} {100 * rung.of_peak:.0f} % of peak"
-
-
-def _floating(rung: Rung, total: float) -> Text:
-    """A bar as long as the rung's share, pushed in by the rungs before it; a negative rung reaches back."""
-    start = min(rung.start_s, rung.start_s + rung.time_s) / total
-    return Text(" " * int(start * _WIDTH) + bar(abs(rung.share), _WIDTH), style=_COLOURS.get(rung.bound, "dim"))
 
 
 def _row(gain: Gain, largest: float) -> tuple[str, str, str, str, Text]:

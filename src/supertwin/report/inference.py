@@ -1,0 +1,231 @@
+"""Why a step takes as long as it does, as terminal text and as JSON fields: waterfall, streams, what-if."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from supertwin.inference.lanes import COMPUTE, EXCHANGE, Lanes, Slice
+from supertwin.inference.waterfall import DRAFTS, EXPERTS, IDEAL, OVERLAP, LayerFall, Rung, Waterfall
+from supertwin.inference.what_if import Gain
+from supertwin.report.bars import floating
+from supertwin.report.tables import grid, heading
+from supertwin.report.text import bar, gib, percent, seconds
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_WIDTH = 20
+_LEAST_SHARE = 0.0005
+_LEAST_GAIN = 0.002
+_MOST_SHOWN = 8
+_PICTURE = 54
+_LABELS = {
+    IDEAL: "ideal: data sheet's roofline",
+    EXPERTS: "uneven experts",
+    OVERLAP: "two micro-batches",
+    DRAFTS: "draft passes",
+    "exchange/dispatch and combine": "dispatch and combine",
+    "pipeline/hand-over": "pipeline hand-over",
+    "pipeline/wait": "pipeline wait",
+}
+
+
+def explain_fields(fall: Waterfall, lanes: dict[str, Lanes], gains: Sequence[Gain]) -> dict[str, Any]:
+    """JSON fields that `--explain` adds to `infer`."""
+    return {
+        "waterfall": [_rung_fields(rung) for rung in fall.rungs],
+        "layers": [
+            {
+                "block": layer.name,
+                "executions": layer.count,
+                "time_s": layer.time_s,
+                "waterfall": [_rung_fields(rung) for rung in layer.rungs],
+            }
+            for layer in fall.layers
+        ],
+        "streams": [
+            {"block": name, "length_s": one.length_s, "busy_s": one.busy_s(), "slices": _slices(one)}
+            for name, one in lanes.items()
+        ],
+        "what_if": [
+            {
+                "change": gain.change.name,
+                "kind": gain.change.kind,
+                "option": gain.change.option,
+                "gain": gain.gain,
+                "step_time_s": gain.step_time_s,
+                "tokens_per_s_per_device": gain.tokens_per_s_per_device,
+                "peak_memory_bytes": gain.peak_memory_bytes,
+            }
+            for gain in gains
+        ],
+    }
+
+
+def _rung_fields(rung: Rung) -> dict[str, Any]:
+    return {
+        "part": rung.part,
+        "time_s": rung.time_s,
+        "start_s": rung.start_s,
+        "share": rung.share,
+        "bound": rung.bound,
+        "share_of_roofline": rung.of_roofline,
+    }
+
+
+def _slices(lanes: Lanes) -> list[dict[str, Any]]:
+    return [
+        {
+            "stream": s.stream,
+            "operator": s.name,
+            "batch": s.batch,
+            "start_s": s.start_s,
+            "end_s": s.end_s,
+            "alone_s": s.alone_s,
+        }
+        for s in lanes.slices
+    ]
+
+
+def waterfall_view(fall: Waterfall) -> list[RenderableType]:
+    """The rungs with floating bars, then every kind of block with its causes in per cent of its time."""
+    most = max(max(rung.start_s, rung.start_s + rung.time_s) for rung in fall.rungs)
+    rows = [
+        (
+            _label(r),
+            seconds(r.time_s),
+            percent(r.share),
+            r.bound,
+            floating(r.start_s / most, r.time_s / most, r.bound, _WIDTH),
+        )
+        for r in fall.rungs
+        if abs(r.share) >= _LEAST_SHARE
+    ]
+    note = "from the roofline of its operators down to the step"
+    return [
+        heading("Where the time goes", note),
+        grid(("cause", "time", "share", "bound", ""), rows, wrap=4),
+        Text(),
+        heading("Layer by layer", "one execution; causes in per cent of it"),
+        grid(
+            ("block", "runs", "each", "ideal", "kernels", "exchange", "experts", "overlap"),
+            [_layer_row(layer) for layer in fall.layers],
+            wrap=0,
+        ),
+    ]
+
+
+def _label(rung: Rung) -> str:
+    name = _LABELS.get(rung.part, rung.part.removeprefix("kernels/").removeprefix("exchange/"))
+    return name if rung.of_roofline is None else f"{name} {100 * rung.of_roofline:.0f} % of roof"
+
+
+def _layer_row(layer: LayerFall) -> tuple[str, ...]:
+    def of(*starts: str) -> str:
+        share = sum(rung.share for rung in layer.rungs if rung.part.startswith(starts))
+        return f"{100 * share:.0f}" if abs(share) >= _LEAST_SHARE else "-"
+
+    causes = (of(IDEAL), of("kernels/"), of("exchange/"), of(EXPERTS), of(OVERLAP))
+    return layer.name, f"{layer.count:g}", seconds(layer.time_s), *causes
+
+
+def streams_view(name: str, lanes: Lanes) -> list[RenderableType]:
+    """Both streams of a layer of two micro-batches: a picture, and their operators side by side."""
+    view: list[RenderableType] = [
+        Text(),
+        heading(f"Two micro-batches in {name}", f"{seconds(lanes.length_s)} a layer; A, B, . idle"),
+        *_picture(lanes),
+        Text(),
+    ]
+    left, right = _columns(lanes)
+    rows = [(*one, *other) for one, other in zip_longest(left, right, fillvalue=("", "", ""))]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for stream in lanes.busy_s():
+        table.add_column(stream)
+        for name in ("alone", "here"):
+            table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return [*view, Padding(table, (0, 0, 0, 2), expand=False)]
+
+
+def _picture(lanes: Lanes) -> Iterator[Text]:
+    """One row of letters per stream."""
+    for stream, busy in lanes.busy_s().items():
+        cells = ["."] * _PICTURE
+        for s in lanes.slices:
+            if s.stream == stream:
+                first, last = (round(t / lanes.length_s * _PICTURE) for t in (s.start_s, s.end_s))
+                cells[first:last] = [s.batch or "#"] * (min(last, _PICTURE) - first)
+        row = Text(f"  {stream:<16s}", style="dim")
+        for cell in cells:
+            row.append(cell, style={"A": "green", "B": "blue", ".": "dim"}.get(cell, "cyan"))
+        row.append(f" {100 * busy / lanes.length_s:.0f} %", style="dim")
+        yield row
+
+
+def _columns(lanes: Lanes) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+    """(name, time alone, time here) of both streams: operators of one micro-batch on groups of cores; on a device that
+    computes beside exchanges the stages of both."""
+    streams = list(lanes.busy_s())
+    if EXCHANGE not in streams:
+        first = [s for s in lanes.slices if s.batch == "A"]
+        columns = [[s for s in first if s.stream == stream] for stream in streams]
+    else:
+        columns = [list(_stages(lanes, stream)) for stream in (COMPUTE, EXCHANGE)]
+    left, *rest = [[(s.name, seconds(s.alone_s), seconds(s.end_s - s.start_s)) for s in own] for own in columns]
+    return left, rest[0] if rest else []
+
+
+def _stages(lanes: Lanes, stream: str) -> Iterator[Slice]:
+    """Neighbours of one micro-batch and one part as one stretch."""
+    held: Slice | None = None
+    for s in sorted((s for s in lanes.slices if s.stream == stream), key=lambda s: s.start_s):
+        whole = "experts" if s.name.startswith(("moe", "mlp")) else "attention"
+        name = f"{whole if stream == COMPUTE else s.name.rpartition('/')[2]} {s.batch}"
+        if held is not None and (held.name, held.batch) == (name, s.batch):
+            held = held._replace(end_s=s.end_s, alone_s=held.alone_s + s.alone_s)
+            continue
+        if held is not None:
+            yield held
+        held = s._replace(name=name)
+    if held is not None:
+        yield held
+
+
+def what_if_view(gains: Sequence[Gain], phase: str) -> list[RenderableType]:
+    """What one change buys, options before machines; changes that cost are counted, machines all shown."""
+    view: list[RenderableType] = []
+    token = "step" if phase == "prefill" else "per token"
+    for kind, title, note in (
+        ("option", "What the next change would buy", "one at a time; legal and within memory"),
+        ("machine", "What another machine would give", "the same deployment"),
+    ):
+        own = [gain for gain in gains if gain.change.kind == kind]
+        shown = [g for g in own if g.gain >= _LEAST_GAIN or (kind == "machine" and g.gain <= -_LEAST_GAIN)]
+        view += [Text(), heading(title, note)]
+        largest = max((abs(gain.gain) for gain in shown), default=1.0)
+        if shown:
+            rows = [_gain_row(gain, largest) for gain in shown[:_MOST_SHOWN]]
+            view.append(grid(("change", "tokens/s", token, "memory", ""), rows, wrap=4))
+        else:
+            view.append(Text("  nothing on the list helps", style="dim"))
+        worse = [gain for gain in own if gain.gain <= -_LEAST_GAIN]
+        if worse and kind == "option":
+            last = worse[-1]
+            text = f"{len(worse)} others slow it down, most of all {last.change.name} ({percent(last.gain)})"
+            view.append(Text("  " + text, style="dim"))
+    return view
+
+
+def _gain_row(gain: Gain, largest: float) -> tuple[str, str, str, str, Text]:
+    style = "red" if gain.gain < 0.0 else "green" if gain.change.kind == "option" else "blue"
+    signed = f"{100.0 * gain.gain:+.1f} %"
+    share = Text(bar(abs(gain.gain) / largest, 12), style=style)
+    return gain.change.name, signed, seconds(gain.token_s), gib(gain.peak_memory_bytes), share
