@@ -1,7 +1,7 @@
 """The cost engine: operators in, times out. One instance per chip and calibration; stateless otherwise.
 
-Operators that differ only in their sizes are stacked and priced in one vectorised call: all vector operators, matrix
-products of one format, attention of one kernel variant.
+Operators that differ only in their sizes are stacked (cost.stack) and priced in one vectorised call: all vector
+operators, matrix products of one format, attention of one kernel variant.
 """
 
 from __future__ import annotations
@@ -29,33 +29,16 @@ from supertwin.cost.gemm import (
 )
 from supertwin.cost.geometry import Array
 from supertwin.cost.result import OperatorCost
+from supertwin.cost.stack import GET_OPTIONS, GET_SIZES, MOST_EXPERTS, Stack, columns, loop_class, runs, stacks_of
 from supertwin.cost.vector import VectorModel, VectorWork
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector, changed
 
 Source = tuple[str, str, str, str]
 _GET_COST = attrgetter("time_s", "compute_s", "memory_s", "overhead_s", "flop", "bytes")
-# Numeric fields (stacked) and options (part of the key) by kind.
-_SIZES: dict[type[Operator], tuple[str, ...]] = {
-    Gemm: ("m", "n", "k", "groups"),
-    ExpertMlp: ("rows", "experts", "hidden", "inter", "skew", "tokens"),
-    Attention: ("batch", "q_len", "kv_len", "heads", "kv_heads", "qk_head_dim", "v_head_dim", "window"),
-    Vector: ("bytes_read", "bytes_written", "flop", "rows"),
-}
-_OPTIONS: dict[type[Operator], tuple[str, ...]] = {
-    Gemm: ("dtype", "weight_dtype", "out_dtype", "quantize_input", "direction"),
-    ExpertMlp: ("gated", "dtype", "weight_dtype", "distribution", "routing"),
-    Attention: ("phase", "dtype", "kv_dtype", "causal", "latent", "gathered", "direction"),
-    Vector: (),
-}
-_GET_SIZES = {kind: attrgetter(*names) for kind, names in _SIZES.items()}
-_GET_OPTIONS: dict[type[Operator], Any] = {
-    kind: attrgetter(*names) if names else lambda _: () for kind, names in _OPTIONS.items()
-}
 # A training step runs the products of the framework's cuBLAS calls; more groups than any device has experts are one
 # strided batch (scores, scans), not a loop over experts.
 _TRAINING_GEMM = GemmConditions(context="cublas-training")
-_MOST_EXPERTS = 256.0
 # Assumption: chips without measurements of long products lose as much clock as those that have them (A100, H100, B200
 # and GB200 lose 17 to 27 %). TPUs are known to hold their clock under matrix load.
 _UNMEASURED_THROTTLE = 0.18
@@ -105,16 +88,19 @@ class CostEngine:
     def price(self, operators: Sequence[Operator]) -> list[OperatorCost]:
         """Cost of each operator, in order. Communication operators are refused (ValueError): see supertwin.network."""
         library = self._library_for(operators)
-        stacks: dict[tuple[Any, ...], list[int]] = {}
-        for index, operator in enumerate(operators):
-            stacks.setdefault(_key(operator), []).append(index)
         costs: list[OperatorCost | None] = [None] * len(operators)
-        for key, indices in stacks.items():
-            members = [operators[i] for i in indices]
-            priced = self._stack(members, key[1], library)
-            for i, cost in zip(indices, _unstack(members, priced, key[1]), strict=True):
-                costs[i] = cost
+        for stack in stacks_of(operators):
+            values = [value for piece in stack.pieces() for value in self._priced(stack, piece, library)]
+            for index, run in stack.users:
+                costs[index] = OperatorCost(operators[index], *values[run])
         return [cost for cost in costs if cost is not None]
+
+    def _priced(self, stack: Stack, piece: slice, library: str) -> Iterable[tuple[Any, ...]]:
+        """Values of OperatorCost for some runs of a stack."""
+        members, shapes = stack.members[piece], stack.shapes[piece]
+        fields, lengths = columns(members, shapes)
+        cost = self._stack(members, fields, lengths, library)
+        return zip(*(runs(column, shapes, lengths) for column in _GET_COST(cost)), strict=True)
 
     def spread(self, cost: OperatorCost) -> float:
         """90 % half-width of ln(measured / predicted) of one priced operator."""
@@ -164,12 +150,13 @@ class CostEngine:
 
     def _gemm_conditions(self, groups: Array | float, library: str) -> GemmConditions:
         """Training runs the products of cuBLAS, except strided batches."""
-        loop = library in _TRAINING_LIBRARIES and bool(np.all(np.asarray(groups) <= _MOST_EXPERTS))
+        loop = library in _TRAINING_LIBRARIES and bool(np.all(np.asarray(groups) <= MOST_EXPERTS))
         return _TRAINING_GEMM if loop else DEFAULT_CONDITIONS
 
-    def _stack(self, members: Sequence[Operator], shape: tuple[int, ...], library: str) -> Cost:
+    def _stack(
+        self, members: Sequence[Operator], fields: dict[str, Array], lengths: Sequence[int], library: str
+    ) -> Cost:
         first = members[0]
-        fields = _stacked(members, shape)
         if isinstance(first, Gemm):
             if library not in _TRAINING_LIBRARIES:
                 return gemm_cost(self.chip, self._gemm, changed(first, **fields))
@@ -181,7 +168,7 @@ class CostEngine:
             return self.attention(library).cost(changed(first, **fields))
         if isinstance(first, ExpertMlp):
             return expert_cost(self.chip, self._experts, changed(first, **fields), self._expert_conditions)
-        return self._price_vectors([m for m in members if isinstance(m, Vector)], fields)
+        return self._price_vectors([m for m in members if isinstance(m, Vector)], fields, lengths)
 
     def _at_sustained_clock(self, cost: GemmCost, dtype: str, key: str, context: str) -> GemmCost:
         """Products that follow each other for seconds run at the clock that long products fall to.
@@ -205,71 +192,21 @@ class CostEngine:
         steady = self.chip.vendor in _STEADY_VENDORS or self.chip.architecture in _STEADY_ARCHITECTURES
         return 0.0 if steady else _UNMEASURED_THROTTLE
 
-    def _price_vectors(self, members: Sequence[Vector], fields: dict[str, Array]) -> Cost:
-        rows = np.array([self._vector.row(m.op) for m in members])
+    def _price_vectors(self, members: Sequence[Vector], fields: dict[str, Array], lengths: Sequence[int]) -> Cost:
+        rows = np.repeat([self._vector.row(m.op) for m in members], lengths)
+        fused = np.repeat([float(m.fused) for m in members], lengths)
         moved = fields["bytes_read"] + fields["bytes_written"]
-        fused = np.array([float(m.fused) for m in members]).reshape((-1,) + (1,) * (moved.ndim - 1))
         return self._vector.times(rows, VectorWork(moved, fields["flop"], fields["rows"], fused))
-
-
-def _key(operator: Operator) -> tuple[Any, ...]:
-    """What must agree for operators to be stacked: kind, shape of their fields, options; head sizes of attention."""
-    kind = type(operator)
-    if kind not in _SIZES:
-        raise ValueError(f"{kind.__name__} is not work of a device: communication is priced by supertwin.network")
-    sizes = _GET_SIZES[kind](operator)
-    shape = np.broadcast_shapes(*map(np.shape, sizes)) if np.ndarray in map(type, sizes) else ()
-    if isinstance(operator, Gemm):
-        return (kind, shape, _GET_OPTIONS[kind](operator), _loop_class(sizes[3]))
-    if isinstance(operator, Attention):
-        heads = sizes[5:7] if shape == () else tuple(float(np.max(x)) for x in sizes[5:7])
-        return (kind, shape, _GET_OPTIONS[kind](operator), *heads)
-    return (kind, shape, _GET_OPTIONS[kind](operator))
 
 
 def _spread_key(operator: Operator) -> tuple[Any, ...] | None:
     """What the spread of an operator depends on; None where its sizes are arrays."""
     kind = type(operator)
-    sizes = _GET_SIZES[kind](operator)
+    sizes = GET_SIZES[kind](operator)
     if np.ndarray in map(type, sizes):
         return None
-    options = _GET_OPTIONS[kind](operator)
+    options = GET_OPTIONS[kind](operator)
     if kind is Gemm:
         _, n, k, groups = sizes
-        return (kind, options, _loop_class(groups), is_head(n, k))
+        return (kind, options, loop_class(groups), is_head(n, k))
     return (kind, options, *sizes[5:7]) if kind is Attention else (kind, options)
-
-
-def _loop_class(groups: Any) -> int:
-    """0: one product; 1: a loop over experts; 2: one strided batch (scores, scans)."""
-    most = float(np.max(groups)) if isinstance(groups, np.ndarray) else groups
-    return 0 if most <= 1.0 else 1 if most <= _MOST_EXPERTS else 2
-
-
-def _stacked(members: Sequence[Operator], shape: tuple[int, ...]) -> dict[str, Array]:
-    """Sizes as arrays [operators, *shape] (a field that is the same number everywhere stays [operators, 1 ...])."""
-    names = _SIZES[type(members[0])]
-    if shape == ():
-        table = np.array([*map(_GET_SIZES[type(members[0])], members)], dtype=np.float64).T
-        return dict(zip(names, table, strict=True))
-    ones = (1,) * len(shape)
-    out = {}
-    for name in names:
-        values = [np.asarray(getattr(m, name), dtype=np.float64) for m in members]
-        if all(v.ndim == 0 for v in values):
-            out[name] = np.array(values).reshape(-1, *ones)
-        else:
-            out[name] = np.stack([np.broadcast_to(v, shape) for v in values])
-    return out
-
-
-def _unstack(members: Sequence[Operator], cost: Cost, shape: tuple[int, ...]) -> Iterable[OperatorCost]:
-    """One result per operator: floats where its fields are numbers, arrays of their broadcast shape otherwise."""
-    count = len(members)
-    full = (count, *shape)
-    columns = [c if c.shape == full else np.broadcast_to(c, full) for c in map(np.asarray, _GET_COST(cost))]
-    if shape == ():
-        values: Iterable[tuple[Any, ...]] = zip(*(column.tolist() for column in columns), strict=True)
-    else:
-        values = zip(*columns, strict=True)
-    return [OperatorCost(member, *value) for member, value in zip(members, values, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
-from supertwin.inference.placement import Real, place
+from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan, engine_of, expert_kernels, plan_of
 from supertwin.inference.predict import prepared, shape_of
 from supertwin.inference.step import added_up, assembled
@@ -78,7 +78,7 @@ def anatomy(case: InferenceCase) -> Anatomy:
 def anatomies(cases: Sequence[InferenceCase]) -> list[Anatomy]:
     """Several prepared cases of one model and machine, priced in one call of the cost engine."""
     model, system = cases[0].model, cases[0].system
-    plans = [plan_of(model, system, case.deployment, shape_of(case, place(case.deployment))) for case in cases]
+    plans = [plan_of(model, system, case.deployment, shape_of(case)) for case in cases]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
     costs = iter(engine_of(system.chip, expert_kernels(cases[0].deployment, system.chip)).price(compute))
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,12 +13,12 @@ from supertwin.inference import assumptions
 from supertwin.inference.assumptions import RUNTIME_BYTES, Engine
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import shard_of, transport
-from supertwin.inference.placement import Placement, moe, place
+from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, parameter_count
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.attention import stored_bytes_per_token
-from supertwin.workload.shard import Shard
+from supertwin.workload.shard import Shard, minimum
 
 ACTIVATION_COPIES = 12.0
 """Live BF16 vectors of hidden size per token of a step (residual, normed input, projections, gathered experts)."""
@@ -81,27 +82,26 @@ def kv_bytes_per_token(model: ModelSpec, shard: Shard, drafts: bool = False) -> 
     return out
 
 
-def sequence_bytes(model: ModelSpec, shard: Shard, context: float, drafts: bool = False) -> float:
+def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool = False) -> Real:
     """Cache of one sequence of `context` tokens: windows keep only their span, recurrent layers one state."""
-    out = 0.0
+    out: Real = 0.0
     for layer in [*model.layers, *([model.mtp] if drafts and model.mtp is not None else [])]:
         a = layer.attention
         if a is None:
             continue
         if a.kind in ("linear", "mamba"):
             state = a.linear_value_heads * a.linear_value_head_dim * a.linear_key_head_dim
-            out += layer.count * 4.0 * state / float(np.max(shard.tp))
+            out = out + layer.count * 4.0 * state / float(np.max(shard.tp))
             continue
-        span = min(context, a.window) if a.window and a.compress_ratio == 1 else context
-        out += layer.count * span * float(np.max(stored_bytes_per_token(a, shard)))
+        span = minimum(context, a.window) if a.window and a.compress_ratio == 1 else context
+        out = out + layer.count * span * float(np.max(stored_bytes_per_token(a, shard)))
         if a.window and a.compress_ratio > 1:
-            out += (
-                layer.count * min(context, a.window) * a.qk_head_dim * number_format(shard.kv_dtype).bytes_per_element
-            )
+            kept = minimum(context, a.window) * a.qk_head_dim * number_format(shard.kv_dtype).bytes_per_element
+            out = out + layer.count * kept
     return out
 
 
-def buffer_bytes(model: ModelSpec, placement: Placement, tokens_per_rank: float, shard: Shard, engine: Engine) -> float:
+def buffer_bytes(model: ModelSpec, placement: Placement, tokens_per_rank: Real, shard: Shard, engine: Engine) -> Real:
     """Exchange buffers of dispatch and combine on one device.
 
     Every source rank owns slots for all its tokens: ranks x tokens x (hidden in the payload format + 512 B) to receive
@@ -114,26 +114,42 @@ def buffer_bytes(model: ModelSpec, placement: Placement, tokens_per_rank: float,
     local = max(1.0, min(mixture.topk, (mixture.experts + float(shard.redundant_experts)) // placement.ep))
     width = mixture.latent or model.hidden
     one = width * number_format(shard.dispatch_dtype).bytes_per_element + DISPATCH_TRAILER_BYTES + 2.0 * width
-    return placement.ep * min(tokens_per_rank, 512.0) * one * min(local, 2.0)
+    return placement.ep * minimum(tokens_per_rank, 512.0) * one * min(local, 2.0)
 
 
-def memory_of(
-    model: ModelSpec, system: System, deployment: Deployment, sequences: float, context: float, step_tokens: float
-) -> Memory:
-    """Memory of one device with `sequences` resident on its attention rank at `context` tokens each.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes on one device; all but the weights are arrays where sizes are."""
 
-    step_tokens: new tokens of one step on the rank. A decode context-parallel group shares one cache.
-    """
+    weights_bytes: float
+    activations_bytes: Real
+    kv_bytes: Real
+    workspace_bytes: Real
+
+
+def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[Real, Real, Real]) -> Held:
+    """What lies on one device at sizes = (sequences resident on its attention rank, tokens of context of each, new
+    tokens of one step on the rank). A decode context-parallel group shares one cache."""
+    sequences, context, step_tokens = sizes
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     kv = sequences * sequence_bytes(model, shard, context, deployment.mtp_tokens > 0) / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)
+    activations = ACTIVATION_COPIES * step_tokens * model.hidden * 2.0
+    return Held(weights_bytes(model, deployment, shard), activations, kv, RUNTIME_BYTES + buffers)
+
+
+def memory_of(
+    model: ModelSpec, system: System, deployment: Deployment, sequences: float, context: float, step_tokens: float
+) -> Memory:
+    """Memory of one device; see held."""
+    found = held(model, system, deployment, (sequences, context, step_tokens))
     return Memory(
-        parameters_bytes=weights_bytes(model, deployment, shard),
-        activations_bytes=ACTIVATION_COPIES * step_tokens * model.hidden * 2.0,
-        kv_cache_bytes=kv,
-        workspace_bytes=RUNTIME_BYTES + buffers,
+        parameters_bytes=found.weights_bytes,
+        activations_bytes=float(found.activations_bytes),
+        kv_cache_bytes=float(found.kv_bytes),
+        workspace_bytes=float(found.workspace_bytes),
         capacity_bytes=system.chip.usable_memory_bytes,
     )
 
@@ -146,5 +162,5 @@ def largest_batch(model: ModelSpec, system: System, deployment: Deployment, cont
     used = fixed.peak_bytes
     capacity = system.chip.usable_memory_bytes
     room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used
-    each = sequence_bytes(model, shard, context, deployment.mtp_tokens > 0) / (deployment.pp * placement.cp)
+    each = float(sequence_bytes(model, shard, context, deployment.mtp_tokens > 0)) / (deployment.pp * placement.cp)
     return max(0.0, room / max(each, 1.0)) * placement.dp

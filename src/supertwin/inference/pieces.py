@@ -59,7 +59,7 @@ def _bound(cost: OperatorCost) -> str:
 
 
 def _last(value: Real) -> float:
-    return float(value.flat[-1]) if isinstance(value, np.ndarray) else float(value)
+    return float(value.item(-1)) if isinstance(value, np.ndarray) else float(value)
 
 
 @lru_cache(maxsize=256)

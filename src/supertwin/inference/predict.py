@@ -12,9 +12,10 @@ from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_shape
 from supertwin.inference.notes import computed_rate, notes
-from supertwin.inference.placement import Placement, Real, check, place
+from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
 from supertwin.inference.shape import Shape
+from supertwin.inference.sizes import lengths_of, resident, step_shape
 from supertwin.inference.step import step
 from supertwin.inference.times import StepTimes
 from supertwin.inference.uncertainty import factors, step_sigma
@@ -28,8 +29,8 @@ def predict(case: InferenceCase) -> Prediction:
     In both phases `batch` counts sequences per device (below 1 is legal when a tensor-parallel group shares one).
     """
     case = prepared(case)
-    d, placement = case.deployment, place(case.deployment)
-    times = step(case.model, case.system, d, shape_of(case, placement))
+    d = case.deployment
+    times = step(case.model, case.system, d, shape_of(case))
     seconds = first(times.time_s)
     used = _memory(case)
     figures, tokens = _figures(case, times, seconds)
@@ -84,20 +85,15 @@ def _with_scaling(case: InferenceCase) -> InferenceCase:
     return replace(case, deployment=deployment, defaults={**case.defaults, "weight_dtype": formats[0]})
 
 
-def shape_of(case: InferenceCase, placement: Placement) -> Shape:
-    """Sequences on one attention rank (tp devices, times cp in prefill): at least one whole sequence."""
+def shape_of(case: InferenceCase) -> Shape:
+    """Shape of the step on one attention rank."""
     if case.phase == "mixed":
-        return mixed_shape(case, placement)
-    sequences = case.batch * placement.tp * placement.token_split
-    new = case.input_len if case.phase == "prefill" else 1 + case.deployment.mtp_tokens
-    keys = case.input_len + case.prefix_len if case.phase == "prefill" else case.kv_len
-    return Shape(
-        phase=case.phase,
-        sequences=max(sequences, 1.0),
-        shared_sequences=max(sequences * placement.ranks, 1.0),
-        q_len=float(new),
-        kv_len=float(keys),
-    )
+        return mixed_shape(case, place(case.deployment))
+    return step_shape(case.deployment, case.phase, case.batch, _lengths(case))
+
+
+def _lengths(case: InferenceCase) -> tuple[Real, Real]:
+    return lengths_of(case.deployment, case.phase, (case.input_len, case.kv_len, case.prefix_len))
 
 
 def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dict[str, float | None], float]:
@@ -153,15 +149,11 @@ def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
 
 
 def _memory(case: InferenceCase) -> Memory:
-    d = case.deployment
     if case.phase == "mixed":
-        return memory_of(case.model, case.system, d, *held_tokens(case))
-    sequences = case.batch * d.tp * d.pp * d.token_split
-    decode = case.phase == "decode"
-    keys = case.kv_len if decode else case.input_len + case.prefix_len
-    new = 1.0 + d.mtp_tokens if decode else float(case.input_len)
-    tokens = max(case.batch * d.tp * d.token_split, 1.0) * new / d.token_split
-    return memory_of(case.model, case.system, d, max(sequences, 1.0), keys, tokens)
+        return memory_of(case.model, case.system, case.deployment, *held_tokens(case))
+    new, keys = _lengths(case)
+    sequences, tokens = resident(case.deployment, case.batch, new)
+    return memory_of(case.model, case.system, case.deployment, float(sequences), float(keys), float(tokens))
 
 
 def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]) -> tuple[float, float]:

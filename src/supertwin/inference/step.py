@@ -60,8 +60,6 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
     executions = block.count * block.microbatches
     for p in pieces:
         if p.cost is not None:
-            out.flop = out.flop + p.cost.flop * p.count * executions
-            out.bytes = out.bytes + p.cost.bytes * p.count * executions
             out.kernels += executions
             out.costs.append((p.cost, p.count * executions))
     if block.microbatches == 1:

@@ -15,17 +15,25 @@ class StepTimes:
     last_layer_s: exposed time of one layer of the last kind (the MoE layer of a mixed model);
     streams_s: the two sides of one micro-batch in that layer, when two are overlapped: (attention, experts) on core
     groups, (compute, exchange) otherwise;
-    flop, bytes: arithmetic and memory traffic of one device; kernels: operators executed; costs: (cost, executions).
+    kernels: operators executed; costs: (cost, executions).
     """
 
     time_s: Real = 0.0
     parts: dict[tuple[str, str], Real] = field(default_factory=dict)
     last_layer_s: Real = 0.0
     streams_s: tuple[Real, Real] = (0.0, 0.0)
-    flop: Real = 0.0
-    bytes: Real = 0.0
     kernels: float = 0.0
     costs: list[tuple[OperatorCost, Real]] = field(default_factory=list)
+
+    @property
+    def flop(self) -> Real:
+        """Arithmetic of one device."""
+        return sum((cost.flop * count for cost, count in self.costs), start=0.0)
+
+    @property
+    def bytes(self) -> Real:
+        """Memory traffic of one device."""
+        return sum((cost.bytes * count for cost, count in self.costs), start=0.0)
 
     def add(self, part: str, bound: str, time_s: Real) -> None:
         """Add exposed time."""

@@ -1,0 +1,174 @@
+"""A sweep is predict() row by row."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+from supertwin.core.errors import InputError, UnknownName
+from supertwin.core.prediction import Prediction
+from supertwin.inference import Deployment, InferenceCase, predict, sweep
+from supertwin.machine import load_system
+from supertwin.model import load_model
+
+MODULE = import_module("supertwin.inference.sweep")  # the package gives the function under that name
+RTOL = 1e-9
+
+
+def row_of(columns: dict[str, Any], index: int) -> dict[str, Any]:
+    return {name: x[index].item() if isinstance(x, np.ndarray) else x for name, x in columns.items()}
+
+
+def one_by_one(model: str, system: str, phase: str, columns: dict[str, Any], rows: range) -> int:
+    """Compare rows with predict(); the number of legal ones."""
+    found = sweep(load_model(model), load_system(system), phase, columns)
+    legal = 0
+    for i in rows:
+        row = row_of(columns, i)
+        sizes = {n: row.pop(n) for n in ("batch", "kv_len", "input_len", "prefix_len") if n in row}
+        case = InferenceCase(load_model(model), load_system(system), Deployment(**row), phase, **sizes)
+        expected = outcome(case)
+        legal += not isinstance(expected, str)
+        assert found["legal"][i] == (not isinstance(expected, str))
+        if isinstance(expected, str):
+            assert found["reasons"][found["reason"][i]] == expected
+            assert np.isnan([found[n][i] for n in ("step_time_s", "tokens_per_s_per_device", "peak_bytes")]).all()
+        else:
+            assert found["reason"][i] == 0
+            same(found, i, expected, phase)
+    return legal
+
+
+def outcome(case: InferenceCase) -> Prediction | str:
+    """The prediction, or what is wrong with the case."""
+    try:
+        return predict(case)
+    except InputError as error:
+        return str(error)
+
+
+def same(found: dict[str, Any], i: int, expected: Prediction, phase: str) -> None:
+    figures, memory = expected.figures, expected.memory
+    pairs = {"step_time_s": expected.step_time_s, "tokens_per_s_per_device": expected.tokens_per_s_per_device}
+    pairs |= {n: getattr(memory, n) for n in ("parameters_bytes", "kv_cache_bytes", "peak_bytes")}
+    if phase == "decode":
+        pairs |= {"tpot_s": figures["tpot_s"], "tokens_per_s_per_user": figures["output_tokens_per_s_per_user"]}
+    else:
+        pairs["ttft_s"] = figures["ttft_s"]
+    for name, value in pairs.items():
+        assert found[name][i] == pytest.approx(value, rel=RTOL), name
+    assert found["fits"][i] == memory.fits
+
+
+def mixed(rows: int, seed: int, legal_share: float = 0.8) -> dict[str, Any]:
+    """Random layouts, formats, sizes; some rows break a rule."""
+    rng = np.random.default_rng(seed)
+    tp = rng.choice([1, 2, 4, 8], rows)
+    dp = rng.choice([1, 2, 4], rows)
+    shared = rng.random(rows) < 0.7
+    wrong = rng.random(rows) > legal_share
+    return {
+        "tp": np.where(wrong & (rng.random(rows) < 0.3), 3, tp),
+        "dp": dp,
+        "pp": rng.choice([1, 2], rows),
+        "ep": np.where(shared, tp * dp, 1),
+        "dp_attention": shared,
+        "microbatch_overlap": rng.random(rows) < 0.5,
+        "weight_dtype": rng.choice(["bf16", "fp8"], rows),
+        "activation_dtype": "bf16",
+        "expert_balance": rng.choice(["natural", "perfect", "unknown"], rows),
+        "mtp_tokens": rng.choice([0, 1, 3], rows),
+        "mtp_acceptance": rng.choice([0.0, 0.6, 1.5], rows, p=[0.5, 0.45, 0.05]),
+        "batch": np.where(wrong, rng.choice([0.0, -1.0, 0.01, 4.0], rows), rng.uniform(0.2, 90.0, rows)),
+        "kv_len": rng.integers(0, 20000, rows),
+        "input_len": rng.choice([0, 1, 100, 1000, 9000], rows, p=[0.02, 0.08, 0.3, 0.3, 0.3]),
+        "prefix_len": rng.choice([0, 500, -1], rows, p=[0.6, 0.38, 0.02]),
+        "framework": rng.choice(["", "sglang deepep", "vllm 0.10"], rows),
+    }
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize(
+    ("model", "system"),
+    [
+        ("deepseek-r1", "cm384:64"),
+        ("deepseek-v3.2", "dgx-h100:64"),
+        ("gpt-oss-120b", "dgx-h100:64"),
+        ("llama3.1-70b", "dgx-h100:64"),
+    ],
+)
+def test_random_rows_are_predicted_as_alone(model: str, system: str, phase: str) -> None:
+    columns = mixed(60, seed=len(model) + len(phase))
+    if model.startswith("llama"):
+        columns["ep"] = 1
+    legal = one_by_one(model, system, phase, columns, range(60))
+    assert 15 < legal < 60
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_grids_and_long_tables_in_parts(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full grid of batches and lengths, whole and cut into small calls."""
+    batch, length = (x.ravel() for x in np.meshgrid([1.0, 7.5, 64.0], np.arange(500, 4500, 500)))
+    columns = {"batch": batch, "kv_len": length, "input_len": length, "dp": 16, "ep": 16, "dp_attention": True}
+    columns |= {"microbatch_overlap": True, "weight_dtype": "int8", "activation_dtype": "int8"}
+    assert one_by_one("deepseek-r1", "cm384:16", phase, columns, range(24)) == 24
+    whole = sweep(load_model("deepseek-r1"), load_system("cm384:16"), phase, columns)
+    order = np.random.default_rng(2).permutation(24)[:17]
+    monkeypatch.setattr(MODULE, "_ENTRIES", 5)
+    some = {n: x[order] if isinstance(x, np.ndarray) else x for n, x in columns.items()}
+    parts = sweep(load_model("deepseek-r1"), load_system("cm384:16"), phase, some)
+    np.testing.assert_allclose(parts["step_time_s"], whole["step_time_s"][order], rtol=RTOL)
+
+
+def test_context_parallel_prefill() -> None:
+    columns = {"cp": np.array([1, 2, 4, 64]), "tp": 2, "batch": 0.5, "input_len": np.array([64, 64, 4096, 32])}
+    assert one_by_one("llama3.1-8b", "dgx-h100:8", "prefill", columns, range(4)) == 3
+
+
+def test_single_values_make_one_row() -> None:
+    found = sweep(load_model("llama3.1-8b"), load_system("dgx-h100:8"), "decode", {"batch": 8, "kv_len": 1000, "tp": 8})
+    assert found["step_time_s"].shape == (1,)
+    assert found["reasons"].tolist() == [""]
+
+
+def test_empty_table() -> None:
+    found = sweep(load_model("llama3.1-8b"), load_system("dgx-h100:8"), "decode", {"batch": [], "kv_len": 10})
+    assert found["step_time_s"].shape == found["fits"].shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("columns", "word"),
+    [
+        ({"batch": [1, 2], "kv_len": [1, 2, 3]}, "batch has 2 rows, kv_len has 3 rows"),
+        ({"batch": [[1.0]], "kv_len": 1}, "batch has 2 dimensions"),
+        ({"kv_len": 1}, "lack batch"),
+        ({"batch": "many", "kv_len": 1}, "expected numbers"),
+        ({"batch": 1, "kv_len": 1, "tp": 1.5}, "expected int"),
+        ({"batch": 1, "kv_len": 1, "tp": "two"}, "expected int"),
+        ({"batch": 1, "kv_len": 1, "weight_dtype": 8}, "expected str"),
+        ({"batch": 1, "kv_len": 1, "dp_attention": 1}, "expected bool"),
+    ],
+)
+def test_unusable_columns_are_refused(columns: dict[str, Any], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        sweep(load_model("llama3.1-8b"), load_system("dgx-h100:8"), "decode", columns)
+
+
+def test_unknown_names_come_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="kv_len"):
+        sweep(load_model("llama3.1-8b"), load_system("dgx-h100:8"), "decode", {"batch": 1, "kv_length": 1})
+    with pytest.raises(UnknownName, match="prefill"):
+        sweep(load_model("llama3.1-8b"), load_system("dgx-h100:8"), "prefil", {"batch": 1})
+
+
+def test_layouts_are_priced_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 rows of four layouts are one call of the step model with four shapes."""
+    calls = []
+    true = MODULE.steps
+    monkeypatch.setattr(MODULE, "steps", lambda *a: calls.append(len(a[2])) or true(*a))
+    columns = {"batch": np.linspace(1.0, 50.0, 400), "kv_len": np.arange(400) + 100, "tp": np.repeat([1, 2, 4, 8], 100)}
+    sweep(load_model("llama3.1-8b"), load_system("dgx-h100:8"), "decode", columns)
+    assert calls == [4]
