@@ -11,6 +11,7 @@ from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.casts import Casts, cast_list, casts_of
+from supertwin.training.expert_bias import bias_operators, has_expert_bias
 from supertwin.training.frameworks import Framework
 from supertwin.training.unfused import unfused
 from supertwin.workload.backward import backward
@@ -50,7 +51,7 @@ class Recipe:
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
     kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle,
     softmax_block, softmax_scans: see unfused.unfused; casts: of low-precision operands; modules: recomputed single
-    modules; one_hot: tokens are looked up by a matrix product."""
+    modules; one_hot: tokens are looked up by a matrix product; expert_bias: see expert_bias.py."""
 
     recompute: str = "none"
     flash: bool = True
@@ -65,6 +66,7 @@ class Recipe:
     modules: tuple[str, ...] = ()
     softmax_scans: bool = False
     one_hot: bool = False
+    expert_bias: bool = False
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
@@ -151,7 +153,9 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     launch = case.launch or framework.launch
     casts = casts_of(case.system.chip.architecture, framework.scaling, launch, shared_by)
     casts = replace(casts, fused_experts=case.fused_experts)
-    modules, ways = case.recompute_modules, (framework.softmax_scans, framework.one_hot)
+    modules = case.recompute_modules
+    bias = framework.grouped_experts and not case.fused_experts and has_expert_bias(case.model)
+    ways = (framework.softmax_scans, framework.one_hot, bias)
     return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts, modules, *ways)
 
 
@@ -196,6 +200,9 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
         adapters = adapter_operators(forward, recipe.lora_rank)
         back = back + backward(adapters)
         forward = forward + adapters
+    if recipe.expert_bias:
+        back = back + bias_operators(forward, backward=True)
+        forward = forward + bias_operators(forward)
     again = _recomputed(forward, recipe)
     lists = [cast_list(ops, recipe.casts) for ops in (forward, back, again)]
     if recipe.bias_sums:
