@@ -18,6 +18,8 @@ class Deployment:
     cp in decode cuts the cache over devices of the tp group, which would hold copies of it otherwise, and adds none
     (vLLM: decode context parallelism). In prefill it cuts the new tokens over own devices (cp_adds_devices): an
     instance then has tp x pp x dp x cp, and every cp rank holds the weights of its tp group.
+    dense_tp, output_tp, head_tp: attention ranks over which the dense MLP, the output projection of attention and the
+    head are cut although attention is data parallel (local.py).
     """
 
     tp: int = 1
@@ -36,6 +38,9 @@ class Deployment:
     redundant_experts: int = 0
     framework: str = ""
     cp_adds_devices: bool = False
+    dense_tp: int = 1
+    output_tp: int = 1
+    head_tp: int = 1
 
     @property
     def token_split(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supertwin.core.formats import number_format
+from supertwin.inference.local import AXIS
 from supertwin.inference.placement import Placement, Real
 from supertwin.machine.system import System
 from supertwin.network.collective import CollectiveTime, collective_time
@@ -105,6 +106,8 @@ def group_of(placement: Placement, operator: Communication) -> Group:
     """The ranks that an operator's axis means here. Gathering tokens runs between attention ranks, whose tp members
     each carry their part."""
     p = placement
+    if operator.axis.startswith(AXIS):
+        return Group(int(operator.axis.removeprefix(AXIS)), 1)
     if operator.axis == "ep":
         return p.ep_group if operator.op in ("dispatch", "combine", "all_to_all") else p.expert_group
     return {

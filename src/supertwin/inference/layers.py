@@ -11,6 +11,7 @@ from supertwin.core.formats import number_format
 from supertwin.inference.assumptions import Engine
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
+from supertwin.inference.local import cut_locally, widths
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -127,6 +128,9 @@ def blocks(
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
         out += _drafts(model, deployment.mtp_tokens, step, cut, fill)
+    groups = widths(deployment)
+    if groups:
+        out = [replace(block, operators=tuple(cut_locally(block.operators, groups))) for block in out]
     return tuple(out)
 
 

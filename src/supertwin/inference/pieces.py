@@ -11,6 +11,7 @@ import numpy as np
 from supertwin.cost.result import OperatorCost
 from supertwin.inference.exchange import Routed, communication_s
 from supertwin.inference.layers import Block
+from supertwin.inference.local import AXIS
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.machine.system import System
@@ -39,8 +40,11 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             decodes = plan.shape.kernels_of == "decode"
             about = Routed(plan.experts, plan.engine.routes_in_passes, block.skew, decodes)
             time = communication_s(system, plan.placement, o, about) * o.count
-            part = _exchange_part(o.op, o.axis)
-            out.append(Piece(part, "exchange", time, "network", outward=o.part.endswith("dispatch")))
+            local = o.axis.startswith(AXIS)  # lies between two matrices of one path, beside nothing
+            part, stage = _exchange_part(o.op, AXIS if local else o.axis), "exchange"
+            if local:
+                stage = _place(o.part, "Gemm")[1]
+            out.append(Piece(part, stage, time, "network", outward=o.part.endswith("dispatch")))
         else:
             cost = next(costs)
             part, stage = _place(o.part, type(o).__name__)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from supertwin.core.errors import InputError
 from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.local import check_widths
 from supertwin.model.spec import FeedForwardSpec, ModelSpec
 from supertwin.network.group import Group
 
@@ -101,6 +102,7 @@ def check(case: InferenceCase) -> None:
             f"1, a batch of {1.0 / d.devices:g} or more"
         )
     _check_shares(case.model, d)
+    check_widths(d)
 
 
 def _check_lengths(case: InferenceCase) -> None:

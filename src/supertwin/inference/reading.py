@@ -127,6 +127,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         expert_balance=_balance(row, chip, defaults),
         redundant_experts=_redundant(row, model, sizes["ep"], defaults),
         framework=str(row.get("framework") or ""),
+        **_local(flags, sizes),
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
     batch = row.get("batch_per_device")
@@ -139,6 +140,20 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), defaults,
     )  # fmt: skip
+
+
+LOCAL_TP = {
+    "dense-tp8": {"dense_tp": 8, "output_tp": 8, "head_tp": 16},
+    "oproj-lmhead-local-tp": {"output_tp": 8, "head_tp": 16},
+}
+"""Flags of rows and what the recipes that they come from set (cann-recipes-infer: longcat_flash_densetp8_*.yaml,
+deepseek_v3.2_exp_rank_64_64ep_*_decode_*.yaml)."""
+
+
+def _local(flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Dense matrices cut over attention ranks, where a flag says so and the layout allows it."""
+    asked = next((LOCAL_TP[flag] for flag in LOCAL_TP if flag in flags), {})
+    return {name: n for name, n in asked.items() if sizes["tp"] == 1 and sizes["dp"] % n == 0}
 
 
 def _whole(length: float) -> bool:
