@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.inference.assumptions import engine, speculating
-from supertwin.inference.regimes import measure
-from supertwin.inference.rows import Skip, predict_row, scores
+from supertwin.inference.rows import Skip, predict_row
 
 _TEXT = {
     "id", "source", "source_group", "source_date", "system", "chip", "phase", "model", "framework", "weight_dtype",
@@ -54,16 +53,6 @@ def test_dense_offline_rows_of_one_vendor_agree() -> None:
     assert ratios[len(ratios) // 2] == pytest.approx(1.0, abs=0.15)
 
 
-def test_intervals_cover_nine_of_ten_unseen_rows() -> None:
-    """Quantiles of one third of the rows, applied to another."""
-    fitted = measure(scores(ROWS[::3]))
-    hits = []
-    for names, score in scores(ROWS[1::3]):
-        low, high = next((fitted[n][:2] for n in names if n in fitted), (-1.645, 1.645))
-        hits.append(low <= score <= high)
-    assert 0.85 < sum(hits) / len(hits) < 0.96
-
-
 def test_shipped_intervals_cover_the_rows() -> None:
     inside = [low <= measured <= high for r in ROWS[::3] for _, measured, _, low, high in metrics_of(r)]
     assert 0.85 < sum(inside) / len(inside) < 0.97
@@ -82,11 +71,6 @@ def test_a_speculating_sglang_admits_few_requests() -> None:
     assert speculating(sglang, 0, 1) == sglang
     assert speculating(engine("vLLM 0.11.0"), 3, 1) == engine("vLLM 0.11.0")
 
-
-def test_quantiles_are_order_statistics() -> None:
-    table = measure([(("a",), float(i)) for i in range(1, 100)])
-    assert table == {"a": [5.0, 95.0, 99]}
-    assert measure([(("few",), 1.0)] * 10) == {}
 
 
 @settings(max_examples=40, deadline=None)

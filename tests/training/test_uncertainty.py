@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 
 from supertwin.core.conformal import quantiles, quantiles_by_source
 from supertwin.core.prediction import Part
-from supertwin.training.uncertainty import (
-    LEAST_FACTOR,
-    LEAST_ROWS,
-    Regimes,
-    Scored,
-    interval,
-    measure,
-    render,
-    step_sigma,
-)
+from supertwin.core.regimes import LEAST_FACTOR, LEAST_ROWS, Regimes, Scored, measure, render
+from supertwin.training.uncertainty import interval, step_sigma
 from supertwin.validation import tables
 from supertwin.validation.intervals import by_new_source, coverage_table, cross_validated, training_scores
 

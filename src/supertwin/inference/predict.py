@@ -14,11 +14,12 @@ from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
+from supertwin.inference.regimes import interval, regimes
 from supertwin.inference.shape import Shape
 from supertwin.inference.sizes import lengths_of, resident, step_shape
 from supertwin.inference.step import step
 from supertwin.inference.times import StepTimes
-from supertwin.inference.uncertainty import factors, step_sigma
+from supertwin.inference.uncertainty import step_sigma, usual_sigma
 from supertwin.network.links import load_links
 from supertwin.room import Activity, bill, bill_warnings, machine_rows
 
@@ -157,13 +158,17 @@ def _memory(case: InferenceCase) -> Memory:
 
 
 def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]) -> tuple[float, float]:
-    """From the calibration's own spread of every operator, weighted by its time, and judgement for the rest."""
+    """As many deviations as past steps of the same kind took. The deviation is composed of the calibration's own spread
+    of every operator, weighted by its time, and judgement for the rest; it is never below that of a table row."""
     network = sum(p.share for p in breakdown if p.bound == "network")
     host = sum(p.share for p in breakdown if p.part == "host")
-    engine = engine_of(case.system.chip, expert_kernels(case.deployment, case.system.chip))
+    chip = case.system.chip
+    engine = engine_of(chip, expert_kernels(case.deployment, chip))
     weights = [first(cost.time_s * count) for cost, count in times.costs]
     spread = sum(w * engine.spread(cost) for w, (cost, _) in zip(weights, times.costs, strict=True))
-    return factors(step_sigma(network, host, spread / max(sum(weights), 1e-12) / Z90))
+    sigma = max(step_sigma(network, host, spread / max(sum(weights), 1e-12) / Z90), usual_sigma(chip))
+    about = assumptions.engine(case.deployment.framework, chip)
+    return interval(regimes("step_time_s", case.phase, about, chip), sigma)
 
 
 def _activity(figures: dict[str, float | None], parts: tuple[Part, ...]) -> Activity[float]:

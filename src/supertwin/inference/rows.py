@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from supertwin.core.errors import SupertwinError
+from supertwin.core.prediction import Z90
+from supertwin.core.regimes import Scored
 from supertwin.inference.assumptions import Engine, engine, speculating
 from supertwin.inference.case import Deployment
 from supertwin.inference.curves import curves, decode_time
@@ -17,7 +19,7 @@ from supertwin.inference.deployment import Curves, Load, Serving, serve
 from supertwin.inference.memory import largest_batch, total_weights_bytes
 from supertwin.inference.placement import place
 from supertwin.inference.reading import Reading, read
-from supertwin.inference.regimes import NORMAL_90, interval, regimes
+from supertwin.inference.regimes import as_error, interval, regimes
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
 from supertwin.inference.uncertainty import interval_of_row
@@ -56,7 +58,8 @@ def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
     for name, measured in _measured(row).items():
         predicted = figures.get(name, math.nan)
         if measured > 0 and math.isfinite(predicted) and predicted > 0:
-            low, high = interval(regimes(reading, about, name), sigma_of(reading, chip, name))
+            names = regimes(name, reading.phase, about, chip, reading.flags)
+            low, high = interval(names, sigma_of(reading, chip, name), sign=as_error(name, reading.phase))
             out.append((name, measured, predicted, predicted * low, predicted * high))
     return out or Skip(
         "no metric of the row is a measurement that the model gives (limits, totals and requests are not)"
@@ -65,26 +68,27 @@ def predict_row(row: Mapping[str, object]) -> list[Metric] | Skip:
 
 def sigma_of(reading: Reading, chip: Chip, metric: str) -> float:
     """Composed standard deviation (of the logarithm) of one metric of a row."""
-    return math.log(interval_of_row(reading, chip, metric)[1]) / NORMAL_90
+    return math.log(interval_of_row(reading, chip, metric)[1]) / Z90
 
 
-def scores(rows: Iterable[Mapping[str, object]]) -> list[tuple[tuple[str, ...], float]]:
-    """(regimes, score) of every metric of measured rows; lower bounds of CI jobs are not measurements."""
-    out: list[tuple[tuple[str, ...], float]] = []
-    for row in rows:
-        if row.get("kind") == "ci-floor":
-            continue
-        try:
-            with np.errstate(all="ignore"):
-                figures, reading, chip, about = _figures(row)
-        except (SupertwinError, KeyError, ValueError, ZeroDivisionError):
-            continue
-        for name, measured in _measured(row).items():
-            predicted = figures.get(name, math.nan)
-            if measured > 0 and math.isfinite(predicted) and predicted > 0:
-                score = math.log(measured / predicted) / sigma_of(reading, chip, name)
-                out.append((regimes(reading, about, name), score))
-    return out
+def scores(rows: Iterable[Mapping[str, object]]) -> list[Scored]:
+    """Past errors of every metric of measured rows; lower bounds of CI jobs are not measurements."""
+    return [scored for row in rows if row.get("kind") != "ci-floor" for scored in _scores(row)]
+
+
+def _scores(row: Mapping[str, object]) -> Iterator[Scored]:
+    try:
+        with np.errstate(all="ignore"):
+            figures, reading, chip, about = _figures(row)
+    except (SupertwinError, KeyError, ValueError, ZeroDivisionError, FloatingPointError):
+        return
+    for name, measured in _measured(row).items():
+        predicted = figures.get(name, math.nan)
+        if measured > 0 and math.isfinite(predicted) and predicted > 0:
+            sigma = sigma_of(reading, chip, name)
+            error = as_error(name, reading.phase) * math.log(measured / predicted)
+            names = regimes(name, reading.phase, about, chip, reading.flags)
+            yield Scored(names, error / sigma, sigma, str(row.get("source_group") or ""), name)
 
 
 def _measured(row: Mapping[str, object]) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""The 90 % interval of a prediction, composed from what each part is worth. Nothing here is read off end-to-end rows.
+"""The standard deviation of a prediction, composed from what each part is worth. Nothing here is read off end-to-end
+rows; how many deviations an interval takes is (regimes.py).
 
 Standard deviations (of the logarithm) are the operators' and links' own residuals on held-out shapes for the chip's
 class and judgement for host time, routing and unstated options. Independent causes add in variance.
@@ -47,10 +48,14 @@ def step_sigma(network_share: float, host_share: float, kernels: float) -> float
     return math.sqrt(sum(x * x for x in parts))
 
 
+def usual_sigma(chip: Chip) -> float:
+    """That of a step whose parts are not at hand: typical shares of network and host."""
+    return step_sigma(0.15, 0.10, math.hypot(KERNELS, INHERITED) if chip.relative else KERNELS)
+
+
 def interval_of_row(reading: Reading, chip: Chip, metric: str) -> tuple[float, float]:
     """90 % factors for one metric of a table row: the step's own error, the load's and one term per open option."""
-    kernels = math.hypot(KERNELS, INHERITED) if chip.relative else KERNELS
-    variance = step_sigma(0.15, 0.10, kernels) ** 2
+    variance = usual_sigma(chip) ** 2
     if reading.phase in ("serving", "offline"):
         variance += LOAD[metric] ** 2
     variance += OPEN_OPTION**2 * sum(flag in reading.flags for flag in _OPEN)

@@ -1,4 +1,4 @@
-"""Intervals of the training step from the rows of a table, and whether they hold on rows that they have not seen."""
+"""Intervals of both step models from the rows of their tables, and whether they hold on rows not seen."""
 
 from __future__ import annotations
 
@@ -9,13 +9,25 @@ from math import log
 from pathlib import Path
 
 from supertwin.core.errors import SupertwinError
-from supertwin.training.uncertainty import FILE, MEMORY, TIME, Scored, interval, measure, regimes_of, render, step_sigma
+from supertwin.core.regimes import Scored, interval, measure, render
+from supertwin.inference.regimes import FILE as INFERENCE_FILE
+from supertwin.training.uncertainty import FILE as TRAINING_FILE
+from supertwin.training.uncertainty import MEMORY, TIME, regimes_of, step_sigma
 from supertwin.validation import tables
 from supertwin.validation.outcome import Compared
 from supertwin.validation.predictors.training import case_of, compare
 from supertwin.validation.tables import Row
 
 FOLDS = 10
+_METRICS = {
+    "tokens_per_s_per_device": "tokens/s",
+    "peak_memory_bytes": "peak memory",
+    "output_tokens_per_s_per_device": "output tokens/s",
+    "input_tokens_per_s_per_device": "input tokens/s",
+    "tpot_s": "TPOT",
+    "ttft_s": "TTFT",
+    "step_time_s": "step time",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +62,21 @@ def training_scores(rows: Sequence[Row] | None = None) -> list[Scored]:
     return found
 
 
-def write(path: str | Path | None = None) -> Path:
-    """Make data/training-intervals.json anew from the shipped table (or at `path`), and return where it is."""
-    target = Path(path) if path else Path(__file__).parents[1] / "data" / FILE
-    target.write_text(render(training_scores()), encoding="utf-8")
-    return target
+def inference_scores(rows: Sequence[Row] | None = None) -> list[Scored]:
+    """Errors of every figure that can be predicted (default: the shipped table), in composed deviations."""
+    from supertwin.inference.rows import scores
+
+    return scores(tables.load("inference", None).rows if rows is None else rows)
+
+
+def write(folder: str | Path | None = None) -> list[Path]:
+    """Make data/training-intervals.json and data/intervals.json anew from the shipped tables (or in `folder`), and
+    return where they are. To be run whenever predictions move."""
+    place = Path(folder) if folder else Path(__file__).parents[1] / "data"
+    made = {TRAINING_FILE: training_scores, INFERENCE_FILE: inference_scores}
+    for name, scores in made.items():
+        (place / name).write_text(render(scores()), encoding="utf-8")
+    return [place / name for name in made]
 
 
 def cross_validated(scores: Sequence[Scored], folds: int = FOLDS, seed: int = 1) -> dict[str, Coverage]:
@@ -88,13 +110,22 @@ def _held_out(scores: Sequence[Scored], part: Callable[[int], Hashable]) -> dict
 
 
 def coverage_table(scores: Sequence[Scored], least: int = 30) -> str:
-    """The table of docs/training-bill.md: coverage by source and metric of at least `least` figures, and over all."""
-    names = {"": "all", "tokens_per_s_per_device": "tokens/s", "peak_memory_bytes": "peak memory"}
+    """The tables of docs/training-bill.md and docs/inference.md: coverage by source and metric of at least `least`
+    figures, and over all."""
     folds, sources = cross_validated(scores), by_new_source(scores)
     shown = sorted((name for name in folds if folds[name].n >= least), key=lambda name: ("/" in name, -folds[name].n))
     rows = [
-        f"| {names.get(name, name.replace('/tokens_per_s_per_device', '').replace('/peak_memory_bytes', ', memory'))} "
+        f"| {_in_words(name)} "
         f"| {folds[name].n:,} | {100 * folds[name].share:.0f} % | {100 * sources[name].share:.0f} % |"
         for name in shown
     ]
     return "\n".join(("| rows | n | ten folds | source left out |", "|---|---|---|---|", *rows))
+
+
+def _in_words(name: str) -> str:
+    """A key of coverage: all rows, a metric, or a source and a metric other than its training rate."""
+    source, _, metric = name.rpartition("/")
+    word = _METRICS.get(metric, metric)
+    if not source:
+        return word or "all"
+    return source if metric == "tokens_per_s_per_device" else f"{source}, {word.removeprefix('peak ')}"
