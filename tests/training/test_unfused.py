@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supertwin.training.unfused import unfused
+from supertwin.training.unfused import unfused, with_one_head_size
 from supertwin.workload.operators import Attention, Gemm, Vector
 
 
@@ -43,3 +45,14 @@ def test_alibi_moves_fourteen_bytes_per_score() -> None:
     assert isinstance(extra, Vector)
     scores = 2.0 * 4.0 * 2048.0**2
     assert extra.bytes_read + extra.bytes_written == pytest.approx(14.0 * scores)
+
+
+@given(st.sampled_from([1, 64, 256]))
+def test_one_head_size_leaves_plain_attention_and_fills_latent(multiple: int) -> None:
+    """192 and 128 become 192, 192 or 256 (ModelLink, multi_head_latent_attention.py)."""
+    plain = attention(1024.0)
+    latent = replace(plain, qk_head_dim=192.0, v_head_dim=128.0)
+    same, filled = with_one_head_size([plain, latent], multiple)
+    assert same == plain
+    assert isinstance(filled, Attention)
+    assert (filled.qk_head_dim, filled.v_head_dim) == ({1: 192.0, 64: 192.0, 256: 256.0}[multiple],) * 2

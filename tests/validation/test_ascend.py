@@ -61,3 +61,10 @@ def test_stages_of_the_scripts_hold_all_layers() -> None:
         case, _ = case_of(ROWS[name])
         assert sum(case.stages) == case.model.n_layers, name
         assert len(case.stages) == case.layout.pp
+
+
+def test_latent_attention_is_padded_as_the_script_says() -> None:
+    """multi_head_latent_attention.py of October 2024: with --shape-order BNSD values to 192, else all to 256."""
+    assert framework_named(case_of(ROWS["ms2410-deepseek-v2-60b-8192"])[0].framework).latent_padding == 1
+    assert framework_named(case_of(ROWS["ms2410-deepseek-v2-lite-16b-8192"])[0].framework).latent_padding == 256
+    assert framework_named(case_of(ROWS["mslm_dsv3"])[0].framework).latent_padding == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from supertwin.calibration import ascend_profile
 from supertwin.calibration.attention_fit import EAGER, LIBRARIES, Rows, fit_variant, load_rows
 from supertwin.calibration.attention_special import ascend_constants, flashmla_constants, special_constants
 from supertwin.calibration.attention_training import TrainingRows, fit_training, group_rows
@@ -117,6 +118,9 @@ def fit_training_attention(out: Path, date: str) -> list[Path]:
         content = Content({n: rounded(c) for n, c in ascend_constants(chip).items()}, rows=8)
         data = content.as_json("attention", chip_name, date, [("kernels.csv: Ascend attention", 8)])
         written.append(write_calibration(out, {**data, "spread": 0.35}))
+    profiled = Content({n: rounded(c) for n, c in ascend_profile.attention_constants().items()}, rows=8)
+    data = profiled.as_json("attention-cann", "ascend-910b2", date, [(ascend_profile.SOURCE, 8)])
+    written.append(write_calibration(out, data))
     for chip_name in ("h800-sxm", "b200-sxm"):
         chip = load_chip(chip_name)
         content = Content({n: rounded(c) for n, c in flashmla_constants(chip).items()}, rows=2)

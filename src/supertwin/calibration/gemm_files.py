@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from supertwin.calibration import ascend_profile
 from supertwin.calibration.common import residual_summary
 from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_masks
 from supertwin.calibration.gemm_long import long_loss
@@ -18,6 +19,7 @@ from supertwin.cost.calibration import INHERITED_SPREAD, Calibration, complete
 from supertwin.cost.gemm import PRIOR, candidate_names, gemm_cost
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
+from supertwin.machine.chips import load_chip
 
 # The context that the twin uses where it was measured: the widest tables, graph replay, the same method on every chip.
 _DEFAULT_CONTEXTS = ("trtllm", "")
@@ -37,7 +39,18 @@ def fit_chip(chip: Chip, rows: Sequence[GemmRows], above: Calibration | None, sp
         if unit.key == "bf16":
             starts[unit.context] = found.parameters["fixed_s"]
         own = _with(own, found, unit_spread(found, fit))
+    if chip.name == "ascend-910b2":
+        own = _with_profile(own)
     return _with_default(own) if not above else own
+
+
+def _with_profile(own: Calibration) -> Calibration:
+    """Weight gradients of the relative with fewer of the same cores, over what the fitted forward products give."""
+    chip = load_chip(ascend_profile.CHIP)
+    factor = ascend_profile.weight_gradient_factor(lambda g: float(gemm_cost(chip, own, g).time_s))
+    sets = (*own.data_sets, (ascend_profile.SOURCE, len(ascend_profile.WEIGHT_GRADIENTS)))
+    parameters = ascend_profile.with_weight_gradients(own.parameters, factor)
+    return replace(own, parameters=parameters, data_sets=tuple(sorted(sets)))
 
 
 def _order(unit: GemmUnit) -> tuple[bool, bool, bool, str]:

@@ -28,11 +28,11 @@ from supertwin.workload.operators import Attention
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "": (),
     "serving": (),
-    "training": ("cudnn", "fa3", "fa2", "aiter"),
+    "training": ("cudnn", "fa3", "fa2", "aiter", "cann"),
     "trtllm": (),
     "flashinfer": (),
     "vllm": ("sglang",),  # the same FlashAttention 3 and FlashInfer kernels
-    **{name: (name,) for name in ("sglang", "fa2", "fa3", "cudnn", "aiter", "flashmla", "flashinfer-eager")},
+    **{name: (name,) for name in ("sglang", "fa2", "fa3", "cudnn", "aiter", "cann", "flashmla", "flashinfer-eager")},
 }
 _KIND_DISTANCE = {frozenset({"gqa", "mla"}): 1.0, frozenset({"mla", "sparse"}): 0.5, frozenset({"gqa", "sparse"}): 1.5}
 _NO_MATCH = 50.0

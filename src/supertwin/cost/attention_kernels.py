@@ -132,7 +132,7 @@ def prefill_times(chip: Chip, variant: Variant, shape: Shape, constants: Mapping
     backward = variant.direction == "bwd"
     rows = constants["rows"]
     tiles = tile_queries(shape, variant.causal, rows, KEY_BLOCK)
-    pair_s = _pair_seconds(chip, variant, shape, constants["rate"]) * (BACKWARD_FLOP if backward else 1.0)
+    pair_s = _pair_seconds(chip, variant, shape, constants) * (BACKWARD_FLOP if backward else 1.0)
     count = shape.batch * shape.heads * tiles.blocks / chip.matrix_cores
     mean = count * (constants["tile_s"] + tiles.mean_keys * rows * pair_s)
     longest = constants["tile_s"] + tiles.longest_keys * rows * pair_s
@@ -184,9 +184,12 @@ def coordinates(axes: tuple[str, ...], variant: Variant, shape: Shape) -> list[A
     return [np.log2(table[axis]()) for axis in axes]
 
 
-def _pair_seconds(chip: Chip, variant: Variant, shape: Shape, rate: float) -> Array:
-    """Core-seconds per query-key pair: matrix products and exponentials overlap, softly."""
+def _pair_seconds(chip: Chip, variant: Variant, shape: Shape, constants: Mapping[str, float]) -> Array:
+    """Core-seconds per query-key pair: matrix products and exponentials overlap, softly; kernels with a measured
+    `vector_s` take turns (mix 1), as matrix and vector cores that meet in memory do."""
     peak = chip.peak(number_format(variant.dtype).rate) / chip.matrix_cores
-    products = 2.0 * (shape.qk_head_dim + shape.v_head_dim) / (rate * peak)
+    products = 2.0 * (shape.qk_head_dim + shape.v_head_dim) / (constants["rate"] * peak)
+    if "vector_s" in constants:
+        return smooth_maximum(products, np.asarray(constants["vector_s"]), constants["mix"])
     exponentials = chip.matrix_cores / (EXP_PER_VECTOR_FLOP * chip.vector_flop_per_s)
     return smooth_maximum(products, np.asarray(exponentials), 2.0)

@@ -49,6 +49,8 @@ class Framework:
     logit_bytes: per logit at the peak of the loss. plain_modules: norms and activations are rows of tensor operations
     that keep each input. weight_copies: low-precision copies of the weights, along rows and columns, stay beside BF16.
     scaling: per-tensor FP8 scales, delayed (from earlier steps) or current (from the tensor itself).
+    latent_padding: the fused attention kernel takes one head size: those of keys and values of latent attention are
+    filled up to the next multiple of it above the keys' (1: values to the keys' size; 0: the kernel takes two sizes).
     alibi_fused: the fused attention kernel takes ALiBi's bias (FlashAttention: from 2.4, January 2024).
     """
 
@@ -99,6 +101,7 @@ class Framework:
     scaling: str = "current"
     grouped_experts: bool = False
     older_nccl: bool = False
+    latent_padding: int = 0
 
 
 # Passes over the values where one kernel takes 2 + 2 (rotary: read, write) and 3 + 5 (gated activation), forward and

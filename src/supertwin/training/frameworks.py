@@ -59,8 +59,10 @@ _MODELLINK = replace(
     _MINDSPEED,
     name="mindspeed-llm",
     permute_passes=6.3,
+    latent_padding=1,
     reason=f"{_MINDSPEED.reason}; permutation by tensor operations, 804 us where the fused kernel takes 127 "
-    "(hicann/cann-recipes-train, kernels.csv)",
+    "(hicann/cann-recipes-train, kernels.csv); values of latent attention padded to the size of the keys where the "
+    "script lacks --mla-fa-without-pad (multi_head_latent_attention.py)",
 )
 
 
@@ -85,7 +87,13 @@ def _modellink() -> tuple[Framework, ...]:
         rotary_passes=ROTARY_APART,
         reason=f"{activation.reason}; rotary positions likewise",
     )
-    return _MODELLINK, activation, rotary, both
+    padded = replace(
+        _MODELLINK,
+        name="mindspeed-llm-padded-heads",
+        latent_padding=256,
+        reason=f"{_MODELLINK.reason}; without --shape-order BNSD queries, keys and values to 256",
+    )
+    return _MODELLINK, activation, rotary, both, padded
 
 
 _PROFILES = {

@@ -13,7 +13,7 @@ from supertwin.training.case import TrainingCase
 from supertwin.training.casts import Casts, cast_list, casts_of
 from supertwin.training.expert_bias import bias_operators, has_expert_bias
 from supertwin.training.frameworks import Framework
-from supertwin.training.unfused import unfused
+from supertwin.training.unfused import unfused, with_one_head_size
 from supertwin.workload.backward import backward
 from supertwin.workload.balance import expected_maximum
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
@@ -51,7 +51,8 @@ class Recipe:
     weights; dropout: on attention probabilities and on the output of each block; bias_sums: gradients of biases are
     kernels of their own; loss_apart: the loss is a row of tensor operations; alibi_apart, triangle,
     softmax_block, softmax_scans: see unfused.unfused; casts: of low-precision operands; modules: recomputed single
-    modules; one_hot: tokens are looked up by a matrix product; expert_bias: see expert_bias.py."""
+    modules; one_hot: tokens are looked up by a matrix product; expert_bias: see expert_bias.py; latent_padding: see
+    Framework."""
 
     recompute: str = "none"
     flash: bool = True
@@ -67,6 +68,7 @@ class Recipe:
     softmax_scans: bool = False
     one_hot: bool = False
     expert_bias: bool = False
+    latent_padding: int = 0
 
 
 def shard_of(case: TrainingCase, framework: Framework) -> Shard:
@@ -156,7 +158,8 @@ def recipe_of(case: TrainingCase, framework: Framework) -> Recipe:
     modules = case.recompute_modules
     bias = framework.grouped_experts and not case.fused_experts and has_expert_bias(case.model)
     ways = (framework.softmax_scans, framework.one_hot, bias)
-    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, framework.softmax_block, casts, modules, *ways)
+    block, padding = framework.softmax_block, framework.latent_padding
+    return Recipe(again, flash, rank, *classics, apart, alibi, triangle, block, casts, modules, *ways, padding)
 
 
 @lru_cache(maxsize=512)
@@ -207,6 +210,8 @@ def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
     lists = [cast_list(ops, recipe.casts) for ops in (forward, back, again)]
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
+    if recipe.flash and recipe.latent_padding:
+        lists = [with_one_head_size(ops, recipe.latent_padding) for ops in lists]
     if not recipe.flash:
         lists = [_unfused(ops, recipe) for ops in lists]
     if recipe.loss_apart:

@@ -8,6 +8,7 @@ joined (Megatron-LM, megatron/model/transformer.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -53,6 +54,17 @@ def unfused(
         if alibi:
             result.append(_alibi(operator))
     return result
+
+
+def with_one_head_size(operators: Sequence[Operator], multiple: int) -> list[Operator]:
+    """Attention with the sizes of keys and values filled up to one: the next multiple above that of the keys."""
+    return [_one_size(op, multiple) if isinstance(op, Attention) else op for op in operators]
+
+
+def _one_size(op: Attention, multiple: int) -> Attention:
+    keys, values = float(op.qk_head_dim), float(op.v_head_dim)
+    size = math.ceil(keys / multiple) * float(multiple)
+    return op if keys == values else replace(op, qk_head_dim=size, v_head_dim=size)
 
 
 def _lower(op: Attention) -> Attention:

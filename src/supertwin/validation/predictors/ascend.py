@@ -24,6 +24,7 @@ _LEGACY = "(Legacy;"
 _PLAIN_ACTIVATION = ("gemma_", "gemma2_", "yi_")
 _PLAIN_ROTARY = ("llama31_", "llama32_", "chatglm3_", "glm4_", "grok1_")
 _FUSED_ROTARY_IN_LEGACY = ("internlm_",)
+_PADDED_HEADS = ("deepseek2_lite_", "deepseek2_100b_")  # no --shape-order BNSD
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ def settings_of(row: Row) -> dict[str, object]:
 def profile_of(row: Row) -> str:
     """Framework profile of a ModelLink row of 2024 by the fused vector kernels that its script turns on."""
     source = row.text("source")
+    if _script(source, _PADDED_HEADS):
+        return f"{row.text('framework')}-padded-heads"
     legacy = _LEGACY in source
     activation = legacy or _script(source, _PLAIN_ACTIVATION)
     rotary = not _script(source, _FUSED_ROTARY_IN_LEGACY) if legacy else _script(source, _PLAIN_ROTARY)
