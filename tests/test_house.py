@@ -34,9 +34,9 @@ FLAGS = {
     "--capacity-factor --pad-experts --redundant-experts --routing-nodes --dispatch-dtype "
     "--recompute-modules --offload --offload-optimizer --offload-update --lora-rank "
     "--lora-modules --offload-modules --narrow-activation --states-reused --logprob-passes",
-    "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --batch --input-len --prefix-len --chunk-tokens "
-    "--kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens --mtp-acceptance --microbatch-overlap "
-    "--expert-balance --redundant-experts --framework --roofline --trace",
+    "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --afd --afd-unit --afd-microbatches --batch "
+    "--input-len --prefix-len --chunk-tokens --kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens "
+    "--mtp-acceptance --microbatch-overlap --expert-balance --redundant-experts --framework --roofline --trace",
     "fabric": "--collective --bytes --devices --stride --algorithm --library --fault --pair --matrix --level --plane "
     "--png --svg --graphml --trace",
     "validate": "--training --inference --kernels --collectives --write --processes --operators --sample",

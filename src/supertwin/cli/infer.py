@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from supertwin.cli.inference_options import OPTIONS
 from supertwin.cli.options import Argument, Command, Values
+from supertwin.cli.sizes import parse_split
 from supertwin.cli.steps import known_framework, present, stated, system_named
 
 if TYPE_CHECKING:
     from supertwin.core.prediction import Prediction
     from supertwin.inference.case import Deployment, InferenceCase
     from supertwin.machine.chip import Chip
+    from supertwin.machine.system import System
     from supertwin.model.spec import ModelSpec
 
 _SIZES = ("tp", "pp", "dp", "ep", "cp")
@@ -58,15 +60,17 @@ def _case(values: Values) -> InferenceCase:
     from dataclasses import replace
 
     from supertwin.inference.case import InferenceCase
-    from supertwin.inference.layouts import Choice, choose
+    from supertwin.inference.layouts import Choice, afd_sizes, choose
     from supertwin.model import load_model
 
     given, defaults = stated(values, _FIXED)
     model, system = load_model(str(values["model"])), system_named(values["on"])
     lengths = _lengths(given)
-    deployment = _formats_and_switches(values, given, (model, system.chip))
+    deployment = _split(values, _formats_and_switches(values, given, (model, system.chip)), system)
     draft = replace(InferenceCase(model, system, deployment, given["phase"], 1.0), **lengths)
     sizes = {name: int(given[name]) for name in _SIZES if name in given}
+    if deployment.afd_instances:
+        sizes = afd_sizes(draft, sizes)
     batch = None if values["batch"] is None else float(str(values["batch"]))
     shared = None if values["dp_attention"] is None else bool(values["dp_attention"])
     case = choose(draft, Choice(sizes, batch, shared))
@@ -106,6 +110,19 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
     )
 
 
+def _split(values: Values, deployment: Deployment, system: System) -> Deployment:
+    """With --afd: the split; an instance is a node, or what divides the devices of a smaller machine."""
+    from dataclasses import replace
+
+    if values["afd"] is None:
+        return deployment
+    x, y = parse_split("--afd", str(values["afd"]))
+    node = system.devices_per_node
+    dividing = (u for u in range(node, 0, -1) if system.devices % ((x + y) * u) == 0)
+    unit = int(str(values["afd_unit"] or next(dividing, node)))
+    return replace(deployment, afd=(x, y), afd_unit=unit, afd_microbatches=int(str(values["afd_microbatches"] or 3)))
+
+
 def _without_effect(values: Values, case: InferenceCase) -> list[str]:
     """Options that were given and change nothing."""
     d = case.deployment
@@ -115,6 +132,8 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
     }
     experts = d.dp > 1 and d.dp_attention
     idle = lengths | {
+        "afd_unit": not d.afd_instances and "no --afd",
+        "afd_microbatches": not d.afd_instances and "no --afd",
         "mtp_tokens": case.phase == "prefill" and bool(d.mtp_tokens) and "prefill",
         "mtp_acceptance": not d.mtp_tokens and "--mtp-tokens 0",
         "microbatch_overlap": d.microbatch_overlap and not (experts and d.ep > 1) and "a single expert group",
@@ -139,6 +158,7 @@ COMMAND = Command(
         "supertwin infer deepseek-r1 --on cm384:32 --phase prefill --input-len 4096 --batch 2 --weight-dtype int8",
         "supertwin infer llama-3.1-70b --on dgx-h100:8 --tp 8 --batch 8 --kv-len 2048 --explain",
         "supertwin infer llama-3.1-70b --on dgx-h100:4 --phase mixed --tp 4 --batch 8 --chunk-tokens 1024",
+        "supertwin infer deepseek-r1 --on dgx-h800:32 --afd 2A2F --batch 64 --weight-dtype fp8 --kv-dtype fp8",
         "supertwin infer qwen3-235b-a22b --on gb200-nvl72:8 --weight-dtype fp8 --json",
     ),
     run=_run,

@@ -20,6 +20,8 @@ class Deployment:
     instance then has tp x pp x dp x cp, and every cp rank holds the weights of its tp group.
     dense_tp, output_tp, head_tp: attention ranks over which the dense MLP, the output projection of attention and the
     head are cut although attention is data parallel (local.py).
+    afd (x, y): x attention and y feed-forward instances of afd_unit devices each, with afd_microbatches in ping-pong
+    (afd.py); the dp attention ranks of tp devices lie on the first, the ep expert ranks on the second.
     """
 
     tp: int = 1
@@ -41,6 +43,9 @@ class Deployment:
     dense_tp: int = 1
     output_tp: int = 1
     head_tp: int = 1
+    afd: tuple[int, int] = (0, 0)
+    afd_unit: int = 8
+    afd_microbatches: int = 3
 
     @property
     def token_split(self) -> int:
@@ -48,8 +53,20 @@ class Deployment:
         return self.cp if self.cp_adds_devices else 1
 
     @property
+    def afd_instances(self) -> int:
+        """Attention and feed-forward instances together; 0 where both run on the same devices."""
+        return self.afd[0] + self.afd[1]
+
+    @property
+    def rank_devices(self) -> float:
+        """Devices whose requests one attention rank holds (per pipeline micro-batch)."""
+        return self.devices / self.dp if self.afd_instances else self.tp * self.token_split
+
+    @property
     def devices(self) -> int:
         """Devices of one instance."""
+        if self.afd_instances:
+            return self.afd_instances * self.afd_unit
         return self.tp * self.pp * self.dp * self.token_split
 
 

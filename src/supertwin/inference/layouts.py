@@ -60,6 +60,17 @@ def choose(case: InferenceCase, choice: Choice) -> InferenceCase:
     return fitting[0] if fitting else min(tight, key=lambda entry: entry[0])[1]
 
 
+def afd_sizes(case: InferenceCase, fixed: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of an attention-FFN split: one rank per attention device unless tp is given, and the most expert ranks that
+    divide the feed-forward devices and hold an expert each."""
+    d = case.deployment
+    tp, there = fixed.get("tp", 1), d.afd[1] * d.afd_unit
+    held = _experts(case.model) + d.redundant_experts if _experts(case.model) else 1
+    ep = next(i for i in range(there, 0, -1) if there % i == 0 and i <= max(held, 1))
+    dp = max(1, d.afd[0] * d.afd_unit // tp)
+    return {"tp": tp, "pp": 1, "dp": dp, "ep": ep, "cp": 1} | dict(fixed)
+
+
 def _batches(case: InferenceCase, choice: Choice) -> list[float | None]:
     """Requests per device to try; None: one sequence per group of tp x cp devices."""
     if choice.batch is not None or case.phase == "prefill":

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import InputError
+from supertwin.inference.afd_check import check_afd
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.local import check_widths
 from supertwin.model.spec import FeedForwardSpec, ModelSpec
@@ -66,6 +67,10 @@ class Placement:
 def place(deployment: Deployment) -> Placement:
     """Derive the groups. ep = 1 shards the experts over all devices that share them."""
     d = deployment
+    if d.afd_instances:
+        there = d.afd[1] * d.afd_unit
+        ep = min(d.ep, there)
+        return Placement(d.tp, 1, d.dp, ep, max(1, there // ep), 1, d.dp, d.devices)
     ranks = d.dp if d.dp_attention else 1
     shared = d.tp * ranks
     ep = min(d.ep, shared)
@@ -94,6 +99,7 @@ def check(case: InferenceCase) -> None:
     if case.batch < 0 or (case.batch == 0 and case.chunk_tokens == 0):
         raise InputError(f"batch = {case.batch:g}: expected requests per device above 0 (below 1 is legal with tp > 1)")
     _check_lengths(case)
+    check_afd(d, case.phase, moe(case.model) is not None)
     _check_devices(case)
     requests = case.batch * d.devices
     if requests < 1.0 - 1e-9 and not (case.phase == "mixed" and case.batch == 0):
@@ -135,7 +141,10 @@ def _check_chunk(case: InferenceCase) -> None:
 def _check_devices(case: InferenceCase) -> None:
     d, system = case.deployment, case.system
     context = f" x cp({d.cp})" if d.token_split > 1 else ""
-    sizes = f"tp({d.tp}) x pp({d.pp}) x dp({d.dp}){context} = {d.devices} devices"
+    if d.afd_instances:
+        sizes = f"({d.afd[0]}A + {d.afd[1]}F) x {d.afd_unit} = {d.devices} devices"
+    else:
+        sizes = f"tp({d.tp}) x pp({d.pp}) x dp({d.dp}){context} = {d.devices} devices"
     if d.devices > system.devices:
         raise InputError(
             f"{sizes} of one instance, but {system.name} has {system.devices}; take less or {system.name}:N"
@@ -173,7 +182,7 @@ def kv_heads(model: ModelSpec) -> int:
 
 def _check_shares(model: ModelSpec, d: Deployment) -> None:
     experts = moe(model)
-    shared = d.tp * (d.dp if d.dp_attention else 1)
+    shared = d.afd[1] * d.afd_unit if d.afd_instances else d.tp * (d.dp if d.dp_attention else 1)
     name = "tp x dp" if d.dp_attention else "tp (dp ranks share experts only with dp_attention)"
     if d.ep > 1 and experts is None:
         raise InputError(f"ep({d.ep}) > 1, but {model.name} has no routed experts")

@@ -8,6 +8,7 @@ import numpy as np
 
 from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.inference import assumptions
+from supertwin.inference.afd_memory import afd_memory
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_shape
@@ -100,12 +101,13 @@ def _lengths(case: InferenceCase) -> tuple[Real, Real]:
 def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dict[str, float | None], float]:
     d, chip = case.deployment, case.system.chip
     rate = computed_rate(case)
-    filled = min(1.0, case.batch * d.tp * d.token_split)  # a rank is priced with one sequence at least
+    filled = min(1.0, case.batch * d.rank_devices)  # a rank is priced with one sequence at least
     use = filled * first(times.flop) / seconds / chip.peak(rate)
     figures: dict[str, float | None] = {
         "mfu": use,
         "hbm_use": filled * first(times.bytes) / seconds / chip.memory_bytes_per_s,
         "layer_time_s": first(times.last_layer_s),
+        **{name: first(value) for name, value in times.figures.items()},
     }
     if case.phase == "mixed":
         return mixed_figures(case, seconds, figures)
@@ -154,6 +156,9 @@ def _memory(case: InferenceCase) -> Memory:
         return memory_of(case.model, case.system, case.deployment, *held_tokens(case))
     new, keys = _lengths(case)
     sequences, tokens = resident(case.deployment, case.batch, new)
+    if case.deployment.afd_instances:
+        pair = afd_memory(case.model, case.system, case.deployment, float(sequences), float(keys))
+        return max(pair, key=lambda side: side.peak_bytes)
     return memory_of(case.model, case.system, case.deployment, float(sequences), float(keys), float(tokens))
 
 
@@ -182,6 +187,8 @@ def _layout(d: Deployment) -> dict[str, int | str]:
     out: dict[str, int | str] = {name: int(getattr(d, name)) for name in ("tp", "pp", "dp", "ep", "cp", "dp_attention")}
     out.update(weight_dtype=d.weight_dtype, activation_dtype=d.activation_dtype, kv_dtype=d.kv_dtype)
     out.update(mtp_tokens=d.mtp_tokens, devices=d.devices)
+    if d.afd_instances:
+        out.update(afd=f"{d.afd[0]}A{d.afd[1]}F", afd_unit=d.afd_unit, afd_microbatches=d.afd_microbatches)
     return out
 
 

@@ -19,7 +19,7 @@ def lengths_of(deployment: Deployment, phase: str, given: tuple[Real, Real, Real
 def step_shape(deployment: Deployment, phase: str, batch: Real, lengths: tuple[Real, Real]) -> Shape:
     """Sequences on one attention rank (tp devices, times cp in prefill): at least one whole sequence."""
     placement = place(deployment)
-    sequences = batch * placement.tp * placement.token_split
+    sequences = batch * deployment.rank_devices
     return Shape(
         phase=phase,
         sequences=maximum(sequences, 1.0),
@@ -32,5 +32,5 @@ def step_shape(deployment: Deployment, phase: str, batch: Real, lengths: tuple[R
 def resident(deployment: Deployment, batch: Real, new: Real) -> tuple[Real, Real]:
     """(sequences in the memory of one attention rank over all stages, new tokens of one step on it)."""
     d = deployment
-    here = batch * d.tp * d.token_split
+    here = batch * d.rank_devices
     return maximum(here * d.pp, 1.0), maximum(here, 1.0) * new / d.token_split

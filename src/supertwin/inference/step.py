@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from supertwin.inference import assumptions
+from supertwin.inference.afd_step import afd_step
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
@@ -32,7 +33,10 @@ def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape)
 
 
 def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Shape]]) -> list[StepTimes]:
-    """Several steps whose arrays broadcast against each other, priced in one call of the cost engine."""
+    """Several steps whose arrays broadcast against each other, priced in one call of the cost engine (one each where
+    attention and feed-forward are split)."""
+    if any(deployment.afd_instances for deployment, _ in asked):
+        return [afd_step(model, system, deployment, shape) for deployment, shape in asked]
     plans = [plan_of(model, system, deployment, shape) for deployment, shape in asked]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
     costs = iter(engine_of(system.chip, expert_kernels(asked[0][0], system.chip)).price(compute))

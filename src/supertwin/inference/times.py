@@ -15,7 +15,7 @@ class StepTimes:
     last_layer_s: exposed time of one layer of the last kind (the MoE layer of a mixed model);
     streams_s: the two sides of one micro-batch in that layer, when two are overlapped: (attention, experts) on core
     groups, (compute, exchange) otherwise;
-    kernels: operators executed; costs: (cost, executions).
+    kernels: operators executed; figures: further ones by name; costs: (cost, executions).
     """
 
     time_s: Real = 0.0
@@ -23,6 +23,7 @@ class StepTimes:
     last_layer_s: Real = 0.0
     streams_s: tuple[Real, Real] = (0.0, 0.0)
     kernels: float = 0.0
+    figures: dict[str, Real] = field(default_factory=dict)
     costs: list[tuple[OperatorCost, Real]] = field(default_factory=list)
 
     @property
