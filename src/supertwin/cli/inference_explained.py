@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from supertwin.cli.options import Values
 from supertwin.cli.steps import More
+from supertwin.core.errors import InputError
 
 if TYPE_CHECKING:
     from supertwin.inference.case import InferenceCase
@@ -13,12 +14,22 @@ if TYPE_CHECKING:
 
 def more(case: InferenceCase, values: Values) -> More:
     """Everything that the options ask for."""
+    if case.deployment.afd_instances:
+        return _split(values)
     asked = [
         _explained(case) if values["explain"] else More(),
         _picture(case, str(values["roofline"])) if values["roofline"] else More(),
         _trace(case, str(values["trace"])) if values["trace"] else More(),
     ]
     return sum(asked, More())
+
+
+def _split(values: Values) -> More:
+    """Both sides of an attention-FFN split run at once: the breakdown is that of the slower one. Raises InputError."""
+    for name in ("roofline", "trace"):
+        if values[name]:
+            raise InputError(f"--{name} shows one device's step; it is not drawn with --afd, whose sides have one each")
+    return More()
 
 
 def _explained(case: InferenceCase) -> More:

@@ -36,7 +36,7 @@ def afd_memory(
     mixture = moe(model)
     copies = float(min(mixture.topk, both.experts.ep)) if mixture is not None else 1.0
     capacity = system.chip.usable_memory_bytes
-    kv = sequences * sequence_bytes(model, shard, context, d.mtp_tokens > 0)
+    kv = sequences * float(np.max(sequence_bytes(model, shard, context, d.mtp_tokens > 0)))
     arriving = tokens * d.dp * copies / both.expert_devices
 
     def side(weights: float, held: float, rows: float, travelling: float) -> Memory:
