@@ -16,8 +16,10 @@ Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 SIZES = ("batch", "kv_len", "input_len", "prefix_len", "mtp_acceptance")
 """Columns that may be different in every row of one group."""
-SETTINGS = {f.name: f.default for f in fields(Deployment) if f.name not in ("mtp_acceptance", "cp_adds_devices")}
-"""Columns that a deployment is made of, with their defaults. cp adds devices in prefill and none in decode."""
+_NO_SETTINGS = ("mtp_acceptance", "cp_adds_devices", "afd", "afd_unit", "afd_microbatches")
+SETTINGS = {f.name: f.default for f in fields(Deployment) if f.name not in _NO_SETTINGS}
+"""Columns that a deployment is made of, with their defaults. cp adds devices in prefill and none in decode; splits of
+attention and feed-forward are priced one by one."""
 _LARGEST_CODE = 2**62
 
 
