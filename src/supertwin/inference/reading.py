@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from supertwin.core.errors import InputError
 from supertwin.inference.assumptions import (
@@ -150,7 +151,7 @@ LOCAL_TP = {
 deepseek_v3.2_exp_rank_64_64ep_*_decode_*.yaml)."""
 
 
-def _local(flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, int]:
+def _local(flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:
     """Dense matrices cut over attention ranks, where a flag says so and the layout allows it."""
     asked = next((LOCAL_TP[flag] for flag in LOCAL_TP if flag in flags), {})
     return {name: n for name, n in asked.items() if sizes["tp"] == 1 and sizes["dp"] % n == 0}
