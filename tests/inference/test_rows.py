@@ -83,3 +83,19 @@ def test_broken_rows_never_raise(index: int, column: str, value: object) -> None
     answer = predict_row({**ROWS[index], column: value})
     if isinstance(answer, Skip):
         assert answer.reason
+
+
+def test_a_row_names_options_of_the_server() -> None:
+    """Shares of memory and limits on running requests in a row's text reach the engine; random prompts have answers of
+    one length, conversations do not."""
+    row = next(r for r in ROWS if "Memory Fraction / 0.8;" in str(r["notes"]))
+    rates = {}
+    for share in ("0.78", "0.85"):
+        answer = predict_row({**row, "notes": f"Memory Fraction / {share}; burst of 1000 requests"})
+        assert not isinstance(answer, Skip)
+        rates[share] = next(m[2] for m in answer if m[0].startswith("output"))
+    assert rates["0.85"] > 1.1 * rates["0.78"]
+    talk = next(r for r in ROWS if str(r["notes"]).startswith("1. Choosing the Inference Engine; ShareGPT; 1000"))
+    spread, equal = (predict_row({**talk, "notes": n}) for n in ("ShareGPT; 1000 requests", "random; 1000 requests"))
+    assert not isinstance(spread, Skip) and not isinstance(equal, Skip)
+    assert spread[0][2] < equal[0][2]

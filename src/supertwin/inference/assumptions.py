@@ -23,7 +23,9 @@ class Engine:
     max_num_seqs, max_batched_tokens: default limits per engine instance (attention rank); mixes_prefill: prefill chunks
     ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather); expert_kernels:
     calibration context of its default expert kernels; routes_in_passes: long prefill steps exchange tokens by a plain
-    all-to-all, and sort and restore them in passes of their own.
+    all-to-all, and sort and restore them in passes of their own; static_memory: the share is that of weights and
+    caches alone, activations lie outside; gathers_dense: attention ranks that share experts share MLPs and the head
+    too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off).
     """
 
     name: str
@@ -40,6 +42,8 @@ class Engine:
     source: str
     expert_kernels: str = ""
     routes_in_passes: bool = False
+    static_memory: bool = False
+    gathers_dense: bool = False
 
 
 _US = 1e-6
@@ -83,6 +87,7 @@ ENGINES: tuple[Engine, ...] = (
         "sglang", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 8192, False, "gather",
         "SGLang v0.4 blog: overlapped scheduler, device idle under 2 %; server_args: chunk 8192, mem_fraction 0.88",
         "sglang",
+        gathers_dense=True,
     ),
     Engine(
         "sglang-deepep", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 16384, False, "dispatch",
@@ -157,50 +162,6 @@ RUNTIME_BYTES = 1.5e9
 
 ATTENTION_DP_MODELS = ("qwen3-235b", "qwen3-30b", "llama-4-maverick", "gpt-oss", "deepseek")
 """Models that TensorRT-LLM's perf-overview runs with enable_attention_dp and --ep when a table states only TP."""
-
-DATASET_INPUT_LEN = {
-    "OpenOrca": (
-        294.0,
-        "llama2-70b set of MLPerf: GPT-4 split of OpenOrca up to 1,024 tokens; mean prompt of same order",
-    ),
-    "OpenOrca+GSM8K+MBXP": (210.0, "5,000 samples each; GSM8K about 60 to 100, MBXP about 150 to 200 tokens"),
-    "LongBench-class": (9428.0, "MLCommons blog on Llama 3.1 405B, 2025-04: mean input 9,428, output 684 tokens"),
-    "CNN-DailyMail": (778.0, "MLCommons blog on Llama 3.1 8B, 2025-09: mean input 778, output 73 tokens"),
-    "reasoning mix": (800.0, "MLCommons blog on DeepSeek-R1, 2025-09: short prompts, mean output 3,880 tokens"),
-}
-"""Mean prompt length of data sets that rows name without a length: tokens and source."""
-
-MLPERF_TPOT_S = {
-    "llama-2-70b": (0.200, 0.040),
-    "mixtral-8x7b": (0.200, 0.0),
-    "llama-3.1-405b": (0.175, 0.080),
-    "llama-3.1-8b": (0.100, 0.030),
-    "deepseek-r1": (0.080, 0.015),
-}
-"""p99 limits on TPOT, (server, interactive), of the MLPerf inference rules (MLCommons inference_policies)."""
-
-MLPERF_SAMPLES = {
-    "llama-2-70b": 24576,
-    "mixtral-8x7b": 15000,
-    "llama-3.1-405b": 8313,
-    "llama-3.1-8b": 13368,
-    "deepseek-r1": 4388,
-}
-"""Samples of the MLPerf data sets: an offline run answers each once (MLCommons inference_policies)."""
-
-TRTLLM_REQUESTS = {
-    (128, 128): 30000,
-    (128, 2048): 3000,
-    (128, 4096): 1500,
-    (500, 2000): 3000,
-    (1000, 1000): 3000,
-    (1000, 2000): 1500,
-    (2048, 128): 3000,
-    (2048, 2048): 1500,
-    (5000, 500): 1500,
-    (20000, 2000): 1000,
-}
-"""Requests of one run of TensorRT-LLM's perf-overview by (input, output) length (its section "Preparing a Dataset")."""
 
 SPECULATIVE_MOST_REQUESTS = 48
 """SGLang resets max_running_requests of the whole server to 48 when speculative decoding is on and no limit is given

@@ -31,23 +31,26 @@ def total_weights_bytes(model: ModelSpec) -> float:
     return 2.0 * parameter_count(model).stored
 
 
-def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard) -> float:
-    """Weights on one device. Experts are cut over ep x etp (replicas too), dense matrices over tp, stages over pp."""
-    return _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, _key(shard))
+def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, engine: Engine | None = None) -> float:
+    """Weights on one device. Experts are cut over ep x etp (replicas too), dense matrices over tp, stages over pp; an
+    engine that gathers them cuts MLPs, shared experts and the head over all attention ranks."""
+    wide = engine is not None and engine.gathers_dense and deployment.dp_attention
+    key = _key(shard, deployment.dp if wide else 1)
+    return _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, key)
 
 
-def _key(shard: Shard) -> tuple[int, int, int, str, str, str]:
+def _key(shard: Shard, ranks: int) -> tuple[int, int, int, int, str, str, str]:
     return (
-        int(np.max(shard.tp)), int(np.max(shard.ep)), int(np.max(shard.etp)),
+        int(np.max(shard.tp)), int(np.max(shard.tp)) * ranks, int(np.max(shard.ep)), int(np.max(shard.etp)),
         shard.weight_dtype or shard.linear_dtype, shard.expert_weight_dtype or shard.expert_dtype, shard.moe_transport,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
 def _weights_bytes(
-    model: ModelSpec, pp: int, redundant: int, drafts: bool, key: tuple[int, int, int, str, str, str]
+    model: ModelSpec, pp: int, redundant: int, drafts: bool, key: tuple[int, int, int, int, str, str, str]
 ) -> float:
-    tp, ep, etp, dense, expert, carrier = key
+    tp, wide_tp, ep, etp, dense, expert, carrier = key
     counted = parameter_count(model)
     wide, dense_bytes = number_format("bf16").bytes_per_element, number_format(dense).bytes_per_element
     expert_bytes = number_format(expert).bytes_per_element
@@ -58,12 +61,13 @@ def _weights_bytes(
         attention = a.sharded / tp + a.kv / min(tp, max(kv_heads, 1)) + a.replicated
         mixture = next((b for b in (layer.feed_forward, layer.shortcut) if b is not None and b.experts), None)
         copies = 1.0 if mixture is None or ep == 1 else (mixture.experts + redundant) / mixture.experts
-        shared = f.shared if carrier == "dispatch" else f.shared / tp
-        narrow = attention + f.dense / tp + shared
+        shared = f.shared if carrier == "dispatch" else f.shared / wide_tp
+        narrow = attention + f.dense / wide_tp + shared
         return narrow * dense_bytes + f.experts * copies / (ep * etp) * expert_bytes + (f.replicated + p.norms) * wide
 
     body = sum(layer_bytes(x, p) * x.count for x, p in zip(model.layers, counted.per_layer, strict=True)) / pp
-    ends = (counted.embedding + counted.head + counted.positions) / tp * wide / (1 if pp == 1 else 2)
+    ends = (counted.embedding + counted.positions) / tp + counted.head / wide_tp
+    ends *= wide / (1 if pp == 1 else 2)
     module = 0.0
     if drafts and model.mtp is not None:
         from supertwin.model.parameters import layer_parameters
@@ -137,7 +141,7 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     kv = sequences * sequence_bytes(model, shard, context, deployment.mtp_tokens > 0) / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)
     activations = ACTIVATION_COPIES * step_tokens * model.hidden * 2.0
-    return Held(weights_bytes(model, deployment, shard), activations, kv, RUNTIME_BYTES + buffers)
+    return Held(weights_bytes(model, deployment, shard, engine), activations, kv, RUNTIME_BYTES + buffers)
 
 
 def memory_of(
@@ -159,7 +163,7 @@ def largest_batch(model: ModelSpec, system: System, deployment: Deployment, cont
     placement = place(deployment)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     fixed = memory_of(model, system, deployment, 0.0, 0.0, min(engine.max_batched_tokens, 8192.0))
-    used = fixed.peak_bytes
+    used = fixed.parameters_bytes if engine.static_memory else fixed.peak_bytes
     capacity = system.chip.usable_memory_bytes
     room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used
     each = float(sequence_bytes(model, shard, context, deployment.mtp_tokens > 0)) / (deployment.pp * placement.cp)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
+from supertwin.inference.launch import scheduled
 from supertwin.inference.layers import Block, Habits, shard_of
 from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.placement import Placement, moe, place
@@ -50,7 +51,7 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip)
     if shape.phase == "decode":
-        engine = assumptions.speculating(engine, deployment.mtp_tokens, deployment.dp)
+        engine = scheduled(engine, model, deployment)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     mixture = moe(model)
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0

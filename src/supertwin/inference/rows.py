@@ -12,10 +12,11 @@ import numpy as np
 from supertwin.core.errors import SupertwinError
 from supertwin.core.prediction import Z90
 from supertwin.core.regimes import Scored
-from supertwin.inference.assumptions import Engine, engine, speculating
+from supertwin.inference.assumptions import Engine, engine
 from supertwin.inference.case import Deployment
 from supertwin.inference.curves import curves, decode_time
 from supertwin.inference.deployment import Curves, Load, Serving, serve
+from supertwin.inference.launch import started
 from supertwin.inference.memory import largest_batch, total_weights_bytes
 from supertwin.inference.placement import place
 from supertwin.inference.reading import Reading, read
@@ -129,7 +130,7 @@ def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip
     system = _system(*key)
     reading = read(row, model, system.chip, total_weights_bytes(model))
     d = reading.deployment
-    about = speculating(engine(d.framework, system.chip), d.mtp_tokens, d.dp)
+    about = with_options(started(engine(d.framework, system.chip), model, system, d), reading)
     if reading.phase == "kernel-step":
         return _layer(reading, model, system), reading, system.chip, about
     if reading.phase == "decode":
@@ -137,6 +138,16 @@ def _figures(row: Mapping[str, object]) -> tuple[dict[str, float], Reading, Chip
     if reading.phase == "prefill":
         return _prefill(reading, model, system, about), reading, system.chip, about
     return _serving(reading, model, key, about), reading, system.chip, about
+
+
+def with_options(about: Engine, r: Reading) -> Engine:
+    """The engine with the options of the server that the row names."""
+    ranks = r.deployment.dp
+    return replace(
+        about,
+        memory_fraction=r.memory_share or about.memory_fraction,
+        max_num_seqs=max(1, r.most_running // ranks) if r.most_running else about.max_num_seqs,
+    )
 
 
 def _layer(r: Reading, model: ModelSpec, system: System) -> dict[str, float]:

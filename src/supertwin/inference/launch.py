@@ -1,0 +1,91 @@
+"""What an engine makes of a deployment when it starts: how it schedules, how much memory it keeps, whom it admits.
+
+SGLang server_args (0.5.3 to 0.5.14) sizes static memory (weights and caches) from the device and the layout, and gives
+models with recurrent layers a pool of states that bounds the running requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from supertwin.inference.assumptions import UNOVERLAPPED_GAP_S, Engine, speculating
+from supertwin.inference.case import Deployment
+from supertwin.inference.layers import shard_of
+from supertwin.inference.memory import weights_bytes
+from supertwin.inference.placement import place
+from supertwin.machine.chip import Chip
+from supertwin.machine.system import System
+from supertwin.model.spec import ModelSpec
+from supertwin.workload.recurrent import state_bytes
+
+_SGLANG = ("sglang", "sglang-deepep")
+_MIB = 2.0**20
+STATE_SHARE = 0.9 / 1.9
+"""Share of the cache memory that recurrent states get (server_args: mamba_full_memory_ratio 0.9 of the rest)."""
+STATES_PER_REQUEST = 3
+"""Slots of that pool per running request while prefixes are cached: its own, the matched prefix, a copy
+(kv_cache_configurator: MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
+
+
+def scheduled(about: Engine, model: ModelSpec, deployment: Deployment) -> Engine:
+    """The engine as it schedules this model: SGLang switches its overlapped scheduler off for drafts and, with cached
+    prefixes, for recurrent layers (server_args: MambaRadixCache no_buffer)."""
+    found = speculating(about, deployment.mtp_tokens, deployment.dp)
+    if found.name in _SGLANG and _recurrent(model):
+        return replace(found, step_gap_s=max(found.step_gap_s, UNOVERLAPPED_GAP_S))
+    return found
+
+
+def started(about: Engine, model: ModelSpec, system: System, deployment: Deployment) -> Engine:
+    """The engine with the memory and the admission limit that it chooses for the deployment."""
+    found = scheduled(about, model, deployment)
+    if found.name not in _SGLANG or system.chip.vendor != "nvidia":
+        return found
+    share = static_share(system.chip, deployment, found.max_batched_tokens)
+    found = replace(found, memory_fraction=share, static_memory=True)
+    slots = _state_slots(found, model, system, deployment)
+    return replace(found, max_num_seqs=max(1, min(found.max_num_seqs, slots // STATES_PER_REQUEST)))
+
+
+def static_share(chip: Chip, deployment: Deployment, chunk_tokens: int) -> float:
+    """Share of the memory for weights and caches (server_args, mem_fraction_static): what activations of a chunk,
+    captured graphs and communicators leave; attention ranks that share experts and drafts need more."""
+    size = chip.usable_memory_bytes / _MIB
+    graphs = _largest_graph(size, deployment.tp * deployment.dp)
+    reserved = 512.0 + 1.5 * max(chunk_tokens, 2048) + 2.0 * graphs + deployment.tp * deployment.dp * 1024.0 / 8.0
+    if deployment.dp_attention:
+        reserved += (4.5 if graphs > 300 else 3.0) * graphs * deployment.dp
+    if size > 60.0 * 1024.0:
+        reserved = max(reserved, 10.0 * 1024.0)
+    if deployment.mtp_tokens:
+        reserved += 2.0 * 1024.0
+    return max(1.0 - reserved / size, 0.1)
+
+
+def _largest_graph(size_mib: float, devices: int) -> int:
+    """Largest captured batch by device memory (server_args, cuda_graph_max_bs)."""
+    small, large = 8, 16
+    for limit_gib, choice in ((35, (24, 80)), (60, (32, 160)), (160, (256, 512))):
+        if size_mib < 20.0 * 1024.0:
+            break
+        small, large = choice
+        if size_mib < limit_gib * 1024.0:
+            break
+    else:
+        small = large = 512
+    return small if devices < 4 else large
+
+
+def _state_slots(about: Engine, model: ModelSpec, system: System, deployment: Deployment) -> int:
+    """Recurrent states that the pool of one attention rank holds; no bound without recurrent layers."""
+    shard = shard_of(model, deployment, place(deployment), system.chip, about)
+    blocks = [(x.attention, x.count) for x in model.layers if x.attention is not None]
+    each = sum(float(state_bytes(a, shard)) * n for a, n in blocks if a.kind in ("linear", "mamba"))
+    if each == 0.0:
+        return STATES_PER_REQUEST * about.max_num_seqs
+    rest = about.memory_fraction * system.chip.usable_memory_bytes - weights_bytes(model, deployment, shard, about)
+    return int(max(rest, 0.0) * STATE_SHARE / each)
+
+
+def _recurrent(model: ModelSpec) -> bool:
+    return any(x.attention is not None and x.attention.kind in ("linear", "mamba") for x in model.layers)

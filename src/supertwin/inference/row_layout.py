@@ -1,0 +1,82 @@
+"""The parallel layout of a row of inference.csv: what it states, and what such runs normally take for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from supertwin.inference.assumptions import ATTENTION_DP_MODELS, unknown_balance
+from supertwin.inference.placement import moe
+from supertwin.machine.chip import Chip
+from supertwin.model.spec import ModelSpec
+
+
+def as_float(value: object) -> float:
+    return float(value) if isinstance(value, int | float | str) else 0.0
+
+
+def number(row: Mapping[str, object], name: str, default: float) -> float:
+    value = row.get(name)
+    return default if value is None or value == "" else as_float(value)
+
+
+def balance_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object]) -> str:
+    stated = str(row.get("expert_balance") or "natural")
+    if stated == "unknown":
+        stated = defaults["expert_balance"] = unknown_balance(chip, str(row.get("phase")))
+    return stated
+
+
+def redundant_of(row: Mapping[str, object], model: ModelSpec, ep: int, defaults: dict[str, object]) -> int:
+    """Wide expert parallelism runs with at least one replica per rank pair: 32 in general."""
+    mixture = moe(model)
+    experts = 0 if mixture is None else mixture.experts
+    if experts and ep >= 32 and (ep > experts or str(row.get("expert_balance") or "") != "perfect"):
+        defaults["redundant_experts"] = 32
+        return 32
+    return 0
+
+
+def layout_of(
+    row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes: float, defaults: dict[str, object]
+) -> dict[str, int]:
+    n = int(number(row, "n_devices", 1.0))
+    has_moe = moe(model) is not None
+    mla = any(x.attention is not None and x.attention.kind == "mla" for x in model.layers)
+    given = {k: row.get(k) for k in ("tp", "pp", "dp", "ep", "dp_attention")}
+    out = {k: int(as_float(v)) for k, v in given.items() if v is not None}
+    out["cp"] = int(number(row, "cp", 1.0))
+    out.setdefault("pp", 1)
+    if "tp" not in out:
+        out.update(_unstated_layout(row, n, has_moe and mla, weights_bytes, chip))
+    framework = str(row.get("framework") or "").lower()
+    if "dp" not in out and "tensorrt-llm" in framework and model.name.startswith(ATTENTION_DP_MODELS):
+        out.update({"dp": out["tp"], "ep": out["tp"], "dp_attention": 1, "tp": 1})
+        defaults["tp"] = 1
+    spare = n // (out["tp"] * out["pp"])
+    if "dp" not in out and has_moe and chip.vendor == "huawei" and spare > 1 and n == spare * out["tp"] * out["pp"]:
+        out.update({"dp": spare, "ep": out.get("ep", n // out["pp"]), "dp_attention": 1})
+    out.setdefault("dp", 1)
+    out.setdefault("dp_attention", int(out["dp"] > 1 and has_moe and out.get("ep", 1) > out["tp"]))
+    if "ep" not in out:
+        npu = chip.vendor == "huawei"
+        out["ep"] = out["tp"] * (out["dp"] if out["dp_attention"] else 1) if has_moe and npu else 1
+    if not has_moe:
+        out["ep"] = 1
+    defaults.update({k: out[k] for k in ("tp", "dp", "ep", "dp_attention") if given.get(k) is None})
+    return out
+
+
+def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_bytes: float, chip: Chip) -> dict[str, int]:
+    """Fewer requests than devices: TP over all. Latent-attention MoE: attention DP over all. Else the least power of
+    two that leaves 40 % of the memory free."""
+    ep = int(number(row, "ep", 0.0))
+    single = 0.0 < max(number(row, "batch_global", 0.0), number(row, "concurrency", 0.0)) < n
+    if single and not ep:
+        return {"tp": n, "dp": 1, "dp_attention": 0}
+    if wide or ep > 1 or (chip.vendor == "huawei" and row.get("source_group") == "sglang-ascend-ci"):
+        size = ep if ep > 1 else min(n, 8 if chip.vendor == "nvidia" else n)
+        return {"tp": 1, "dp": size, "ep": size, "dp_attention": 1}
+    tp = 1
+    while tp < n and weights_bytes / tp > 0.6 * chip.usable_memory_bytes:
+        tp *= 2
+    return {"tp": min(tp, n), "dp": 1, "dp_attention": 0}

@@ -1,0 +1,64 @@
+"""What SGLang decides when it starts: static memory, the pool of recurrent states, the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from supertwin.core.formats import number_format
+from supertwin.inference import Deployment
+from supertwin.inference.assumptions import UNOVERLAPPED_GAP_S, engine
+from supertwin.inference.launch import STATES_PER_REQUEST, scheduled, started, static_share
+from supertwin.inference.layers import shard_of
+from supertwin.inference.memory import weights_bytes
+from supertwin.inference.placement import place
+from supertwin.machine import load_system
+from supertwin.model import load_model
+
+H200 = load_system("dgx-h200:8")
+FP8 = Deployment(tp=8, framework="SGLang 0.5.9", weight_dtype="fp8-blockwise", activation_dtype="fp8-blockwise")
+SHARED = replace(FP8, tp=1, dp=8, dp_attention=True)
+SGLANG = engine("SGLang 0.5.9", H200.chip)
+
+
+def test_static_memory_of_a_plain_and_of_a_shared_layout() -> None:
+    """server_args on H200: 0.5 + 12 GiB for a chunk + 1 + 1 GiB beside the caches; attention ranks that share experts
+    reserve 18 GiB more (512 captured sequences x 8 ranks x 4.5 MiB)."""
+    size = H200.chip.usable_memory_bytes / 2**30
+    assert static_share(H200.chip, FP8, 8192) == pytest.approx(1.0 - 14.5 / size)
+    assert static_share(H200.chip, SHARED, 8192) == pytest.approx(1.0 - 32.5 / size)
+    assert static_share(H200.chip, replace(FP8, mtp_tokens=3), 8192) == pytest.approx(1.0 - 16.5 / size)
+    assert static_share(H200.chip, replace(FP8, tp=1), 8192) == pytest.approx(1.0 - (12.5 + 0.5 + 0.125) / size)
+
+
+def test_the_pool_of_recurrent_states_bounds_the_requests() -> None:
+    """Three slots per running request in 0.9 / 1.9 of what weights leave; other models keep the engine's limit."""
+    system, one = load_system("dgx-h200:1"), replace(FP8, tp=1, weight_dtype="bf16", activation_dtype="bf16")
+    hybrid, plain = load_model("qwen3.5-9b"), load_model("qwen3-8b")
+    found = started(SGLANG, hybrid, system, one)
+    assert 100 < found.max_num_seqs < 400
+    rest = found.memory_fraction * system.chip.usable_memory_bytes
+    rest -= weights_bytes(hybrid, one, shard_of(hybrid, one, place(one), system.chip, found), found)
+    state = 24 * (32 * 128 * 128 * 4 + 8192 * 3 * 2)
+    assert found.max_num_seqs == int(rest * 0.9 / 1.9 / state) // STATES_PER_REQUEST
+    assert started(SGLANG, plain, system, one).max_num_seqs == SGLANG.max_num_seqs
+
+
+def test_recurrent_layers_switch_overlap_off() -> None:
+    hybrid, plain = load_model("qwen3.5-9b"), load_model("qwen3-8b")
+    assert scheduled(SGLANG, hybrid, FP8).step_gap_s == UNOVERLAPPED_GAP_S
+    assert scheduled(SGLANG, plain, FP8) == SGLANG
+    vllm = engine("vLLM 0.17.1", H200.chip)
+    assert started(vllm, hybrid, H200, FP8) == vllm
+
+
+def test_gathered_matrices_leave_room_for_caches() -> None:
+    """Head, dense MLPs and shared experts of DeepSeek-V3 over eight attention ranks instead of on each."""
+    model = load_model("deepseek-v3")
+    copied = replace(SGLANG, gathers_dense=False)
+    shard = shard_of(model, SHARED, place(SHARED), H200.chip, SGLANG)
+    saved = weights_bytes(model, SHARED, shard, copied) - weights_bytes(model, SHARED, shard, SGLANG)
+    head, mlp, shared = 129280 * 7168 * 2, 3 * 3 * 7168 * 18432, 58 * 3 * 7168 * 2048
+    value = number_format("fp8-blockwise").bytes_per_element
+    assert saved == pytest.approx((head + (mlp + shared) * value) * 7 / 8, rel=1e-3)
