@@ -36,7 +36,10 @@ FLAGS = {
     "--lora-modules --offload-modules --narrow-activation --states-reused --logprob-passes",
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --afd --afd-unit --afd-microbatches --batch "
     "--input-len --prefix-len --chunk-tokens --kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens "
-    "--mtp-acceptance --microbatch-overlap --expert-balance --redundant-experts --framework --roofline --trace",
+    "--mtp-acceptance --microbatch-overlap --expert-balance --redundant-experts --framework --roofline --trace "
+    "--output-len --rate --concurrency --prefill-devices --decode-devices --prefill-instance --decode-instance "
+    "--prefill-tp --hit-rate --prefixes --zipf --cache --plane --kv-transfer --first-token --slo-ttft-ms --slo-tpot-ms "
+    "--slo-stat",
     "fabric": "--collective --bytes --devices --stride --algorithm --library --fault --pair --matrix --level --plane "
     "--png --svg --graphml --trace",
     "validate": "--training --inference --kernels --collectives --write --processes --operators --sample",

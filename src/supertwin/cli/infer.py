@@ -1,4 +1,4 @@
-"""`supertwin infer MODEL --on SYSTEM:N --phase prefill|decode`."""
+"""`supertwin infer MODEL --on SYSTEM:N --phase prefill|decode|mixed|serve`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from supertwin.cli.inference_options import OPTIONS
 from supertwin.cli.options import Argument, Command, Values
+from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.sizes import parse_split
 from supertwin.cli.steps import known_framework, present, stated, system_named
 
@@ -37,10 +38,22 @@ _ACCEPTANCE = 0.7  # of one draft: CloudMatrix384 paper, section 5; Ascend recip
 
 
 def _run(values: Values) -> int:
+    if values["phase"] == "serve":
+        return _serve(values)
     from supertwin.cli.inference_explained import more
 
     case = _case(values)
     return present("infer", values, lambda: _predict(case, values), lambda _: more(case, values))
+
+
+def _serve(values: Values) -> int:
+    """A whole deployment instead of a step."""
+    from supertwin.cli.serving import Job, serve
+    from supertwin.model import load_model
+
+    given, defaults = stated(values, _FIXED)
+    model, system = load_model(str(values["model"])), system_named(values["on"])
+    return serve(values, Job(model, system, _formats_and_switches(values, given, (model, system.chip))), defaults)
 
 
 def _predict(case: InferenceCase, values: Values) -> Prediction:
@@ -131,7 +144,8 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
         for name in _LENGTHS
     }
     experts = d.dp > 1 and d.dp_attention
-    idle = lengths | {
+    serving = {option.name: f"{case.phase}; --phase serve takes it" for option in SERVING_OPTIONS}
+    idle = lengths | serving | {
         "afd_unit": not d.afd_instances and "no --afd",
         "afd_microbatches": not d.afd_instances and "no --afd",
         "mtp_tokens": case.phase == "prefill" and bool(d.mtp_tokens) and "prefill",
@@ -160,6 +174,8 @@ COMMAND = Command(
         "supertwin infer llama-3.1-70b --on dgx-h100:4 --phase mixed --tp 4 --batch 8 --chunk-tokens 1024",
         "supertwin infer deepseek-r1 --on dgx-h800:32 --afd 2A2F --batch 64 --weight-dtype fp8 --kv-dtype fp8",
         "supertwin infer qwen3-235b-a22b --on gb200-nvl72:8 --weight-dtype fp8 --json",
+        "supertwin infer deepseek-r1 --on cm384:512 --phase serve --weight-dtype int8 --prefill-instance 32"
+        " --decode-instance 320 --slo-tpot-ms 50",
     ),
     run=_run,
     arguments=(Argument("model", "A shipped name, a folder with config.json, or a config.json."),),

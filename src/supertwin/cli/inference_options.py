@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from supertwin.cli.options import Option
+from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.steps import FORMATS
 
 _FREE = "chosen to fit memory"
 
 OPTIONS = (
     Option("--on", "str", "System, with :N for N devices of it.", "cm384"),
-    Option("--phase", "str", "Which step.", "decode", ("prefill", "decode", "mixed")),
+    Option("--phase", "str", "Which step; serve: a deployment.", "decode", ("prefill", "decode", "mixed", "serve")),
     Option("--tp", "int", "Tensor parallel size of attention.", _FREE, minimum=1),
     Option("--pp", "int", "Pipeline stages.", "1", minimum=1),
     Option("--ep", "int", "Expert parallel size; 1 shards the experts over tp x dp.", _FREE, minimum=1),
@@ -20,7 +21,7 @@ OPTIONS = (
     Option("--afd-unit", "int", "With --afd: devices of one instance.", "those of a node", minimum=1),
     Option("--afd-microbatches", "int", "With --afd: micro-batches in ping-pong.", "3", minimum=1, maximum=64),
     Option("--batch", "float", "Requests per device.", "up to 32; prefill: one per rank", minimum=0, above=True),
-    Option("--input-len", "int", "New tokens of a prompt (prefill, mixed).", "4096", minimum=1),
+    Option("--input-len", "int", "New tokens of a prompt (prefill, mixed, serve).", "4096", minimum=1),
     Option("--prefix-len", "int", "Tokens in the cache before them, such as a shared prefix.", "0", minimum=0),
     Option("--chunk-tokens", "int", "Mixed: prompt tokens of one step on every attention rank.", "2048", minimum=0),
     Option("--kv-len", "int", "Context tokens per request (decode, mixed).", "4096", minimum=1),
@@ -35,4 +36,5 @@ OPTIONS = (
     Option("--framework", "str", "Serving engine.", "generic"),
     Option("--roofline", "path", "Draw the roofline of the operators (.svg or .png; needs matplotlib)."),
     Option("--trace", "path", "Write the step as a Perfetto trace (.json or .json.gz)."),
+    *SERVING_OPTIONS,
 )  # fmt: skip

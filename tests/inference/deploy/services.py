@@ -1,0 +1,39 @@
+"""Deployments that the tests share: the CM384 paper's (arXiv 2506.12708 v2, section 5.1) and a small one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+from supertwin.inference.case import Deployment
+from supertwin.inference.deploy import Prepared, Service, prepare
+from supertwin.machine import load_system
+from supertwin.model import load_model
+
+INT8 = Deployment(
+    weight_dtype="int8", activation_dtype="int8", kv_dtype="bf16", framework="CloudMatrix-Infer", dp_attention=True,
+    redundant_experts=32, microbatch_overlap=True, expert_balance="perfect",
+)  # fmt: skip
+PREFILL = replace(INT8, dp=32, ep=32)
+DECODE = replace(INT8, dp=320, ep=320, mtp_tokens=1, mtp_acceptance=0.7)
+
+
+@cache
+def paper(input_len: float = 4096.0, output_len: float = 1024.0) -> Service:
+    """Six prefill instances of 32 dies and one decode instance of 320."""
+    return Service(
+        load_model("deepseek-r1"), load_system("cm384:512"), PREFILL, DECODE, 6, 1, input_len, output_len
+    )  # fmt: skip
+
+
+@cache
+def small(system: str = "dgx-h100:8") -> Service:
+    """Llama 70B on one node: two instances of tp 4."""
+    four = Deployment(tp=4)
+    return Service(load_model("llama-3.1-70b"), load_system(system), four, four, 1, 1, 2048.0, 256.0)
+
+
+@cache
+def priced(service_name: str = "small") -> Prepared:
+    """One of them with its step times."""
+    return prepare(small() if service_name == "small" else paper())
