@@ -40,6 +40,7 @@ class Framework:
     states_reused: the 2-byte weights are the upper half of the FP32 copy (MindSpeed --reuse-fp32-param).
     new_gradient_bytes: per weight, gradients of one microbatch that wait beside the accumulated ones.
     grouped_experts: dropless experts as grouped products of Transformer Engine, whose row counts the host has to know.
+    gradients_scaled: accumulated gradients are divided by the number of replicas in place before they are reduced.
     older_nccl: all-reduces inside a node at the rate of NCCL as of 2023 (supertwin.training.fabric).
     narrow_accumulation: under FP16 gradients are accumulated and reduced in FP16 (megatron/arguments.py sets
     accumulate_allreduce_grads_in_fp32 for BF16 only; DeepSpeed accumulates in the compute format).
@@ -102,6 +103,7 @@ class Framework:
     grouped_experts: bool = False
     older_nccl: bool = False
     latent_padding: int = 0
+    gradients_scaled: bool = False
 
 
 # Passes over the values where one kernel takes 2 + 2 (rotary: read, write) and 3 + 5 (gated activation), forward and

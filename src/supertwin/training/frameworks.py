@@ -38,6 +38,7 @@ _CLASSIC = replace(
     p2p_scattered=True,
     softmax_block=4,
     older_nccl=True,
+    gradients_scaled=True,
     reason="Megatron-LM of 2021-2023: gradients reduced after the last backward, overlap flags off by default; "
     "scatter-gather of pipeline tensors on (arXiv 2104.04473, section 4.1; DeepSpeed pipe_partitioned likewise); "
     "--attention-dropout and --hidden-dropout are 0.1 by default (megatron/arguments.py), biases summed by torch; "
@@ -161,6 +162,7 @@ _PROFILES = {
             DEFAULT,
             name="megatron-core",
             grouped_experts=True,
+            gradients_scaled=True,
             transport="dispatch",
             reason="Megatron-Core: distributed optimizer with both overlaps, DeepEP",
         ),

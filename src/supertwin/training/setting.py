@@ -16,7 +16,7 @@ from supertwin.training.case import TrainingCase
 from supertwin.training.check import expert_count
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework, framework_named, in_precision
-from supertwin.training.routing import routing_of
+from supertwin.training.routing import routed_block, routing_of
 from supertwin.training.shape import pack_excess, shard_of, transport_of
 from supertwin.training.sharding import StageWeights
 from supertwin.training.stages import StagePlan, stage_plan
@@ -54,6 +54,8 @@ def setting_of(case: TrainingCase) -> Setting:
     overlap = overlap_of(framework, flags, ring, routing_of(case).skew, case.system.chip)
     if case.dispatcher == "hybridep" or transport_of(case, framework) == "dispatch":
         overlap = replace(overlap, dispatched=True)
+    elif framework.grouped_experts:
+        overlap = replace(overlap, permute_passes=overlap.permute_passes * sorted_passes(case))
     if case.packed and case.sample_cv:
         overlap = replace(overlap, attention_passes=overlap.attention_passes * pack_excess(case))
     return Setting(
@@ -64,6 +66,20 @@ def setting_of(case: TrainingCase) -> Setting:
         Fabric(case, expert_count(case.model), older_nccl=framework.older_nccl),
         overlap,
     )
+
+
+def sorted_passes(case: TrainingCase) -> float:
+    """Traffic of fused permutation around an all-to-all over that of one read and write on either side.
+
+    Per pair of token and expert and side: the gather reads tokens once for all k picks, (1 + 1/k), the scatter-add
+    likewise, and behind and before the exchange chunks are sorted by local expert, 2 (Megatron-Core,
+    MoEAlltoAllTokenDispatcher; no sort where a rank has one expert).
+    """
+    block, experts = routed_block(case.model), expert_count(case.model)
+    if block is None or case.layout.ep == 1:
+        return 1.0
+    sort = 2.0 if experts > case.layout.ep else 0.0
+    return (1.0 + 1.0 / block.topk + sort) / 2.0
 
 
 def with_formats(framework: Framework, case: TrainingCase) -> Framework:

@@ -224,6 +224,8 @@ def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: D
     master and moments, write the 2-byte parameter. An eager optimizer runs one kernel after the other, so it also
     scales the gradients in place (clipping), reads the master copy again to cast it, widens 2-byte gradients first and,
     in FP16, takes the loss scale off and checks for infinities (Megatron-LM, megatron/optimizer/optimizer.py).
+    All local gradients are filled with zeros, and on some stacks read and written once more to divide them by the
+    replicas (megatron/model/distributed.py; megatron/core/distributed/param_and_grad_buffer.py, start_grad_sync).
     """
     whole = updated_weights(case, weights)
     own = whole * (1.0 if case.offload_update == "swapped" else 1.0 - case.offload_optimizer)
@@ -234,6 +236,8 @@ def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: D
         adam += 3.0 * FP32_BYTES + (2.0 * FP32_BYTES if case.precision == "fp16" else 0.0)
         adam += FP32_BYTES + framework.gradient_bytes if framework.gradient_bytes < FP32_BYTES else 0.0
     zero_fill = framework.gradient_bytes * (weights.trained_dense + weights.trained_experts)
+    if framework.gradients_scaled and case.layout.dp * case.layout.cp > 1:
+        zero_fill = 3.0 * zero_fill
     result: Array = whole * norm + own * adam + zero_fill
     return result
 
