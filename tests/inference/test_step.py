@@ -213,3 +213,16 @@ def test_unknown_balance_is_resolved_and_listed() -> None:
     unknown = predict(r1(replace(WIDE_EP, expert_balance="unknown"), 48, 4096))
     assert unknown.step_time_s == predict(r1(WIDE_EP, 48, 4096)).step_time_s
     assert unknown.defaults["expert_balance"] == "perfect"
+
+
+def test_int8_cache_is_multiplied_as_it_is_on_ascend() -> None:
+    # cann-recipes-infer, DeepSeek-R1 decode on 64 packages: 6,144 requests, 4K, MTP 1, W8A8C8, perfect balance, 44.9 ms
+    deployment = Deployment(
+        dp=128, ep=128, dp_attention=True, weight_dtype="int8", activation_dtype="int8", kv_dtype="int8",
+        mtp_tokens=1, mtp_acceptance=0.7, expert_balance="perfect", framework="cann-recipes",
+    )  # fmt: skip
+    case = InferenceCase(load_model("deepseek-r1"), load_system("cm384:128"), deployment, "decode", 48.0, kv_len=4096)
+    found = predict(case).step_time_s / 1.7
+    wide = predict(replace(case, deployment=replace(deployment, kv_dtype="bf16"))).step_time_s / 1.7
+    assert found == pytest.approx(44.9e-3, rel=0.12)
+    assert found < wide

@@ -18,17 +18,27 @@ KERNEL_START_S = 5.0e-6
 5.1 us floor of a product in graph replay). The rest of an operator's fixed time is work of its cores."""
 
 
+FIXED_EXPONENT = 0.38
+"""How the fixed part of a kernel beyond its start goes with the share of its cores: attention of a small decode batch,
+which is fixed time in the main, takes 118 us on 12 + 24 and 91.8 us on all 24 + 48 cores (LongCat-Flash in a running
+model, cann-recipes-infer; kernels.csv): 1.30 times without the start."""
+
+
 def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0) -> Real:
     """Time of an operator on a share of the cores while others draw `drawn` (0..1) of the memory bandwidth.
 
-    Compute slows by 1/share, memory traffic by 1/(1 - drawn). One core of a da-vinci die can draw more than its fair
-    share of the bandwidth, so 8 of 24 cores still reach 2 x share of it (assumption: twice the fair share).
+    Compute slows by 1/share, memory traffic by 1/(1 - drawn), the fixed part by share^-0.38. One core of a da-vinci die
+    can draw more than its fair share of the bandwidth, so 8 of 24 cores still reach 2 x share of it (assumption: twice
+    the fair share; products that stream weights take 1.34 to 1.43 times as long on half the cores beside another
+    stream, as with 0.28 drawn: same source).
     """
     memory = cost.memory_s / (min(1.0, 2.0 * share) * (1.0 - drawn))
     start = np.minimum(cost.overhead_s, KERNEL_START_S)
-    own = (cost.compute_s + cost.overhead_s - start) / share
-    before = np.maximum(np.maximum(cost.compute_s + cost.overhead_s - start, cost.memory_s), 1e-15)
-    return np.maximum(cost.time_s - start, 0.0) * np.maximum(own, memory) / before + start
+    fixed = cost.overhead_s - start
+    own = cost.compute_s / share + fixed * share**-FIXED_EXPONENT
+    before = np.maximum(np.maximum(cost.compute_s + fixed, cost.memory_s), 1e-15)
+    slowed: Real = np.maximum(cost.time_s - start, 0.0) * np.maximum(own, memory) / before
+    return slowed + start
 
 
 def two_streams(attention_s: Real, experts_s: Real, memory_s: Real) -> Real:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import assumptions
@@ -47,12 +47,27 @@ class Plan:
     experts: float
 
 
+def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bool:
+    """Whether latent attention multiplies its 8-bit cache as it is.
+
+    Ascend quantises the queries for an INT8 cache (cann-recipes-infer, DeepSeek-R1: npu_mla_prolog_v3 with
+    query_quant_mode 1, npu_fused_infer_attention_score_v2 with query_quant_mode 3); its sparse kernels store 8 bits and
+    multiply 16.
+    """
+    d = deployment
+    latent = [x.attention for x in model.layers if x.attention is not None and x.attention.kind == "mla"]
+    whole = bool(latent) and not any(a.index_topk for a in latent)
+    return chip.vendor == "huawei" and d.kv_dtype == d.activation_dtype == "int8" and whole
+
+
 def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> Plan:
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip)
     if shape.phase == "decode":
         engine = scheduled(engine, model, deployment)
     shard = shard_of(model, deployment, placement, system.chip, engine)
+    if shape.kernels_of == "decode" and multiplies_cache(model, deployment, system.chip):
+        shard = replace(shard, attention_dtype=deployment.kv_dtype)
     mixture = moe(model)
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
     habits = Habits(
