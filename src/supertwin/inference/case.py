@@ -18,6 +18,8 @@ class Deployment:
     cp in decode cuts the cache over devices of the tp group, which would hold copies of it otherwise, and adds none
     (vLLM: decode context parallelism). In prefill it cuts the new tokens over own devices (cp_adds_devices): an
     instance then has tp x pp x dp x cp, and every cp rank holds the weights of its tp group.
+    exchange: kernels of dispatch and combine: "" is what the engine runs, "separate" an all-to-all of the counts, one
+    of the tokens and one of their scales, with passes of their own that sort and restore (for ablations).
     dense_tp, output_tp, head_tp: attention ranks over which the dense MLP, the output projection of attention and the
     head are cut although attention is data parallel (local.py).
     afd (x, y): x attention and y feed-forward instances of afd_unit devices each, with afd_microbatches in ping-pong
@@ -39,6 +41,7 @@ class Deployment:
     expert_balance: str = "natural"
     redundant_experts: int = 0
     framework: str = ""
+    exchange: str = ""
     cp_adds_devices: bool = False
     dense_tp: int = 1
     output_tp: int = 1

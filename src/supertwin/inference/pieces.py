@@ -37,9 +37,7 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     out = []
     for o in block.operators:
         if isinstance(o, Communication):
-            decodes = plan.shape.kernels_of == "decode"
-            about = Routed(plan.experts, plan.engine.routes_in_passes, block.skew, decodes)
-            time = communication_s(system, plan.placement, o, about) * o.count
+            time = communication_s(system, plan.placement, o, routed_of(block, plan)) * o.count
             local = o.axis.startswith(AXIS)  # lies between two matrices of one path, beside nothing
             part, stage = _exchange_part(o.op, AXIS if local else o.axis), "exchange"
             if local:
@@ -50,6 +48,12 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             part, stage = _place(o.part, type(o).__name__)
             out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))
     return out
+
+
+def routed_of(block: Block, plan: Plan) -> Routed:
+    """What dispatch and combine of a block need beside their operator."""
+    fused = plan.shape.kernels_of == "decode" and not plan.separate
+    return Routed(plan.experts, plan.engine.routes_in_passes or plan.separate, block.skew, fused)
 
 
 def _bound(cost: OperatorCost) -> str:

@@ -16,6 +16,7 @@ from supertwin.network.group import Group
 
 Real = float | npt.NDArray[np.float64]
 PHASES = ("prefill", "decode", "mixed")
+EXCHANGES = ("", "separate")
 BALANCES = ("natural", "perfect", "unknown")
 
 
@@ -96,6 +97,8 @@ def check(case: InferenceCase) -> None:
         raise InputError(f"phase {case.phase!r}: expected one of {', '.join(PHASES)}")
     if d.expert_balance not in BALANCES:
         raise InputError(f"expert_balance {d.expert_balance!r}: expected one of {', '.join(BALANCES)}")
+    if d.exchange not in EXCHANGES:
+        raise InputError(f"exchange {d.exchange!r}: expected one of {', '.join(map(repr, EXCHANGES))}")
     if case.batch < 0 or (case.batch == 0 and case.chunk_tokens == 0):
         raise InputError(f"batch = {case.batch:g}: expected requests per device above 0 (below 1 is legal with tp > 1)")
     _check_lengths(case)

@@ -38,13 +38,15 @@ def expert_kernels(deployment: Deployment, chip: Chip) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step before pricing. experts: routed experts and replicas over all ranks."""
+    """One step before pricing. experts: routed experts and replicas over all ranks; separate: tokens are sent, sorted
+    and restored by kernels of their own."""
 
     placement: Placement
     shape: Shape
     engine: assumptions.Engine
     blocks: tuple[Block, ...]
     experts: float
+    separate: bool = False
 
 
 def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bool:
@@ -69,9 +71,11 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
     if shape.kernels_of == "decode" and multiplies_cache(model, deployment, system.chip):
         shard = replace(shard, attention_dtype=deployment.kv_dtype)
     mixture = moe(model)
+    separate = deployment.exchange == "separate"
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
     habits = Habits(
         joins_keys=system.chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
-        routes_in_passes=engine.routes_in_passes and shape.kernels_of == "prefill",
+        routes_in_passes=separate or (engine.routes_in_passes and shape.kernels_of == "prefill"),
     )
-    return Plan(placement, shape, engine, mixed_blocks(model, deployment, placement, shape, shard, habits), experts)
+    made = mixed_blocks(model, deployment, placement, shape, shard, habits)
+    return Plan(placement, shape, engine, made, experts, separate)

@@ -8,8 +8,8 @@ from supertwin.core.errors import SupertwinError
 from supertwin.inference.anatomy import Anatomy, Opened, anatomies, anatomy, scalar
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.changes import PLAIN, Change, Scale, changes
-from supertwin.inference.exchange import Routed, communication
-from supertwin.inference.pieces import Piece
+from supertwin.inference.exchange import communication
+from supertwin.inference.pieces import Piece, routed_of
 from supertwin.inference.predict import memory, prepared
 from supertwin.inference.step import assembled
 from supertwin.network.collective import CollectiveTime
@@ -67,8 +67,7 @@ def _exchange(operator: Operator, opened: Opened, step: Anatomy) -> CollectiveTi
     if not isinstance(operator, Communication):
         return None
     plan = step.plan
-    about = Routed(plan.experts, plan.engine.routes_in_passes, opened.block.skew)
-    return communication(step.case.system, plan.placement, operator, about)
+    return communication(step.case.system, plan.placement, operator, routed_of(opened.block, plan))
 
 
 def _scaled(piece: Piece, priced: CollectiveTime | None, scale: Scale) -> Piece:

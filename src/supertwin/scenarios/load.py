@@ -16,7 +16,9 @@ from supertwin.core.errors import UnknownName
 class Scenario:
     """One operating point. options: fields of the case; published: printed figures by name (SI; mfu in per cent).
 
-    steps: changes on top of each other, {title, set: options or system, published}.
+    scale_up: "node" cuts the bus to the node, so that RDMA joins the nodes ("" leaves the machine as it is).
+    steps: changes on top of each other, {title, set: options, system or scale_up, published, gain_pct: (low, high) that
+    the source prints for the step's tokens/s}.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Scenario:
     where: str
     assumed: str = ""
     variant: str = ""
+    scale_up: str = ""
     steps: Sequence[Mapping[str, Any]] = ()
 
     @property

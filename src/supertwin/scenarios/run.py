@@ -10,7 +10,7 @@ from supertwin.core.prediction import Prediction
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.machine import load_system, system_for_chip
 from supertwin.machine.chips import chip_names
-from supertwin.machine.system import System
+from supertwin.machine.system import System, cut_to_the_node
 from supertwin.model import load_model
 from supertwin.scenarios.load import Scenario, load_scenario
 from supertwin.training.case import Layout, TrainingCase
@@ -54,23 +54,34 @@ def run_scenario(name: str, **changes: object) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A scenario after some of its steps, and the comparison with what was printed of it."""
+    """A scenario after some of its steps, and the comparison with what was printed of it.
+
+    gain: of tokens/s over the stage before, None for the first; printed_gain: (low, high) that the source prints for
+    this step alone, None where it prints none.
+    """
 
     title: str
     prediction: Prediction
     comparison: tuple[Published, ...]
+    gain: float | None = None
+    printed_gain: tuple[float, float] | None = None
 
 
 def run_stages(name: str, **changes: object) -> tuple[Stage, ...]:
     """A scenario as it begins and after each of its steps, one on top of the other. Raises as run_scenario."""
     scenario = load_scenario(name)
-    stages, options = [], dict(changes)
+    stages: list[Stage] = []
+    options = dict(changes)
     for step in ({"title": "as it begins", "set": {}, "published": scenario.published}, *scenario.steps):
         options |= step["set"]
         prediction = predict_case(scenario, options)
         printed = step.get("published", {}) if not changes else {}
         shown = tuple(Published(figure, value, figure_of(prediction, figure)) for figure, value in printed.items())
-        stages.append(Stage(str(step["title"]), prediction, shown))
+        before = stages[-1].prediction.tokens_per_s_per_device if stages else None
+        gain = None if before is None else prediction.tokens_per_s_per_device / before - 1.0
+        low_high = step.get("gain_pct") if not changes else None
+        ends = (low_high[0] / 100.0, low_high[1] / 100.0) if low_high else None
+        stages.append(Stage(str(step["title"]), prediction, shown, gain, ends))
     return tuple(stages)
 
 
@@ -93,6 +104,8 @@ def predict_case(scenario: Scenario, changes: Mapping[str, object]) -> Predictio
     model = load_model(str(changed.pop("model", scenario.model)))
     given = changed.pop("system", scenario.system)
     system = given if isinstance(given, System) else _machine(str(given))
+    if changed.pop("scale_up", scenario.scale_up) == "node":
+        system = cut_to_the_node(system)
     options: dict[str, Any] = {**scenario.options, **changed}
     if scenario.kind == "train":
         from supertwin.training import predict as predict_training

@@ -1,0 +1,32 @@
+"""A scenario with steps as a Markdown table: what each step gives, beside what its source prints."""
+
+from __future__ import annotations
+
+from supertwin.scenarios import Stage, run_stages
+from supertwin.scenarios.run import figure_of
+
+_SCALES = {"layer_time_s": (1e6, "us a layer"), "tokens_per_s_per_chip": (1.0, "tokens/s")}
+
+
+def stages_table(name: str) -> str:
+    """Rate, layer time and gain of every stage of an inference scenario. Raises as run_stages."""
+    lines = ["| Stage | tokens/s per package | us a layer | gain | printed |", "|---|---:|---:|---:|---|"]
+    return "\n".join([*lines, *(_line(stage) for stage in run_stages(name))])
+
+
+def _line(stage: Stage) -> str:
+    p = stage.prediction
+    gain = "" if stage.gain is None else f"{100 * stage.gain:+.0f} %"
+    layer = 1e6 * figure_of(p, "layer_time_s")
+    return f"| {stage.title} | {p.tokens_per_s_per_chip:,.0f} | {layer:,.0f} | {gain} | {_printed(stage)} |"
+
+
+def _printed(stage: Stage) -> str:
+    words = []
+    if stage.printed_gain:
+        low, high = (f"{100 * x:+.0f}" for x in stage.printed_gain)
+        words.append(f"{low} %" if low == high else f"{low} to {high} %")
+    for row in stage.comparison:
+        scale, unit = _SCALES.get(row.figure, (1.0, row.figure))
+        words.append(f"{scale * row.printed:,.0f} {unit}")
+    return ", ".join(words)
