@@ -72,7 +72,6 @@ def test_a_speculating_sglang_admits_few_requests() -> None:
     assert speculating(engine("vLLM 0.11.0"), 3, 1) == engine("vLLM 0.11.0")
 
 
-
 @settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(range(0, len(ROWS), 7)),

@@ -145,13 +145,17 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
     }
     experts = d.dp > 1 and d.dp_attention
     serving = {option.name: f"{case.phase}; --phase serve takes it" for option in SERVING_OPTIONS}
-    idle = lengths | serving | {
-        "afd_unit": not d.afd_instances and "no --afd",
-        "afd_microbatches": not d.afd_instances and "no --afd",
-        "mtp_tokens": case.phase == "prefill" and bool(d.mtp_tokens) and "prefill",
-        "mtp_acceptance": not d.mtp_tokens and "--mtp-tokens 0",
-        "microbatch_overlap": d.microbatch_overlap and not (experts and d.ep > 1) and "a single expert group",
-    }
+    idle = (
+        lengths
+        | serving
+        | {
+            "afd_unit": not d.afd_instances and "no --afd",
+            "afd_microbatches": not d.afd_instances and "no --afd",
+            "mtp_tokens": case.phase == "prefill" and bool(d.mtp_tokens) and "prefill",
+            "mtp_acceptance": not d.mtp_tokens and "--mtp-tokens 0",
+            "microbatch_overlap": d.microbatch_overlap and not (experts and d.ep > 1) and "a single expert group",
+        }
+    )
     return [
         f"{_flags((name,))} has no effect with {reason}"
         for name, reason in idle.items()

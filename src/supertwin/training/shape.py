@@ -13,6 +13,7 @@ from supertwin.training.case import TrainingCase
 from supertwin.training.casts import Casts, cast_list, casts_of
 from supertwin.training.expert_bias import bias_operators, has_expert_bias
 from supertwin.training.frameworks import Framework
+from supertwin.training.recurrence import scanned_again
 from supertwin.training.unfused import unfused, with_one_head_size
 from supertwin.workload.backward import backward
 from supertwin.workload.balance import expected_maximum
@@ -172,7 +173,8 @@ def biased(model: ModelSpec) -> bool:
 @lru_cache(maxsize=2048)
 def layer_block(model: ModelSpec, kind: LayerSpec, step: Step, shard: Shard, recipe: Recipe) -> BlockOperators:
     """Operators of one layer."""
-    return _block(layer_operators(model, kind, step, shard), recipe)
+    mamba = kind.attention is not None and kind.attention.kind == "mamba"
+    return _block(layer_operators(model, kind, step, shard), recipe, mamba)
 
 
 @lru_cache(maxsize=2048)
@@ -196,13 +198,15 @@ def one_hot_product(model: ModelSpec, step: Step, shard: Shard) -> Gemm:
     return Gemm(part="embedding/one_hot", m=rows, n=float(model.hidden), k=columns, dtype=shard.head_dtype)
 
 
-def _block(forward: list[Operator], recipe: Recipe) -> BlockOperators:
+def _block(forward: list[Operator], recipe: Recipe, mamba: bool = False) -> BlockOperators:
     frozen = recipe.lora_rank > 0
     back = backward(forward, weight_gradients=not frozen)
     if frozen:
         adapters = adapter_operators(forward, recipe.lora_rank)
         back = back + backward(adapters)
         forward = forward + adapters
+    if mamba:
+        back = back + scanned_again(forward)
     if recipe.expert_bias:
         back = back + bias_operators(forward, backward=True)
         forward = forward + bias_operators(forward)
