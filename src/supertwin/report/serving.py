@@ -24,6 +24,7 @@ from supertwin.inference.deploy import (
     pareto,
 )
 from supertwin.inference.deploy.handover import handover
+from supertwin.inference.deploy.numbers import sources as added_sources
 from supertwin.inference.deploy.planes import PLANES, plane_of
 from supertwin.inference.deploy.prefix import reaches_hosts
 from supertwin.report.steps import step_fields
@@ -38,6 +39,7 @@ Names = tuple[str, str]
 Notes = tuple[Mapping[str, object], Sequence[str], bool]
 """Defaults that were used, warnings, and whether sources are listed."""
 _WIDTH = 20
+_SOURCE = ("name", "value", "source", "layer")
 _BOUND = {"front end": "latency", "queue": "latency", "cache load": "network", "prefill": "compute"}
 _BOUND |= {"transfer": "network", "first decode step": "memory", "further decode steps": "memory"}
 
@@ -51,7 +53,8 @@ def serving_fields(prepared: Prepared, best: Best, limits: Limits, names: Names)
     step = step_fields(money.steps["decode"], *names)
     low, high = money.interval
     return {
-        **{name: step[name] for name in ("step_time_s", "mfu", "memory", "interval", "sources")},
+        **{name: step[name] for name in ("step_time_s", "mfu", "memory", "interval")},
+        "sources": step["sources"] + [dict(zip(_SOURCE, row, strict=True)) for row in added_sources(prepared)],
         "model": names[0], "system": names[1], "kind": "serve",
         **point_fields(point), **figures,
         "tokens_per_s_per_device": money.output_tokens_per_s_per_device,
@@ -176,7 +179,7 @@ def serving_view(prepared: Prepared, best: Best, limits: Limits, names: Names, n
     view.append(pairs([("defaults used", "  ".join(f"{k} {v}" for k, v in defaults.items()))]))
     view += [Text.assemble("  ", ("note: " + text, "yellow")) for text in warnings]
     if explain:
-        sources = money.steps["decode"].sources
+        sources = (*money.steps["decode"].sources, *added_sources(prepared))
         view += [Text(), heading("Numbers it stands on", f"{len(sources)} in all"), sources_table(sources)]
     return view
 

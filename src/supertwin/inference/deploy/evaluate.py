@@ -8,8 +8,12 @@ the slope. A prompt waits for the step in progress and, near saturation, for who
 
     W = min(1, x T(1)) T(b) / 2 + (T(B) / B) rho / (2 (1 - rho)),   rho = x T(B) / B                          (2)
 
-Distributions, assumed: waiting is exponential with mean W; residents of a decode instance are Poisson, and a request
-sees about one such number during its residence. Decode and the instances that do both come from deployment.serve.
+Distributions, assumed: waiting is exponential, unless the step in progress says more,
+
+    W_99 = max(W ln 100, T(b) (1 - 0.01 / min(1, x T(1))));                                                   (3)
+
+residents of a decode instance are Poisson, and a request sees about one such number during its residence. Decode and
+the instances that do both come from deployment.serve.
 """
 
 from __future__ import annotations
@@ -143,32 +147,33 @@ def at_rate(prepared: Prepared, requests_per_s: float) -> Point:
     rate = min(requests_per_s, most)
     split = (float(service.prefill_instances), float(service.decode_instances))
     found = serve(c, replace(load, rate_per_s=rate), 1.0, split)
-    prefill_s, wait = _prefill(prepared, rate / service.prefill_instances)
-    step = float(c.step(max(found.resident, 1.0)))
+    prefill_s, wait, late_wait = _prefill(prepared, rate / service.prefill_instances)
+    tau = float(c.step(max(found.resident, 1.0)))
     share = max(prepared.handover.link_shares(service, rate))
     crowd = 0.5 * prepared.handover.transfer_s * share / (1.0 - share) if share < 1.0 else math.inf
-    wait = math.inf if requests_per_s > most * (1.0 + 1e-9) else wait
+    if requests_per_s > most * (1.0 + 1e-9):
+        wait = late_wait = math.inf
     parts = (
         ("front end", service.engine.request_gap_s),
         ("queue", wait),
         ("cache load", prepared.load_s),
         ("prefill", prefill_s - prepared.load_s),
         ("transfer", prepared.handover.exposed_s + crowd),
-        ("first decode step", 1.5 * step if service.decode_first and load.output_len > 1 else 0.0),
+        ("first decode step", 1.5 * tau if service.decode_first and load.output_len > 1 else 0.0),
     )
     many = min(found.resident + Z99 * math.sqrt(found.resident), max(c.capacity, found.resident))
-    late = float(c.step(max(many, 1.0))) / step
+    late = float(c.step(max(many, 1.0))) / tau
     bound = min(sides, key=lambda name: sides[name]) if requests_per_s >= _NEARLY * most else "arrivals"
     ttft = sum(value for _, value in parts)
     residence = max(load.output_len - (2.0 if service.decode_first else 1.0), 0.0) * _or_zero(found.tpot_s)
     return Point(
-        rate, ttft, ttft + (TAIL - 1.0) * (wait + crowd), parts, found.tpot_s, found.tpot_s * late, found.resident,
+        rate, ttft, ttft - wait + late_wait, parts, found.tpot_s, found.tpot_s * late, found.resident,
         rate / sides["prefill"], rate / max(sides["decode"], 1e-30), bound, residence,
     )  # fmt: skip
 
 
-def _prefill(prepared: Prepared, rate: float) -> tuple[float, float]:
-    """Time of the own prefill step and of waiting for it (2), at a rate per instance."""
+def _prefill(prepared: Prepared, rate: float) -> tuple[float, float, float]:
+    """Time of the own prefill step and of waiting for it (2), mean and p99 (3), at a rate per instance."""
     c, most = prepared.curves, prepared.batch
     slope = (c.prefill_step_s - c.prefill_one_s) / (most - 1.0) if most > 1.0 else 0.0
     busy = min(rate * c.prefill_each_s, 1.0)
@@ -176,9 +181,10 @@ def _prefill(prepared: Prepared, rate: float) -> tuple[float, float]:
     prompts = rate * (c.prefill_one_s - slope) / free if free > 0 else most
     prompts = min(max(prompts, 1.0), most)
     own = c.prefill_one_s + (prompts - 1.0) * slope
-    rest = 0.5 * min(1.0, rate * c.prefill_one_s) * own
+    working = min(1.0, rate * c.prefill_one_s)
     queue = 0.5 * c.prefill_each_s * busy / (1.0 - busy) if busy < 1.0 else math.inf
-    return own, rest + queue
+    wait = 0.5 * working * own + queue
+    return own, wait, max(TAIL * wait, own * (1.0 - 0.01 / working) if working > 0.01 else 0.0)
 
 
 def _together(prepared: Prepared, requests_per_s: float) -> Point:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supertwin.core.errors import InputError, UnknownName
-from supertwin.inference.deploy.evaluate import Point, Prepared, at_rate, most_requests_per_s
+from supertwin.inference.deploy.evaluate import TAIL, Point, Prepared, at_rate, most_requests_per_s
 
 STATISTICS = ("mean", "p99")
 _HALVINGS = 50
@@ -117,9 +117,11 @@ def at_most(prepared: Prepared) -> Point:
 
 
 def attainment(prepared: Prepared, point: Point, limits: Limits) -> float:
-    """Share of requests inside both limits, with waiting exponential and residents Poisson (taken as independent)."""
-    wait = (point.ttft_p99_s - point.ttft_s) / (math.log(100.0) - 1.0)
-    slack = limits.ttft_s - (point.ttft_s - wait)
+    """Share of requests inside both limits: waiting is exponential with the point's p99, residents are Poisson, and the
+    two are taken as independent."""
+    least = point.ttft_s - dict(point.ttft_parts)["queue"]
+    wait = (point.ttft_p99_s - least) / TAIL
+    slack = limits.ttft_s - least
     inside = 0.0 if slack < 0 else 1.0 if wait <= 0 else -math.expm1(-slack / wait)
     return inside * _on_time(prepared, point, limits.tpot_s)
 
