@@ -85,6 +85,30 @@ def test_a_case_that_does_not_fit_is_a_result_with_exit_3() -> None:
     assert result.err.count("\n") == 1
 
 
+def test_what_does_not_fit_names_missing_bytes_and_what_fits() -> None:
+    result = supertwin("infer", "llama-3.1-405b", "--on", "dgx-h100:8", "--tp", "8", "--batch", "4", "--json")
+    assert result.code == 3
+    assert "missing; nearest that fits: --" in result.err
+    got = json.loads(result.out)
+    assert got["nearest"]
+    assert all(one["headroom_bytes"] >= 0.0 for one in got["nearest"])
+
+
+def test_the_largest_batch_is_found() -> None:
+    asked = ("infer", "llama-3.1-70b", "--on", "dgx-h100:8", "--tp", "8", "--batch")
+    most = fields(*asked, "max")
+    assert most["memory"]["fits"]
+    assert most["memory"]["kv_cache_bytes"] > 0.5 * most["memory"]["capacity_bytes"]
+    assert_refused(supertwin(*asked, "many"))
+
+
+@pytest.mark.parametrize("split", ["2A2F", "1A3F"])
+def test_attention_and_feed_forward_apart(split: str) -> None:
+    got = fields("infer", "deepseek-r1", "--on", "dgx-h200:32", "--afd", split, "--batch", "16", "--kv-dtype", "fp8")
+    assert got["layout"]["afd"] == split
+    assert 0.0 < got["attention_busy_share"] <= 1.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

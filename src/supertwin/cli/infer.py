@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from supertwin.cli.inference_options import OPTIONS
+from supertwin.cli.inference_options import OPTIONS, given_batch
 from supertwin.cli.options import Argument, Command, Values
 from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.sizes import parse_split
@@ -43,7 +43,7 @@ def _run(values: Values) -> int:
     from supertwin.cli.inference_explained import more
 
     case = _case(values)
-    return present("infer", values, lambda: _predict(case, values), lambda _: more(case, values))
+    return present("infer", values, lambda: _predict(case, values), lambda prediction: more(case, values, prediction))
 
 
 def _serve(values: Values) -> int:
@@ -73,6 +73,7 @@ def _case(values: Values) -> InferenceCase:
     from dataclasses import replace
 
     from supertwin.inference.case import InferenceCase
+    from supertwin.inference.fitting import largest_fitting_batch
     from supertwin.inference.layouts import Choice, afd_sizes, choose
     from supertwin.model import load_model
 
@@ -84,9 +85,11 @@ def _case(values: Values) -> InferenceCase:
     sizes = {name: int(given[name]) for name in _SIZES if name in given}
     if deployment.afd_instances:
         sizes = afd_sizes(draft, sizes)
-    batch = None if values["batch"] is None else float(str(values["batch"]))
+    batch = given_batch(values["batch"])
     shared = None if values["dp_attention"] is None else bool(values["dp_attention"])
     case = choose(draft, Choice(sizes, batch, shared))
+    if values["batch"] is not None and batch is None:
+        case = replace(case, batch=largest_fitting_batch(case) or case.batch)
     chosen: dict[str, object] = {name: getattr(case.deployment, name) for name in (*_SIZES, "dp_attention")}
     chosen |= {name: getattr(case.deployment, name) for name in ("weight_dtype", "activation_dtype")}
     chosen |= {"batch": case.batch, "on": system.name}
@@ -177,6 +180,7 @@ COMMAND = Command(
         "supertwin infer llama-3.1-70b --on dgx-h100:8 --tp 8 --batch 8 --kv-len 2048 --explain",
         "supertwin infer llama-3.1-70b --on dgx-h100:4 --phase mixed --tp 4 --batch 8 --chunk-tokens 1024",
         "supertwin infer deepseek-r1 --on dgx-h800:32 --afd 2A2F --batch 64 --weight-dtype fp8 --kv-dtype fp8",
+        "supertwin infer llama-3.1-70b --on dgx-h200:8 --tp 8 --batch max --kv-len 32768 --kv-dtype fp8",
         "supertwin infer qwen3-235b-a22b --on gb200-nvl72:8 --weight-dtype fp8 --json",
         "supertwin infer deepseek-r1 --on cm384:512 --phase serve --weight-dtype int8 --prefill-instance 32"
         " --decode-instance 320 --slo-tpot-ms 50",

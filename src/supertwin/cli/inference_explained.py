@@ -9,19 +9,33 @@ from supertwin.cli.steps import More
 from supertwin.core.errors import InputError
 
 if TYPE_CHECKING:
+    from supertwin.core.prediction import Prediction
     from supertwin.inference.case import InferenceCase
 
 
-def more(case: InferenceCase, values: Values) -> More:
+def more(case: InferenceCase, values: Values, prediction: Prediction) -> More:
     """Everything that the options ask for."""
+    nearest = _nearest(case) if not prediction.memory.fits else More()
     if case.deployment.afd_instances:
-        return _split(values)
+        return _split(values) + nearest
     asked = [
+        nearest,
         _explained(case) if values["explain"] else More(),
         _picture(case, str(values["roofline"])) if values["roofline"] else More(),
         _trace(case, str(values["trace"])) if values["trace"] else More(),
     ]
     return sum(asked, More())
+
+
+def _nearest(case: InferenceCase) -> More:
+    """Deployments with the fewest changes that fit."""
+    from supertwin.inference.fitting import nearest_fitting
+    from supertwin.report.memory import nearest_fields, nearest_view
+    from supertwin.training.nearest import in_words
+
+    found = nearest_fitting(case)
+    advice = f"nearest that fits: {in_words(found[0].changes)}" if found else ""
+    return More({"nearest": nearest_fields(found)}, after=nearest_view(found, "deployments"), advice=advice)
 
 
 def _split(values: Values) -> More:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from supertwin.cli.options import Option
+from supertwin.cli.options import Option, shorten
 from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.steps import FORMATS
+from supertwin.core.errors import InputError
 
+_MOST_REQUESTS = 1e15
 _FREE = "chosen to fit memory"
 
 OPTIONS = (
@@ -20,7 +22,7 @@ OPTIONS = (
     Option("--afd", "str", "xAyF: x attention and y feed-forward instances apart, such as 2A2F (decode).", "off"),
     Option("--afd-unit", "int", "With --afd: devices of one instance.", "those of a node", minimum=1),
     Option("--afd-microbatches", "int", "With --afd: micro-batches in ping-pong.", "3", minimum=1, maximum=64),
-    Option("--batch", "float", "Requests per device.", "up to 32; prefill: one per rank", minimum=0, above=True),
+    Option("--batch", "str", "Requests per device; max: the most that fits.", "up to 32; prefill: one per rank"),
     Option("--input-len", "int", "New tokens of a prompt (prefill, mixed, serve).", "4096", minimum=1),
     Option("--prefix-len", "int", "Tokens in the cache before them, such as a shared prefix.", "0", minimum=0),
     Option("--chunk-tokens", "int", "Mixed: prompt tokens of one step on every attention rank.", "2048", minimum=0),
@@ -38,3 +40,16 @@ OPTIONS = (
     Option("--trace", "path", "Write the step as a Perfetto trace (.json or .json.gz)."),
     *SERVING_OPTIONS,
 )  # fmt: skip
+
+
+def given_batch(value: object) -> float | None:
+    """Requests per device; None where it is open or `max`. Raises InputError."""
+    if value is None or str(value).strip().lower() == "max":
+        return None
+    try:
+        batch = float(str(value))
+    except ValueError:
+        batch = 0.0
+    if not 0.0 < batch <= _MOST_REQUESTS:
+        raise InputError(f"--batch: expected a number above 0 or max, got {shorten(str(value))!r}")
+    return batch

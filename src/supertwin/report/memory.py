@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.text import Text
 
 from supertwin.core.prediction import Memory, StageMemory
 from supertwin.report.tables import grid, heading
 from supertwin.report.text import bar, gib, number, percent
-from supertwin.training.nearest import Nearest, in_words
+from supertwin.training.nearest import in_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +19,21 @@ USES = ("parameters", "gradients", "optimizer", "activations", "kv_cache", "work
 _OUTSIDE = (("communication", "communication buffers"), ("runtime", "driver and context"), ("host", "in host memory"))
 _WIDTH = 30
 _MOST_STAGES = 8
+
+
+class Nearest(Protocol):
+    """A job or deployment that fits, with the changes that make it fit."""
+
+    @property
+    def changes(self) -> Mapping[str, int | float | str]: ...
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def headroom_bytes(self) -> float: ...
+    @property
+    def step_time_s(self) -> float: ...
+    @property
+    def tokens_per_s_per_device(self) -> float: ...
 
 
 def memory_fields(memory: Memory) -> dict[str, Any]:
@@ -128,7 +143,7 @@ def nearest_fields(found: Sequence[Nearest]) -> list[dict[str, Any]]:
     ]
 
 
-def nearest_view(found: Sequence[Nearest]) -> list[RenderableType]:
+def nearest_view(found: Sequence[Nearest], what: str = "jobs") -> list[RenderableType]:
     """The nearest jobs that fit, fastest first."""
     if not found:
         return []
@@ -141,4 +156,4 @@ def nearest_view(found: Sequence[Nearest]) -> list[RenderableType]:
         )
         for one in found
     ]
-    return [Text(), heading("Nearest jobs that fit"), grid(("changes", "peak", "free", "tokens/s per device"), rows)]
+    return [Text(), heading(f"Nearest {what} that fit"), grid(("changes", "peak", "free", "tokens/s per device"), rows)]
