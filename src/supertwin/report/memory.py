@@ -10,7 +10,6 @@ from rich.text import Text
 from supertwin.core.prediction import Memory, StageMemory
 from supertwin.report.tables import grid, heading
 from supertwin.report.text import bar, gib, number, percent
-from supertwin.training.nearest import in_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -130,6 +129,8 @@ def _stages(memory: Memory) -> RenderableType:
 
 def nearest_fields(found: Sequence[Nearest]) -> list[dict[str, Any]]:
     """JSON rows of the nearest jobs that fit."""
+    from supertwin.training.nearest import in_words
+
     return [
         {
             "changes": dict(one.changes),
@@ -145,6 +146,8 @@ def nearest_fields(found: Sequence[Nearest]) -> list[dict[str, Any]]:
 
 def nearest_view(found: Sequence[Nearest], what: str = "jobs") -> list[RenderableType]:
     """The nearest jobs that fit, fastest first."""
+    from supertwin.training.nearest import in_words
+
     if not found:
         return []
     rows = [
