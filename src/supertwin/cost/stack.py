@@ -1,7 +1,7 @@
 """Operators that differ only in their sizes, as flat columns that are priced in one vectorised call.
 
 Every operator takes a run of the columns: one entry where its sizes are numbers, as many as their broadcast shape has
-otherwise. Operators with equal sizes share a run: layers of one model repeat the same projections.
+otherwise. Arrays of equal sizes share a run: layers of one model repeat the same projections.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ class Stack:
 
     def add(self, index: int, operator: Operator, sizes: tuple[Any, ...], shape: tuple[int, ...]) -> None:
         """Put an operator with its sizes into its run."""
-        arrays = np.ndarray in map(type, sizes)
-        same = tuple(x.tobytes() if isinstance(x, np.ndarray) else x for x in sizes) if arrays else sizes
-        if type(operator) is Vector:
-            same += GET_VECTOR(operator)
-        run = self.known.setdefault((*same, shape), len(self.members))
+        run = len(self.members)
+        if shape:  # numbers are cheaper to price again than to compare
+            same = tuple(x.tobytes() if isinstance(x, np.ndarray) else x for x in sizes)
+            if type(operator) is Vector:
+                same += GET_VECTOR(operator)
+            run = self.known.setdefault((*same, shape), run)
         if run == len(self.members):
             self.members.append(operator)
             self.shapes.append(shape)

@@ -7,6 +7,7 @@ defaults, host gaps come from statements of the engines' authors, routing statis
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
@@ -200,6 +201,7 @@ def speculating(about: Engine, drafts: int, ranks: int) -> Engine:
     return replace(about, max_num_seqs=max(1, SPECULATIVE_MOST_REQUESTS // ranks), step_gap_s=gap)
 
 
+@lru_cache(maxsize=512)
 def _engine_name(text: str, npu: bool) -> str:
     for mark, name in _NAMED:
         if mark in text:

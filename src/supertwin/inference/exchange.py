@@ -67,8 +67,8 @@ def _routed(system: System, o: Communication, group: Group, routed: Routed) -> C
         call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, routed.experts)
         return _busiest(price_exchange(system, call, group, library), routed.skew)
 
-    few = np.asarray(o.tokens) <= (LOW_LATENCY_TOKENS if routed.decodes else 0)
-    if np.all(few):
+    few = o.tokens <= (LOW_LATENCY_TOKENS if routed.decodes else 0)
+    if few if isinstance(few, bool) else np.all(few):
         return timed("default", "low-latency")
     if system.chip.vendor != "huawei":
         return timed("default", "auto" if np.any(few) else "normal")

@@ -27,7 +27,7 @@ def engine_of(chip: Chip, expert_kernels: str = "") -> CostEngine:
     if found is None or found[0] is not chip:
         if len(_ENGINES) >= MOST_ENGINES:
             _ENGINES.clear()
-        found = _ENGINES[key] = (chip, CostEngine(chip, expert_kernels=expert_kernels))
+        found = _ENGINES[key] = (chip, CostEngine(chip, "serving", expert_kernels))
     return found[1]
 
 

@@ -169,9 +169,12 @@ def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]
     host = sum(p.share for p in breakdown if p.part == "host")
     chip = case.system.chip
     engine = engine_of(chip, expert_kernels(case.deployment, chip))
-    weights = [first(cost.time_s * count) for cost, count in times.costs]
-    spread = sum(w * engine.spread(cost) for w, (cost, _) in zip(weights, times.costs, strict=True))
-    sigma = max(step_sigma(network, host, spread / max(sum(weights), 1e-12) / Z90), usual_sigma(chip))
+    total, spread = 1e-12, 0.0
+    for cost, count in times.costs:
+        weight = first(cost.time_s * count)
+        total += weight
+        spread += weight * engine.spread(cost)
+    sigma = max(step_sigma(network, host, spread / total / Z90), usual_sigma(chip))
     about = assumptions.engine(case.deployment.framework, chip)
     return interval(regimes("step_time_s", case.phase, about, chip), sigma)
 
