@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from supertwin.calibration.common import errors, fit_surface, held_out, residual
 from supertwin.calibration.experts_fit import ExpertRows, fit_expert_unit, predict_fit, split_kernels
 from supertwin.calibration.gemm_files import content, fit_chip, predicted, residuals
 from supertwin.calibration.gemm_fit import held_out_rows
-from supertwin.calibration.holdout import fit, shipped_kernels, summary
-from supertwin.calibration.kernels import KERNELS, kernel_gemm, kernel_pair
+from supertwin.calibration.holdout import fit, summary
+from supertwin.calibration.kernels import kernel_gemm
 from supertwin.calibration.routing import busiest_share
 from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.core.errors import TableError, UnknownName
@@ -25,6 +24,9 @@ from supertwin.cost.calibration import load_calibration
 from supertwin.cost.experts import EXPERT_PRIOR, expert_terms, flat_experts
 from supertwin.cost.gemm import PRIOR, GemmConditions, flat_extent, gemm_terms
 from supertwin.machine.chips import load_chip
+from supertwin.validation import tables
+from supertwin.validation.outcome import Compared
+from supertwin.validation.predictors.kernels import compare
 from supertwin.workload.operators import ExpertMlp, Gemm
 
 CHIP = load_chip("h100-sxm")
@@ -118,15 +120,11 @@ def test_busiest_rank() -> None:
 
 def test_kernels_csv_is_predicted() -> None:
     """Aim of the project on shipped operator rows: median error 8 %, 90th percentile 25 %, 95 % of rows predicted."""
-    pairs, total = [], 0
-    with shipped_kernels().open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["kernel"] in KERNELS:
-                total += 1
-                pairs.append(kernel_pair(load_chip(row["chip"]), row))
-    found = np.array([p for p in pairs if p is not None])
-    assert len(found) >= 0.95 * total
-    report = errors(found[:, 1], found[:, 0])
+    kinds = ("gemm", "grouped_gemm", "gemm_weight_stream", "moe_mlp", "memory_read")
+    rows = [row for row in tables.load("kernels").rows if row.text("kernel") in kinds]
+    found = [figure for one in compare(rows) if isinstance(one, Compared) for figure in one.figures]
+    assert len(found) >= 0.95 * len(rows)
+    report = errors(np.array([f.predicted for f in found]), np.array([f.measured for f in found]))
     assert report["median_ape"] < 0.06
     assert report["p90_ape"] < 0.25
 

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.core.errors import UnknownName
-from supertwin.cost.calibration import load_calibration
+from supertwin.cost.engine import CostEngine
 from supertwin.cost.launch import MODES, issued_time_s, launch_gap_s, launch_start_s
-from supertwin.cost.vector import CLASSES, VectorModel, vector_cost
+from supertwin.cost.result import OperatorCost
+from supertwin.cost.vector import CLASSES
 from supertwin.machine.chips import load_chip
 from supertwin.workload.operators import Vector
 
 
-def model(chip: str, context: str = "") -> VectorModel:
-    hardware = load_chip(chip)
-    return VectorModel(hardware, load_calibration(hardware, "vector"), context)
+def cost(chip: str, op: Vector) -> OperatorCost:
+    return CostEngine(load_chip(chip)).price([op])[0]
 
 
 def work(op: str, read: float, written: float, **changes: object) -> Vector:
@@ -36,21 +36,21 @@ def work(op: str, read: float, written: float, **changes: object) -> Vector:
 )
 def test_measured_shapes(chip: str, op: str, tokens: int, width: int, passes: int, measured_us: float) -> None:
     size = 2.0 * tokens * width
-    got = vector_cost(model(chip), work(op, (passes - 1) * size, size, rows=tokens)).time_s
+    got = cost(chip, work(op, (passes - 1) * size, size, rows=tokens)).time_s
     assert got == pytest.approx(measured_us * 1e-6, rel=0.1)
 
 
 @given(op=st.sampled_from(sorted(CLASSES)), power=st.integers(10, 36), chip=st.sampled_from(["h100-sxm", "b200-sxm"]))
 @settings(max_examples=100, deadline=None)
 def test_bounds(op: str, power: int, chip: str) -> None:
-    hardware, vectors = load_chip(chip), model(chip)
-    cost = vector_cost(vectors, work(op, 2.0**power, 2.0**power))
+    hardware = load_chip(chip)
+    once = cost(chip, work(op, 2.0**power, 2.0**power))
     fastest = max(hardware.l2_bytes_per_s, hardware.memory_bytes_per_s)
-    assert cost.time_s > 2.0 ** (power + 1) / fastest
+    assert once.time_s > 2.0 ** (power + 1) / fastest
     if power > 30:
-        assert cost.time_s > 0.97 * cost.bytes / hardware.memory_bytes_per_s
-    more = vector_cost(vectors, work(op, 2.0 ** (power + 1), 2.0 ** (power + 1)))
-    assert more.time_s >= 0.9 * cost.time_s
+        assert once.time_s > 0.97 * once.bytes / hardware.memory_bytes_per_s
+    more = cost(chip, work(op, 2.0 ** (power + 1), 2.0 ** (power + 1)))
+    assert more.time_s >= 0.9 * once.time_s
 
 
 @pytest.mark.parametrize(("fused_add", "measured_us"), [(False, 281.66), (True, 418.97)])
@@ -58,34 +58,34 @@ def test_norms_with_and_without_the_residual_add(fused_add: bool, measured_us: f
     """operators/norm_elementwise, H800, 8192 rows of 16,384: input norm and norm after attention."""
     values = 8192.0 * 16384.0
     moved, flop = (4.0 * values, 5.0 * values) if fused_add else (2.0 * values, 4.0 * values)
-    got = vector_cost(model("h800-sxm"), work("norm", moved, moved, flop=flop, rows=8192))
+    got = cost("h800-sxm", work("norm", moved, moved, flop=flop, rows=8192))
     assert got.time_s == pytest.approx(measured_us * 1e-6, rel=0.08)
     assert got.memory_s > got.compute_s
 
 
 def test_fused_work_starts_nothing_and_moves_nothing() -> None:
-    alone = vector_cost(model("h100-sxm"), work("activation", 1e8, 5e7, flop=1e8))
-    fused = vector_cost(model("h100-sxm"), work("activation", 1e8, 5e7, flop=1e8, fused=True))
+    alone = cost("h100-sxm", work("activation", 1e8, 5e7, flop=1e8))
+    fused = cost("h100-sxm", work("activation", 1e8, 5e7, flop=1e8, fused=True))
     assert fused.bytes == 0.0
     assert fused.overhead_s == 0.0
     assert fused.time_s < 0.2 * alone.time_s
 
 
 def test_few_long_rows_leave_cores_idle() -> None:
-    vectors = model("h800-sxm")
-    one = vector_cost(vectors, work("activation", 2 * 2 * 53248.0, 2 * 53248.0, rows=1)).time_s
-    spread = vector_cost(vectors, work("activation", 2 * 2 * 53248.0, 2 * 53248.0)).time_s
+    chip = "h800-sxm"
+    one = cost(chip, work("activation", 2 * 2 * 53248.0, 2 * 53248.0, rows=1)).time_s
+    spread = cost(chip, work("activation", 2 * 2 * 53248.0, 2 * 53248.0)).time_s
     assert one > 4 * spread
     assert one == pytest.approx(27.6e-6, rel=0.3)  # operators/norm_elementwise, one row of 53,248
 
 
 def test_arrays_equal_scalars_and_unknown_classes_are_refused() -> None:
     sizes = np.array([1e3, 1e6, 1e9])
-    together = vector_cost(model("h100-sxm"), work("norm", sizes, sizes)).time_s
-    alone = [float(vector_cost(model("h100-sxm"), work("norm", s, s)).time_s) for s in sizes]
+    together = cost("h100-sxm", work("norm", sizes, sizes)).time_s
+    alone = [float(cost("h100-sxm", work("norm", s, s)).time_s) for s in sizes]
     np.testing.assert_allclose(together, alone, rtol=1e-12)
     with pytest.raises(UnknownName, match="softmax"):
-        vector_cost(model("h100-sxm"), work("softmx", 1.0, 1.0))
+        cost("h100-sxm", work("softmx", 1.0, 1.0))
 
 
 def test_launch() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.inference.assumptions import POPULARITY_CV
-from supertwin.inference.balance import Slots, rank_skew, touched_experts
+from supertwin.inference.balance import Slots, rank_skew
 from supertwin.workload.balance import expected_maximum
 
 
@@ -58,10 +58,3 @@ def test_skew_is_bounded_and_falls_with_replicas_and_prompts(
     few = rank_skew(rows, Slots(ranks, experts, redundant), prompts=prompts)
     assert few >= rank_skew(rows, Slots(ranks, experts, redundant), prompts=2.0 * prompts) >= 1.0
     assert rank_skew(rows, Slots(ranks, experts), balance="perfect") == 1.0
-
-
-def test_touched_experts_matches_draws() -> None:
-    rng = np.random.default_rng(3)
-    picks = np.argsort(rng.random((3000, 16, 64)), axis=2)[:, :, :4].reshape(3000, -1)
-    distinct = np.mean([np.unique(p).size for p in picks])
-    assert touched_experts(16.0, 64.0, 4.0) == pytest.approx(distinct, rel=0.01)

@@ -12,45 +12,8 @@ import numpy as np
 from supertwin.calibration.experts_fit import EXPERT_FIELDS, ExpertRows
 from supertwin.calibration.tables import GemmRows, read_table
 from supertwin.core.formats import number_format
-from supertwin.cost.calibration import load_calibration
-from supertwin.cost.experts import expert_cost
-from supertwin.cost.gemm import GemmConditions, gemm_cost, gemm_parameters
-from supertwin.machine.chip import Chip
+from supertwin.cost.gemm import GemmConditions
 from supertwin.workload.operators import ExpertMlp, Gemm
-
-PRODUCTS = ("gemm", "grouped_gemm", "gemm_weight_stream")
-KERNELS = (*PRODUCTS, "moe_mlp", "memory_read")
-_READ_BYTES = 1e9  # size that a memory rate is turned into a time with
-
-
-def kernel_pair(chip: Chip, row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """(measured, predicted) seconds of a row whose kernel is in KERNELS; None where shape or time are not stated.
-
-    row: column -> value or None (or an empty text); `chip` is the chip of the row.
-    """
-    row = {name: (None if value == "" else value) for name, value in row.items()}
-    if row["kernel"] == "moe_mlp":
-        return _expert_pair(chip, row)
-    calibration = load_calibration(chip, "gemm")
-    if row["kernel"] == "memory_read":
-        if not row["measured_gbps"]:
-            return None
-        rate = chip.memory_bytes_per_s * gemm_parameters(calibration, "bf16", "")["memory"]
-        return _READ_BYTES / (float(row["measured_gbps"]) * 1e9), _READ_BYTES / rate
-    found = kernel_gemm(row)
-    if found is None or not kernel_time_s(row):
-        return None
-    gemm, conditions = found
-    return kernel_time_s(row), float(gemm_cost(chip, calibration, gemm, conditions).time_s)
-
-
-def _expert_pair(chip: Chip, row: Mapping[str, Any]) -> tuple[float, float] | None:
-    moe = kernel_expert(row)
-    if moe is None or not row["measured_us"]:
-        return None
-    predicted = expert_cost(chip, load_calibration(chip, "experts"), moe).time_s
-    return float(row["measured_us"]) * 1e-6, float(predicted)
-
 
 _DIRECTIONS = {"fwd": "fwd", "bwd-dgrad": "dgrad", "bwd-wgrad": "wgrad"}
 KERNEL_CONTEXTS = (

@@ -24,7 +24,6 @@ from supertwin.cost.memory import resident_share, smooth_maximum
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
 from supertwin.machine.chips import load_chip
-from supertwin.workload.operators import Vector
 
 # Documented priors by class: shares fitted on H800 kernel timings where there are any (norm, rope, activation, add,
 # embedding), else assumption. start_s: kernel start in a replayed graph.
@@ -149,19 +148,6 @@ def carried(constants: Mapping[str, float], measured: Chip, wanted: Chip) -> dic
 def constants_of(calibration: Calibration, op: str, context: str = "") -> dict[str, float]:
     """Constants of a class: priors overlaid by the fitted ones, those of the context first."""
     return {**PRIOR, **PRIORS.get(op, {}), **calibration.group(*_names(op, context))}
-
-
-def vector_cost(model: VectorModel, op: Vector) -> Times:
-    """Price one operator (fields as arrays or numbers)."""
-    moved, flop, rows = np.broadcast_arrays(
-        np.asarray(op.bytes_read, dtype=np.float64) + op.bytes_written,
-        np.asarray(op.flop, dtype=np.float64),
-        np.asarray(op.rows, dtype=np.float64),
-    )
-    fused = np.full((1, *moved.shape), float(op.fused))
-    work = VectorWork(moved[None], flop[None], rows[None], fused)
-    times = model.times(np.array([model.row(op.op)]), work)
-    return Times(*(np.asarray(getattr(times, n))[0] for n in Times.__slots__))
 
 
 def _names(op: str, context: str) -> tuple[str, ...]:

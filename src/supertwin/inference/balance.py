@@ -49,8 +49,3 @@ def rank_skew(rows: Real, slots: Slots, balance: str = "natural", prompts: Real 
     excess = np.exp(np.sqrt(variance) * largest - variance / 2.0) - 1.0
     skew = np.clip(1.0 + np.sqrt(excess**2 + largest**2 / np.maximum(rows, 1e-9)), 1.0, float(ranks))
     return skew if isinstance(skew, np.ndarray) and skew.ndim else float(skew)
-
-
-def touched_experts(tokens: Real, experts: float, topk: float) -> Real:
-    """Expected number of distinct experts that `tokens` tokens reach out of `experts` (uniform routing)."""
-    return experts * (1.0 - (1.0 - topk / experts) ** tokens)

@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 
 from supertwin.core.errors import InputError
 from supertwin.network.flow import FlowClasses, rates
-from supertwin.network.flow.rates import IDLE, NO_ROUTE, NOTHING, OWN_LIMIT, bottleneck_names
+from supertwin.network.flow.rates import IDLE, NO_ROUTE, NOTHING, OWN_LIMIT
 from tests.network.flow.build import make
 
 
@@ -54,7 +54,6 @@ def test_degenerate_inputs() -> None:
     assert found.bytes_per_s.tolist() == [0.0, np.inf, 0.0, 4.0]
     assert found.bottleneck.tolist() == [0, NOTHING, NO_ROUTE, 1]
     assert found.unreachable.tolist() == [2]
-    assert list(bottleneck_names(classes, found)) == ["l0", "nothing", "no route", "l1"]
     only = rates(classes, np.array([False, False, False, True]))
     assert only.bottleneck.tolist() == [IDLE, IDLE, IDLE, 1]
     assert rates(make(np.zeros((0, 2)), [1.0, 1.0])).load_bytes_per_s.tolist() == [0.0, 0.0]

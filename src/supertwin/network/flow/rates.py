@@ -10,7 +10,6 @@ A class of n identical flows is one unknown, so that the cost grows with classes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,9 +141,3 @@ def _column(name: str, values: npt.NDArray[np.generic], size: int, lowest: float
         raise InputError(f"{name} of flow classes has shape {values.shape}; expected {(size,)}")
     if lowest is not None and size and not bool((np.asarray(values, dtype=np.float64) >= lowest).all()):
         raise InputError(f"{name} of flow classes: expected numbers of at least {lowest:g}")
-
-
-def bottleneck_names(classes: FlowClasses, found: Rates) -> Sequence[str]:
-    """What stops each class, in words, [classes]."""
-    words = {OWN_LIMIT: "own limit", NOTHING: "nothing", NO_ROUTE: "no route", IDLE: "idle"}
-    return [classes.link_names[b] if b >= 0 else words[b] for b in found.bottleneck.tolist()]
