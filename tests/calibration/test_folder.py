@@ -18,7 +18,7 @@ from supertwin.calibration.attention_fit import load_rows
 from supertwin.calibration.experts_fit import expert_rows
 from supertwin.calibration.folder import FAMILIES, fit_folder
 from supertwin.calibration.gemm_fit import held_out_masks
-from supertwin.calibration.operator_tables import FAMILY_TABLES, FORMS
+from supertwin.calibration.operator_tables import FORMS, JUDGED_TABLES
 from supertwin.calibration.tables import gemm_rows
 from supertwin.calibration.unseen import GROUPS, judge
 from supertwin.calibration.unseen_rows import READERS
@@ -220,7 +220,8 @@ def test_missing_tables_and_wrong_words_are_one_sentence(tables: Path, tmp_path:
 
 def test_names_agree() -> None:
     assert calibrate._FAMILIES == FAMILIES
-    assert {name for names in FAMILY_TABLES.values() for name in names} == set(FORMS)
-    assert set(READERS) <= set(FAMILIES)
+    assert {name for names in JUDGED_TABLES.values() for name in names} == set(FORMS)
+    assert set(READERS) <= set(JUDGED_TABLES)
+    assert set(FAMILIES) <= set(JUDGED_TABLES)
     kinds = [kind for kinds in GROUPS.values() for kind in kinds]
     assert len(kinds) == len(set(kinds))

@@ -1,8 +1,8 @@
 """Composite check: whole attention blocks (projections, absorbed products, attention, norms) against measured ones.
 
 attention_module.csv.gz times the block of DeepSeek-V3, V3.2 and GLM-5 at one device's share of the heads. The twin
-builds the same block with supertwin.workload and adds up the times of its operators: nothing is fitted to these rows
-except one gap per kernel (`gap_s`), which is reported and not used by the twin.
+builds the same block with supertwin.workload and adds up the times of its operators: nothing is fitted to these rows.
+`supertwin validate --operators` shows the errors.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from supertwin.calibration.common import errors, require_polars
+from supertwin.calibration.common import require_polars
 from supertwin.cost.engine import CostEngine
 from supertwin.cost.geometry import Array
 from supertwin.machine.chips import load_chip
@@ -31,40 +32,42 @@ _KEYS = ["chip", "kind", "stage", "model", "kv_dtype", "gemm_dtype", "framework"
 
 @dataclass(frozen=True, slots=True)
 class ModuleRows:
-    """Measured blocks that share everything but batch and lengths, and what the twin says of them [rows]."""
+    """Measured blocks that share everything but batch and lengths.
 
+    sizes: (sequences, new tokens, context) [rows]; measured_s: [rows].
+    """
+
+    engine: CostEngine
     key: Mapping[str, Any]
-    predicted_s: Array
+    sizes: tuple[Array, Array, Array]
     measured_s: Array
-    kernels: float
 
-    def gap_s(self) -> float:
-        """Median of (measured - predicted) per kernel; positive where the block takes longer than its operators."""
-        return float(np.median(self.measured_s - self.predicted_s) / self.kernels)
+    def predicted_s(self, index: npt.NDArray[np.int64]) -> Array:
+        """Sum of the operators of some rows in seconds."""
+        batch, q_len, kv_len = (x[index] for x in self.sizes)
+        operators = block_operators(load_model(MODELS[self.key["model"]]), self.key, (batch, q_len, kv_len))
+        total = np.zeros(len(index))
+        for cost in self.engine.price(operators):
+            total = total + cost.time_s * np.asarray(cost.operator.count)
+        return total
 
 
-def module_rows(operators: Path, chip: str, framework: str = "trtllm") -> Iterator[ModuleRows]:
-    """All blocks measured on a chip (name as in the operator tables) with one framework. Raises MissingExtra."""
+def module_rows(operators: Path, framework: str = "trtllm") -> Iterator[ModuleRows]:
+    """All blocks measured with one framework, by kernel timings (others have the host in the loop). Raises
+    MissingExtra."""
     polars = require_polars()
     table = polars.read_csv(operators / "attention_module.csv.gz", infer_schema_length=None)
-    table = table.filter((polars.col("chip") == chip) & polars.col("framework").str.starts_with(framework))
-    engine = CostEngine(load_chip(chip), "serving")
-    for key, part in sorted(table.partition_by(_KEYS, as_dict=True).items(), key=lambda item: str(item[0])):
-        named = dict(zip(_KEYS, key, strict=True))
-        heads = attention_block(load_model(MODELS[named["model"]])).heads
-        if named["gemm_dtype"] in DTYPES and named["heads"] <= heads:
-            yield _compare(engine, named, part)
-
-
-def _compare(engine: CostEngine, key: Mapping[str, Any], part: Any) -> ModuleRows:
-    names = ("batch", "q_len", "kv_len", "us")
-    batch, q_len, kv_len, us = (np.asarray(part[c].to_numpy(), dtype=np.float64) for c in names)
-    model = load_model(MODELS[key["model"]])
-    ops = block_operators(model, key, (batch, q_len, np.maximum(kv_len, q_len)))
-    total = np.zeros_like(us)
-    for cost in engine.price(ops):
-        total = total + cost.time_s * np.asarray(cost.operator.count)
-    return ModuleRows(key, total, us * 1e-6, float(len(ops)))
+    table = table.filter(polars.col("framework").str.starts_with(framework))
+    engines: dict[str, CostEngine] = {}
+    for values, part in sorted(table.partition_by(_KEYS, as_dict=True).items(), key=lambda item: str(item[0])):
+        key = dict(zip(_KEYS, values, strict=True))
+        known = key["model"] in MODELS and key["gemm_dtype"] in DTYPES
+        if known and key["heads"] <= attention_block(load_model(MODELS[key["model"]])).heads:
+            engine = engines.get(key["chip"]) or CostEngine(load_chip(key["chip"]), "serving")
+            engines[key["chip"]] = engine
+            columns = (part[c].to_numpy().astype(np.float64) for c in ("batch", "q_len", "kv_len", "us"))
+            batch, q_len, kv_len, us = columns
+            yield ModuleRows(engine, key, (batch, q_len, np.maximum(kv_len, q_len)), us * 1e-6)
 
 
 def block_operators(model: ModelSpec, key: Mapping[str, Any], sizes: tuple[Array, Array, Array]) -> list[Operator]:
@@ -87,22 +90,3 @@ def attention_block(model: ModelSpec) -> AttentionSpec:
     if layer.attention is None:
         raise ValueError(f"{model.name}: its most common layer has no attention")
     return layer.attention
-
-
-def check_modules(operators: Path, chip: str, framework: str = "trtllm") -> list[dict[str, Any]]:
-    """Errors by kind, stage, model and format, as they are and with one gap per kernel and group."""
-    groups: dict[tuple[str, ...], list[ModuleRows]] = {}
-    for rows in module_rows(operators, chip, framework):
-        name = tuple(str(rows.key[c]) for c in ("kind", "stage", "model", "gemm_dtype", "kernel"))
-        groups.setdefault(name, []).append(rows)
-    report = []
-    for name, parts in sorted(groups.items()):
-        predicted = np.concatenate([p.predicted_s for p in parts])
-        measured = np.concatenate([p.measured_s for p in parts])
-        count = np.concatenate([np.full(len(p.measured_s), p.kernels) for p in parts])
-        gap_s = float(np.median((measured - predicted) / count))
-        with_gap = errors(np.maximum(predicted + gap_s * count, 1e-7), measured)
-        key = dict(zip(("kind", "stage", "model", "gemm_dtype", "kernel"), name, strict=True))
-        more = {"gap_s": gap_s, "median_ape_with_gap": with_gap["median_ape"]}
-        report.append({"chip": chip, **key, **errors(predicted, measured), **more})
-    return report

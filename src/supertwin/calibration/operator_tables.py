@@ -35,6 +35,10 @@ FORMS: Mapping[str, Form] = {
     "attention_sparse_linear": Form(("chip", "op", "stage"), ("batch", "q_len")),
     "norm_elementwise": Form(("chip", "op", "method", "source"), ("tokens", "width")),
     "comm": Form(("chip", "op", "library"), ("n", "devices_per_node", "bytes")),
+    "attention_module": Form(
+        ("chip", "kind", "stage", "model", "kv_dtype", "gemm_dtype", "framework", "kernel"),
+        ("heads", "batch", "q_len", "kv_len"),
+    ),
     "ep_all_to_all": Form(("chip", "op", "mode"), ("n", "hidden", "tokens", "topk")),
 }
 OPTIONAL = ("mla_bmm", "grouped_gemm", "attention_sparse_linear")
@@ -48,6 +52,8 @@ FAMILY_TABLES: Mapping[str, tuple[str, ...]] = {
     "launch": ("norm_elementwise",),
     "links": ("comm", "ep_all_to_all"),
 }
+# what is judged: the families, and whole attention blocks, on which nothing is fitted
+JUDGED_TABLES: Mapping[str, tuple[str, ...]] = {**FAMILY_TABLES, "blocks": ("attention_module",)}
 
 
 def table_path(folder: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 
 from supertwin.calibration.common import errors
 from supertwin.calibration.operator_tables import (
-    FAMILY_TABLES,
+    JUDGED_TABLES,
     OPTIONAL,
     check_folder,
     check_tables,
@@ -34,6 +34,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "norm": ("norm",),
     "elementwise": ("elementwise",),
     "links": ("comm", "ep_all_to_all"),
+    "mla blocks": ("mla block",),
+    "dsa blocks": ("dsa block",),
 }
 _SEED = 20261121
 
@@ -72,7 +74,7 @@ def judge(
     for family in wanted:
         if progress:
             progress(f"held-out rows: {family}")
-        check_tables(folder, FAMILY_TABLES[family])
+        check_tables(folder, JUDGED_TABLES[family])
         grouped: dict[tuple[str, str], list[Part]] = {}
         for part in READERS[family](folder):
             grouped.setdefault((part.chip, part.kind), []).append(part)
@@ -81,7 +83,7 @@ def judge(
 
 
 def _needed(family: str) -> list[str]:
-    return [name for name in FAMILY_TABLES[family] if name not in OPTIONAL]
+    return [name for name in JUDGED_TABLES[family] if name not in OPTIONAL]
 
 
 def _complete(folder: Path, family: str) -> bool:

@@ -17,6 +17,7 @@ from supertwin.calibration.gemm_fit import held_out_masks
 from supertwin.calibration.links_exchange import ExchangeSample
 from supertwin.calibration.links_fit import Sample
 from supertwin.calibration.links_tables import Bench, ExchangeBench, comm_samples, exchange_samples
+from supertwin.calibration.module_check import module_rows
 from supertwin.calibration.operator_tables import FAMILY_TABLES, check_tables
 from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.cost.attention import AttentionModel
@@ -141,6 +142,12 @@ def _exchange_s(bench: ExchangeBench, sample: ExchangeSample, index: Index) -> A
     return np.asarray(evaluate_exchange(found, sample.levels, replace(sample.call, **arrays), bench.mode).time_s)
 
 
+def _blocks(folder: Path) -> Iterator[Part]:
+    """Whole attention blocks: sums of operators, nothing is fitted on them."""
+    for rows in module_rows(folder):
+        yield Part(load_chip(rows.key["chip"]).name, f"{rows.key['kind']} block", 0, rows.measured_s, rows.predicted_s)
+
+
 _EXCHANGE_ARRAYS = ("tokens_per_rank", "hidden", "topk", "experts")
 _NOTHING: tuple[Array, Callable[[Index], Array]] = (np.zeros(0), lambda index: np.zeros(len(index)))
 
@@ -150,4 +157,5 @@ READERS: Mapping[str, Callable[[Path], Iterator[Part]]] = {
     "attention": _attention,
     "vector": _vectors,
     "links": _links,
+    "blocks": _blocks,
 }

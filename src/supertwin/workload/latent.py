@@ -10,7 +10,7 @@ from __future__ import annotations
 from supertwin.model.spec import AttentionSpec, ModelSpec
 from supertwin.workload.block import exchange, gather_in, linear, plain, stream_rows, vector
 from supertwin.workload.core import context_exchange, keys_seen, local_heads, output_operators, query_share
-from supertwin.workload.operators import Attention, Operator, Real
+from supertwin.workload.operators import Attention, Operator, Real, changed
 from supertwin.workload.shard import Shard, Step
 from supertwin.workload.sparse import indexer_operators
 
@@ -45,20 +45,10 @@ def latent_operators(model: ModelSpec, block: AttentionSpec, step: Step, shard: 
 def absorbed_core(block: AttentionSpec, step: Step, shard: Shard, heads: Real) -> list[Operator]:
     """Queries into latent space, attention over the stored vectors, results out of latent space."""
     rows, rank = step.tokens(shard), block.kv_lora_rank
-    keys, causal = keys_seen(block, step, shard)
-    queries, split = query_share(step, shard)
-    attend = Attention(
-        part="attention/core",
-        batch=step.sequences,
-        q_len=queries,
-        kv_len=keys,
-        heads=heads / split,
+    attend = changed(
+        latent_core(block, step, shard, heads, (rank + block.qk_rope_head_dim, rank)),
         kv_heads=1.0,
-        qk_head_dim=rank + block.qk_rope_head_dim,
-        v_head_dim=rank,
-        causal=causal,
         phase="decode" if step.phase == "decode" else "prefill",
-        dtype=shard.attention_dtype,
         kv_dtype=shard.kv_dtype if step.phase != "train" else shard.attention_dtype,
         latent=True,
         gathered=block.index_topk > 0,
@@ -69,6 +59,25 @@ def absorbed_core(block: AttentionSpec, step: Step, shard: Shard, heads: Real) -
         attend,
         plain("attention/absorb_v", rows, (rank, block.v_head_dim), heads),
     ]
+
+
+def latent_core(block: AttentionSpec, step: Step, shard: Shard, heads: Real, sizes: tuple[Real, Real]) -> Attention:
+    """Scores, softmax and weighted sum over keys and values of every head; sizes: (query and key, value) of one."""
+    keys, causal = keys_seen(block, step, shard)
+    queries, split = query_share(step, shard)
+    return Attention(
+        part="attention/core",
+        batch=step.sequences,
+        q_len=queries,
+        kv_len=keys,
+        heads=heads / split,
+        kv_heads=heads / split,
+        qk_head_dim=sizes[0],
+        v_head_dim=sizes[1],
+        causal=causal,
+        dtype=shard.attention_dtype,
+        kv_dtype=shard.attention_dtype,
+    )
 
 
 def latent_context(block: AttentionSpec, step: Step, shard: Shard, rows: Real) -> list[Operator]:
@@ -89,21 +98,7 @@ def full_core(block: AttentionSpec, step: Step, shard: Shard, heads: Real) -> li
     cached = step.sequences * (step.kv_len - step.q_len)
     made = step.sequences * step.kv_len if gathers else rows + cached
     width = heads * (block.qk_nope_head_dim + block.v_head_dim)
-    keys, causal = keys_seen(block, step, shard)
-    queries, split = query_share(step, shard)
-    attend = Attention(
-        part="attention/core",
-        batch=step.sequences,
-        q_len=queries,
-        kv_len=keys,
-        heads=heads / split,
-        kv_heads=heads / split,
-        qk_head_dim=block.qk_head_dim,
-        v_head_dim=block.v_head_dim,
-        causal=causal,
-        dtype=shard.attention_dtype,
-        kv_dtype=shard.attention_dtype,
-    )
+    attend = latent_core(block, step, shard, heads, (block.qk_head_dim, block.v_head_dim))
     up = linear("attention/kv", made, (block.kv_lora_rank, width), shard)
     if gathers:
         return [*latent_context(block, step, shard, rows), up, attend]
