@@ -7,7 +7,7 @@ import pytest
 from supertwin.calibration import ascend_profile as profile
 from supertwin.cost.engine import CostEngine
 from supertwin.machine.chips import load_chip
-from supertwin.workload.operators import Attention, Gemm
+from supertwin.workload.operators import Attention, Gemm, Vector
 
 TRAINING = CostEngine(load_chip(profile.CHIP), library="training")
 
@@ -71,3 +71,12 @@ def test_only_plain_16_bit_products_take_the_factor() -> None:
     assert {name: values["wgrad"] for name, values in changed.items()} == {
         "bf16": 1.135, "fp16": 1.135, "int8": 1.0, "best-shape:bf16": 1.0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(profile.VECTORS))
+def test_vector_kernels_take_the_profiled_time(name: str) -> None:
+    """Medians of a GPT-3 step on 24 cores; the start of a kernel (3 us) comes on top."""
+    moved, measured_s = profile.VECTORS[name]
+    work = Vector(part="profile", op=name, bytes_read=0.5 * moved, bytes_written=0.5 * moved)
+    seconds = float(CostEngine(load_chip("ascend-910b2"), library="training").price([work])[0].time_s)
+    assert seconds == pytest.approx(measured_s, rel=0.08)

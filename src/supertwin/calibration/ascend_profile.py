@@ -22,6 +22,15 @@ CORES = 20.0
 SOURCE = "Ascend/msprof-analyze 8399c1cd: kernel_details.csv of a training step"
 WEIGHT_GRADIENTS = ((4096.0, 512.0, 8192.0, 187.3e-6), (1536.0, 4096.0, 8192.0, 509.5e-6))
 """(m, n, k, seconds) of MatMulV2 and MatMulV3 with the first operand transposed."""
+VECTORS = {
+    "add": (3.0 * 100.66e6, 226.0e-6),
+    "copy": (75497472.0 * 6.0, 335.0e-6),
+    "optimizer": (75497472.0 * 28.0, 1785.0e-6),
+    "softmax": (2.0 * 25.17e6, 91.5e-6),
+}
+"""(bytes, seconds) of vector kernels on 24 cores with 1.6 TB/s, same repository, test/ut/advisor/advisor_backend/
+compute_advice/kernel_details.csv (a GPT-3 step in FP16 of November 2023): Add of 4096 x 12288, Cast from FP16 to FP32,
+ApplyAdamW, ScaledMaskedSoftmax of 12 x 1024 x 1024 scores. Medians."""
 _TOKENS, _HEADS, _HEAD_DIM = 4096.0, 8.0, 128.0  # heads of both sequences
 _ROWS = 128.0
 _PAIR_FLOP = 4.0 * _HEAD_DIM
@@ -40,6 +49,15 @@ class Profiled:
 
 FORWARD = Profiled(406.6e-6, 359.75e-6, 128.97e-6, 228.69e-6)
 BACKWARD = Profiled(759.7e-6, 753.13e-6, 344.04e-6, 318.44e-6)
+
+
+def vector_shares(memory_bytes_per_s: float, l2_bytes_per_s: float) -> dict[str, dict[str, float]]:
+    """Share of the memory rate by class of vector operator. The scores of the softmax lay in L2: its vector units are
+    the limit, there as in memory."""
+    rates = {name: moved / seconds for name, (moved, seconds) in VECTORS.items()}
+    found = {name: {"memory": round(rate / memory_bytes_per_s, 4)} for name, rate in rates.items()}
+    found["softmax"]["l2"] = round(rates["softmax"] / l2_bytes_per_s, 4)
+    return found
 
 
 def attention_constants() -> dict[str, dict[str, float]]:

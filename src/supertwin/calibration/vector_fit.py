@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from supertwin.calibration import ascend_profile
 from supertwin.calibration.common import (
     errors,
     fit_surface,
@@ -182,8 +183,8 @@ def fit_vector(operators: Path, out: Path, date: str, chips: Sequence[str] = TAB
 def _ascend(date: str) -> dict[str, Any]:
     """Ascend 910B2: add reads 1,456 of 1,600 GB/s (asc-devkit sample, kernels.csv).
 
-    Other classes keep the ratio of the priors to it. Start of a kernel in a replayed graph: 3 us (assumption; the floor
-    of a matrix product is 5.1 us).
+    Sums, copies, softmax and optimizer are profiled, other classes keep the ratio of the priors to it.
+    Start of a kernel in a replayed graph: 3 us (assumption; the floor of a matrix product is 5.1 us).
     """
     gain = 1456.0 / 1600.0 / PRIOR["memory"]
     parameters = {
@@ -193,11 +194,17 @@ def _ascend(date: str) -> dict[str, Any]:
         }
         for op in sorted(CLASSES)
     }
+    chip = load_chip("ascend-910b2")
+    profiled = ascend_profile.vector_shares(chip.memory_bytes_per_s, chip.l2_bytes_per_s)
+    parameters = {op: {**constants, **profiled.get(op, {})} for op, constants in parameters.items()}
     return {
         "family": "vector",
         "chip": "ascend-910b2",
         "date": date,
-        "data_sets": [{"name": "kernels.csv: memory_read", "rows": 1}],
+        "data_sets": [
+            {"name": "kernels.csv: memory_read", "rows": 1},
+            {"name": ascend_profile.SOURCE, "rows": len(profiled)},
+        ],
         "parameters": parameters,
         "surface": {},
         "residual": {},
