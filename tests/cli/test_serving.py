@@ -94,6 +94,16 @@ def test_too_large_a_model_and_a_single_device() -> None:
     assert supertwin("infer", "llama-3.1-8b", "--on", "dgx-h100:1", "--phase", "serve").code == 0
 
 
+def test_more_devices_than_one_supernode() -> None:
+    result = supertwin(
+        "infer", "deepseek-r1", "--on", "cm384:1024", "--phase", "serve", "--weight-dtype", "int8", "--json"
+    )
+    assert result.code == 0, result.err
+    got = json.loads(result.out)
+    assert list(got["planes"]) == ["rdma"]
+    assert got["loading"]["pool_s"] > 0
+
+
 def test_text_and_options_without_effect() -> None:
     result = supertwin(*SMALL, "--batch", "4", "--zipf", "1", "--explain")
     assert result.code == 0, result.err

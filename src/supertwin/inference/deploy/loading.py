@@ -20,6 +20,7 @@ from supertwin.inference.deploy.service import Service
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import weights_bytes
 from supertwin.inference.placement import place
+from supertwin.machine.systems import with_devices
 from supertwin.model.parameters import parameter_count
 from supertwin.network.transfer import UNMEASURED_SHARE
 
@@ -96,8 +97,10 @@ def _from_memory(service: Service, medium: str, instances: int, readers: int) ->
     system, d = service.system, service.decode
     if not system.host_memory_bytes_per_node or (medium == "host" and not system.host_link_bytes_per_s):
         return None
-    if medium == "ub" and not reaches_hosts(system):
-        return None
+    if medium == "ub":
+        if not reaches_hosts(system):
+            return None
+        system = with_devices(system, min(system.devices, system.full_devices))  # every supernode has a pool of its own
     shard = shard_of(service.model, d, place(d), system.chip, service.engine)
     own = weights_bytes(service.model, d, shard)
     streams = min(readers, d.devices) if readers else d.devices
