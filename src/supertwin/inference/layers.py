@@ -12,6 +12,7 @@ from supertwin.inference.assumptions import Engine
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.local import cut_locally, widths
+from supertwin.inference.picks import Picks, with_padding
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -42,10 +43,12 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class Habits:
     """Passes over tokens beside the model's own operators. joins_keys: full latent attention joins the two parts of its
-    keys, else it lays the parts of queries and keys out by head; routes_in_passes: see with_routing_passes."""
+    keys, else it lays the parts of queries and keys out by head; routes_in_passes: see with_routing_passes; picks:
+    what sparse cores compute beyond the model's own heads and keys."""
 
     joins_keys: bool = True
     routes_in_passes: bool = False
+    picks: Picks = Picks()
 
 
 PLAIN = Habits()
@@ -123,6 +126,7 @@ def blocks(
         skew = (half if split else (step, cut))[1].expert_skew
         if layer.attention is not None and layer.attention.kind == "mla":
             ops = with_latent_copies(ops, layer.attention, shard, about.joins_keys)
+            ops = with_padding(ops, layer.attention.index_topk, about.picks)
         ops = with_routing_passes(ops, skew) if about.routes_in_passes else ops
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))

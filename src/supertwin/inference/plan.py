@@ -10,6 +10,7 @@ from supertwin.inference.case import Deployment
 from supertwin.inference.launch import scheduled
 from supertwin.inference.layers import Block, Habits, shard_of
 from supertwin.inference.mixed import mixed_blocks
+from supertwin.inference.picks import picks_of
 from supertwin.inference.placement import Placement, moe, place
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -76,6 +77,7 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
     habits = Habits(
         joins_keys=system.chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
         routes_in_passes=separate or (engine.routes_in_passes and shape.kernels_of == "prefill"),
+        picks=picks_of(engine, system.chip, shape.kernels_of),
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     return Plan(placement, shape, engine, made, experts, separate)
