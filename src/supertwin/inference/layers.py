@@ -12,7 +12,7 @@ from supertwin.inference.assumptions import Engine
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.local import cut_locally, widths
-from supertwin.inference.picks import Picks, with_padding
+from supertwin.inference.picks import PLAIN_PICKS, Picks, with_padding
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -48,7 +48,7 @@ class Habits:
 
     joins_keys: bool = True
     routes_in_passes: bool = False
-    picks: Picks = Picks()
+    picks: Picks = PLAIN_PICKS
 
 
 PLAIN = Habits()

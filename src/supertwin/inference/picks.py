@@ -22,6 +22,9 @@ class Picks:
     whole_list: bool = False
 
 
+PLAIN_PICKS = Picks()
+
+
 def picks_of(engine: Engine, chip: Chip, phase: str) -> Picks:
     """What the engine asks of the sparse kernel.
 
