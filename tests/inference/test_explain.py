@@ -210,3 +210,13 @@ def test_a_picture_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypat
     assert "ends with .svg or .png" in refused.err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert supertwin(*WORDS, "--roofline", str(tmp_path / "x.svg")).code == 4
+
+
+def test_attention_and_experts_apart_are_explained_by_what_if() -> None:
+    words = ("infer", "deepseek-r1", "--on", "dgx-h800:32", "--afd", "2A2F", "--batch", "64", "--weight-dtype", "fp8")
+    fields = json.loads(supertwin(*words, "--kv-dtype", "fp8", "--explain", "--json").out)
+    assert "waterfall" not in fields
+    half = next(row for row in fields["what_if"] if row["option"] == "--batch 32")
+    less = json.loads(supertwin(*words[:-3], "32", *words[-2:], "--kv-dtype", "fp8", "--json").out)
+    rate = less["tokens_per_s_per_device"] / fields["tokens_per_s_per_device"] - 1.0
+    assert half["gain"] == pytest.approx(rate, rel=1e-6)

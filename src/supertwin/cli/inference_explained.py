@@ -17,7 +17,7 @@ def more(case: InferenceCase, values: Values, prediction: Prediction) -> More:
     """Everything that the options ask for."""
     nearest = _nearest(case) if not prediction.memory.fits else More()
     if case.deployment.afd_instances:
-        return _split(values) + nearest
+        return _split(case, values) + nearest
     asked = [
         nearest,
         _explained(case) if values["explain"] else More(),
@@ -38,12 +38,19 @@ def _nearest(case: InferenceCase) -> More:
     return More({"nearest": nearest_fields(found)}, after=nearest_view(found, "deployments"), advice=advice)
 
 
-def _split(values: Values) -> More:
-    """Both sides of an attention-FFN split run at once: the breakdown is that of the slower one. Raises InputError."""
+def _split(case: InferenceCase, values: Values) -> More:
+    """Both sides of an attention-FFN split run at once: the breakdown is that of the slower one, and the what-if table
+    explains. Raises InputError."""
     for name in ("roofline", "trace"):
         if values[name]:
             raise InputError(f"--{name} shows one device's step; it is not drawn with --afd, whose sides have one each")
-    return More()
+    if not values["explain"]:
+        return More()
+    from supertwin.inference.what_if import what_if
+    from supertwin.report.inference import what_if_fields, what_if_view
+
+    gains = what_if(case)
+    return More({"what_if": what_if_fields(gains)}, after=what_if_view(gains, case.phase))
 
 
 def _explained(case: InferenceCase) -> More:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from supertwin.core.errors import InputError
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
@@ -76,7 +77,12 @@ def anatomy(case: InferenceCase) -> Anatomy:
 
 
 def anatomies(cases: Sequence[InferenceCase]) -> list[Anatomy]:
-    """Several prepared cases of one model and machine, priced in one call of the cost engine."""
+    """Several prepared cases of one model and machine, priced in one call of the cost engine.
+
+    Raises InputError where attention and feed-forward run on devices of their own: that is no sequence of blocks.
+    """
+    if any(case.deployment.afd_instances for case in cases):
+        raise InputError("a step with attention and feed-forward on devices of their own is explained by part only")
     model, system = cases[0].model, cases[0].system
     plans = [plan_of(model, system, case.deployment, shape_of(case)) for case in cases]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]

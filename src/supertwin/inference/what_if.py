@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from supertwin.core.errors import SupertwinError
-from supertwin.inference.anatomy import Anatomy, Opened, anatomies, anatomy, scalar
+from supertwin.inference.anatomy import Anatomy, Opened, anatomies, scalar
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.changes import PLAIN, Change, Scale, changes
 from supertwin.inference.exchange import communication
 from supertwin.inference.pieces import Piece, routed_of
-from supertwin.inference.predict import memory, prepared
-from supertwin.inference.step import assembled
+from supertwin.inference.predict import memory, prepared, shape_of
+from supertwin.inference.step import assembled, step
 from supertwin.network.collective import CollectiveTime
 from supertwin.workload.operators import Communication, Operator
 
@@ -33,22 +33,22 @@ def what_if(case: InferenceCase) -> tuple[Gain, ...]:
     """Gains of all single changes that are legal and fit the memory, best first. Raises InputError for an illegal
     case."""
     case = prepared(case)
-    now = tokens_per_s_per_device(case, anatomy(case).total_s)
+    now = tokens_per_s_per_device(case, _seconds(case, PLAIN))
     found = [gain for change in changes(case) if (gain := _judged(change, now)) is not None]
     return tuple(sorted(found, key=lambda gain: -gain.gain))
 
 
-def scaled_s(step: Anatomy, scale: Scale) -> float:
+def scaled_s(opened: Anatomy, scale: Scale) -> float:
     """Step time when the fixed and per-byte parts of all exchanges, and the host's gaps, take another share of their
     time."""
     if scale == PLAIN:
-        return step.total_s
-    case = step.case
+        return opened.total_s
+    case = opened.case
     pieces = [
-        [_scaled(piece, _exchange(operator, opened, step), scale) for operator, piece in opened.operators]
-        for opened in step.blocks
+        [_scaled(piece, _exchange(operator, block, opened), scale) for operator, piece in block.operators]
+        for block in opened.blocks
     ]
-    times = assembled(step.plan, pieces, case.model, case.system)
+    times = assembled(opened.plan, pieces, case.model, case.system)
     host = sum(scalar(t) for (part, _), t in times.parts.items() if part == "host")
     handed = sum(scalar(t) for (part, _), t in times.parts.items() if part == "pp p2p")
     return scalar(times.time_s) - (1.0 - scale.host) * host - (1.0 - scale.per_byte) * handed
@@ -62,12 +62,12 @@ def tokens_per_s_per_device(case: InferenceCase, seconds: float) -> float:
     return (case.batch * (1.0 + d.mtp_tokens * d.mtp_acceptance) + case.chunk_tokens / d.tp) / seconds
 
 
-def _exchange(operator: Operator, opened: Opened, step: Anatomy) -> CollectiveTime | None:
+def _exchange(operator: Operator, block: Opened, opened: Anatomy) -> CollectiveTime | None:
     """The time of an exchange again, with its fixed part."""
     if not isinstance(operator, Communication):
         return None
-    plan = step.plan
-    return communication(step.case.system, plan.placement, operator, routed_of(opened.block, plan))
+    plan = opened.plan
+    return communication(opened.case.system, plan.placement, operator, routed_of(block.block, plan))
 
 
 def _scaled(piece: Piece, priced: CollectiveTime | None, scale: Scale) -> Piece:
@@ -78,13 +78,20 @@ def _scaled(piece: Piece, priced: CollectiveTime | None, scale: Scale) -> Piece:
     return replace(piece, time_s=piece.time_s * (scale.fixed * fixed + scale.per_byte * (whole - fixed)) / whole)
 
 
+def _seconds(case: InferenceCase, scale: Scale) -> float:
+    """Step time of a prepared case. Raises InputError for one that cannot be laid open and is to be scaled."""
+    if case.deployment.afd_instances and scale == PLAIN:
+        return scalar(step(case.model, case.system, case.deployment, shape_of(case)).time_s)
+    return scaled_s(anatomies([case])[0], scale)
+
+
 def _judged(change: Change, now: float) -> Gain | None:
     try:
         case = prepared(change.case)
         used = memory(case)
         if not used.fits:
             return None
-        seconds = scaled_s(anatomies([case])[0], change.scale)
+        seconds = _seconds(case, change.scale)
     except SupertwinError:
         return None
     rate = tokens_per_s_per_device(case, seconds)

@@ -53,19 +53,24 @@ def explain_fields(fall: Waterfall, lanes: dict[str, Lanes], gains: Sequence[Gai
             {"block": name, "length_s": one.length_s, "busy_s": one.busy_s(), "slices": _slices(one)}
             for name, one in lanes.items()
         ],
-        "what_if": [
-            {
-                "change": gain.change.name,
-                "kind": gain.change.kind,
-                "option": gain.change.option,
-                "gain": gain.gain,
-                "step_time_s": gain.step_time_s,
-                "tokens_per_s_per_device": gain.tokens_per_s_per_device,
-                "peak_memory_bytes": gain.peak_memory_bytes,
-            }
-            for gain in gains
-        ],
+        "what_if": what_if_fields(gains),
     }
+
+
+def what_if_fields(gains: Sequence[Gain]) -> list[dict[str, Any]]:
+    """JSON rows of the what-if table."""
+    return [
+        {
+            "change": gain.change.name,
+            "kind": gain.change.kind,
+            "option": gain.change.option,
+            "gain": gain.gain,
+            "step_time_s": gain.step_time_s,
+            "tokens_per_s_per_device": gain.tokens_per_s_per_device,
+            "peak_memory_bytes": gain.peak_memory_bytes,
+        }
+        for gain in gains
+    ]
 
 
 def _rung_fields(rung: Rung) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def waterfall_view(fall: Waterfall) -> list[RenderableType]:
         for r in fall.rungs
         if abs(r.share) >= _LEAST_SHARE
     ]
-    note = "from the roofline of its operators down to the step"
+    note = "from the roofline of its operators to the step; %: of roofline"
     return [
         heading("Where the time goes", note),
         grid(("cause", "time", "share", "bound", ""), rows, wrap=4),
@@ -123,7 +128,7 @@ def waterfall_view(fall: Waterfall) -> list[RenderableType]:
 
 def _label(rung: Rung) -> str:
     name = _LABELS.get(rung.part, rung.part.removeprefix("kernels/").removeprefix("exchange/"))
-    return name if rung.of_roofline is None else f"{name} {100 * rung.of_roofline:.0f} % of roof"
+    return name if rung.of_roofline is None else f"{name} {100 * rung.of_roofline:.0f} %"
 
 
 def _layer_row(layer: LayerFall) -> tuple[str, ...]:

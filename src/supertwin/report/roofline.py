@@ -68,8 +68,8 @@ def _table(shown: Sequence[tuple[str, Point]]) -> RenderableType:
 
 
 def _about(point: Point) -> str:
-    words = (point.shape, point.bound, point.rate, f"x {point.executions:g}")
-    return ", ".join(word for word in words if word)
+    words = ", ".join(word for word in (point.shape, point.bound, point.rate) if word)
+    return f"{point.executions:g} x: {words}"
 
 
 def _numbers(p: Point) -> tuple[str, ...]:
