@@ -34,7 +34,8 @@ FLAGS = {
     "--capacity-factor --pad-experts --redundant-experts --routing-nodes --dispatch-dtype "
     "--recompute-modules --offload --offload-optimizer --offload-update --lora-rank "
     "--lora-modules --offload-modules --narrow-activation --states-reused --logprob-passes",
-    "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --afd --afd-unit --afd-microbatches --batch "
+    "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --dense-tp --output-tp --head-tp --afd "
+    "--afd-unit --afd-microbatches --batch "
     "--input-len --prefix-len --chunk-tokens --kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens "
     "--mtp-acceptance --microbatch-overlap --expert-balance --redundant-experts --framework --roofline --trace "
     "--output-len --rate --concurrency --prefill-devices --decode-devices --prefill-instance --decode-instance "

@@ -74,7 +74,7 @@ def _case(values: Values) -> InferenceCase:
 
     from supertwin.inference.case import InferenceCase
     from supertwin.inference.fitting import largest_fitting_batch
-    from supertwin.inference.layouts import Choice, afd_sizes, choose
+    from supertwin.inference.layouts import Choice, afd_sizes, choose, with_replicas
     from supertwin.model import load_model
 
     given, defaults = stated(values, _FIXED)
@@ -88,6 +88,9 @@ def _case(values: Values) -> InferenceCase:
     batch = given_batch(values["batch"])
     shared = None if values["dp_attention"] is None else bool(values["dp_attention"])
     case = choose(draft, Choice(sizes, batch, shared))
+    if values["expert_balance"] == "eplb" and values["redundant_experts"] is None:
+        case = with_replicas(case)
+        defaults["redundant_experts"] = case.deployment.redundant_experts
     if values["batch"] is not None and batch is None:
         case = replace(case, batch=largest_fitting_batch(case) or case.batch)
     chosen: dict[str, object] = {name: getattr(case.deployment, name) for name in (*_SIZES, "dp_attention")}
@@ -120,8 +123,11 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
         mtp_tokens=drafts,
         mtp_acceptance=float(given.get("mtp_acceptance", _ACCEPTANCE if drafts else 0.0)),
         microbatch_overlap=bool(values["microbatch_overlap"]),
-        expert_balance=given["expert_balance"],
+        expert_balance=given["expert_balance"].replace("eplb", "natural"),
         redundant_experts=int(given["redundant_experts"]),
+        dense_tp=int(given.get("dense_tp", 1)),
+        output_tp=int(given.get("output_tp", 1)),
+        head_tp=int(given.get("head_tp", 1)),
         framework=known_framework(values["framework"], [*(engine.name for engine in ENGINES), *_ALSO_CALLED]),
     )
 
@@ -152,6 +158,7 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
         lengths
         | serving
         | {
+            "expert_balance": values["expert_balance"] == "eplb" and d.ep == 1 and "ep 1",
             "afd_unit": not d.afd_instances and "no --afd",
             "afd_microbatches": not d.afd_instances and "no --afd",
             "mtp_tokens": case.phase == "prefill" and bool(d.mtp_tokens) and "prefill",

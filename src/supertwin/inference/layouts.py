@@ -71,6 +71,15 @@ def afd_sizes(case: InferenceCase, fixed: Mapping[str, int]) -> dict[str, int]:
     return {"tp": tp, "pp": 1, "dp": dp, "ep": ep, "cp": 1} | dict(fixed)
 
 
+def with_replicas(case: InferenceCase) -> InferenceCase:
+    """The case with the replicas that a load balancer is given when nobody says how many: as many as fill the last slot
+    of every rank, one more slot on each where the experts fill them (DeepSeek's deployment: 32 on 32 ranks)."""
+    experts, ep = _experts(case.model), case.deployment.ep
+    if ep == 1 or not experts:
+        return case
+    return replace(case, deployment=replace(case.deployment, redundant_experts=-experts % ep or ep))
+
+
 def _batches(case: InferenceCase, choice: Choice) -> list[float | None]:
     """Requests per device to try; None: one sequence per group of tp x cp devices."""
     if choice.batch is not None or case.phase == "prefill":

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from supertwin.core.errors import InputError
 from supertwin.inference.case import Deployment
+from supertwin.model.spec import ModelSpec
 from supertwin.workload.operators import Communication, Gemm, Operator, Real
 
 AXIS = "local"
@@ -42,6 +43,19 @@ def check_widths(deployment: Deployment) -> None:
                 f"{name}_tp = {n}: cuts a matrix over attention ranks of one device each, so tp must be 1 (given "
                 f"{deployment.tp}) and {name}_tp must divide dp (given {deployment.dp})"
             )
+
+
+def saved_parameters(model: ModelSpec, groups: Mapping[str, int]) -> tuple[float, float]:
+    """Weights that a device holds less than with whole matrices: (of all layers, of the head)."""
+    kept = {name: 1.0 - 1.0 / groups.get(name, 1) for name in ("dense", "output", "head")}
+    layers = 0.0
+    for layer in model.layers:
+        block, f = layer.attention, layer.feed_forward
+        if block is not None and not block.output_lora_rank and block.kind in ("gqa", "mla"):
+            layers += kept["output"] * block.heads * block.v_head_dim * model.hidden * layer.count
+        if f is not None and not f.experts:
+            layers += kept["dense"] * (3 if f.gated else 2) * f.inter * model.hidden * layer.count
+    return layers, 0.0 if model.tied_embeddings else kept["head"] * model.vocab * model.hidden
 
 
 def cut_locally(operators: Sequence[Operator], groups: Mapping[str, int]) -> list[Operator]:

@@ -13,6 +13,7 @@ from supertwin.inference import assumptions
 from supertwin.inference.assumptions import RUNTIME_BYTES, Engine
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import shard_of, transport
+from supertwin.inference.local import saved_parameters, widths
 from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, parameter_count
@@ -36,7 +37,13 @@ def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, engine
     engine that gathers them cuts MLPs, shared experts and the head over all attention ranks."""
     wide = engine is not None and engine.gathers_dense and deployment.dp_attention
     key = _key(shard, deployment.dp if wide else 1)
-    return _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, key)
+    whole = _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, key)
+    groups = widths(deployment)
+    if not groups:
+        return whole
+    layers, head = saved_parameters(model, groups)
+    dense = number_format(shard.weight_dtype or shard.linear_dtype).bytes_per_element
+    return whole - layers / deployment.pp * dense - head / (1 if deployment.pp == 1 else 2) * 2.0
 
 
 def _key(shard: Shard, ranks: int) -> tuple[int, int, int, int, str, str, str]:
