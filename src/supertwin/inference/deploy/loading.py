@@ -113,4 +113,5 @@ def _from_memory(service: Service, medium: str, instances: int, readers: int) ->
         return max(
             alone, each * min(streams, system.devices_per_node) / (way.share_bytes_per_s * system.devices_per_node)
         )
-    return max(alone, instances * streams * each / (way.share_bytes_per_s * system.devices_per_node * system.nodes))
+    sources_bytes_per_s = way.share_bytes_per_s * system.devices_per_node * service.system.nodes
+    return max(alone, instances * streams * each / sources_bytes_per_s)
