@@ -34,6 +34,8 @@ def test_a_legal_job_passes() -> None:
         ({"layout": Layout(tp=8, dp=2)}, ("tp(8)", "dp(2)", "= 16 != 32 devices", "dp = 4 would fit")),
         ({"model": load_model("qwen2-7b")}, ("tp(8) does not divide the 28 heads", "legal tp: 1, 2, 4, 7")),
         ({"layout": Layout(tp=8, pp=2, dp=2, ep=2)}, ("ep(2)", "has none", "legal ep: 1")),
+        ({"layout": Layout(tp=8, pp=2, dp=2, etp=2)}, ("etp(2)", "has none", "legal etp: 1")),
+        ({"schedule": "dualpipe", "layout": Layout(dp=32), "global_batch": 32}, ("needs a pipeline",)),
         ({"global_batch": 15}, ("global_batch(15)", "micro_batch(1) * dp(2) = 2", "14 or 16 would fit")),
         ({"layout": Layout(tp=4, dp=8, vpp=2)}, ("vpp(2)", "pp is 1")),
         ({"layout": Layout(pp=32, vpp=4)}, ("128 stages for 80 layers",)),
@@ -66,6 +68,19 @@ def test_experts_must_divide() -> None:
     case = replace(job(), model=model, layout=Layout(tp=2, dp=16, ep=16))
     with pytest.raises(InputError, match=r"ep\(16\) does not divide the 8 experts"):
         check(case)
+
+
+def test_dualpipe_needs_an_even_number_of_stages() -> None:
+    system = load_system("dgx-h100:24")
+    with pytest.raises(InputError, match=r"pp\(3\) must be even"):
+        check(job(system=system, schedule="dualpipe", layout=Layout(tp=8, pp=3)))
+
+
+def test_the_busiest_rank_has_no_more_than_all_tokens() -> None:
+    case = job(model=load_model("mixtral-8x7b"), layout=Layout(dp=32, ep=8), global_batch=32)
+    check(replace(case, skew=8.0))
+    with pytest.raises(InputError, match="at most 8 times the mean"):
+        check(replace(case, skew=8.5))
 
 
 def test_uneven_stages_are_legal() -> None:

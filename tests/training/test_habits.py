@@ -41,9 +41,10 @@ def test_the_longest_prefix_wins() -> None:
 
 
 def test_expert_tensor_size_follows_tp_only_where_it_fits() -> None:
-    assert default_etp("mindspeed-llm", 4, 2, 8) == 4
-    assert default_etp("mindspeed-llm", 4, 8, 8) == 1
-    assert default_etp("megatron-bridge", 4, 2, 8) == 1
+    assert default_etp("mindspeed-llm", 4, 2, 8, 64) == 4
+    assert default_etp("mindspeed-llm", 4, 8, 8, 64) == 1
+    assert default_etp("megatron-bridge", 4, 2, 8, 64) == 1
+    assert default_etp("mindspeed-llm", 4, 1, 8, 0) == 1
     assert default_recompute("maxtext") == "full"
 
 

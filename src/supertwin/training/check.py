@@ -101,6 +101,8 @@ def _check_model(case: TrainingCase) -> None:
     experts = expert_count(model)
     if layout.ep > 1 and not experts:
         raise InputError(f"ep({layout.ep}) needs experts and {model.name} has none; legal ep: 1")
+    if layout.etp > 1 and not experts:
+        raise InputError(f"etp({layout.etp}) needs experts and {model.name} has none; legal etp: 1")
     if experts and experts % layout.ep:
         raise InputError(
             f"ep({layout.ep}) does not divide the {experts} experts of {model.name}; "
@@ -150,6 +152,8 @@ def _check_pipeline(case: TrainingCase) -> None:
         raise InputError(f"vpp({layout.vpp}) needs a pipeline, and pp is 1; legal vpp: 1")
     if folded == 2 and layout.pp == 1:
         raise InputError(f"schedule {case.schedule} needs a pipeline, and pp is 1; use 1f1b")
+    if case.schedule == "dualpipe" and layout.pp % 2:
+        raise InputError(f"schedule dualpipe pairs stages from both ends; pp({layout.pp}) must be even")
     if folded == 2 and layout.vpp > 1:
         raise InputError(f"schedule {case.schedule} has its own two chunks per device; vpp({layout.vpp}) must be 1")
     if case.recompute == "partial" and case.recompute_layers < 1:

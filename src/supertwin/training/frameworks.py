@@ -322,9 +322,12 @@ def framework_names() -> list[str]:
     return sorted(_PROFILES)
 
 
-def default_etp(name: str, tp: int, ep: int, ranks: int) -> int:
+def default_etp(name: str, tp: int, ep: int, ranks: int, experts: int) -> int:
     """Expert tensor size of a job that does not state it: tp where the framework cuts experts like dense matrices, or
-    where there is no expert parallelism, and the ranks (tp x cp x dp) allow it, else 1."""
+    where there is no expert parallelism, and the ranks (tp x cp x dp) allow it, else 1. experts: of the model; without
+    any, 1."""
+    if not experts:
+        return 1
     follows = framework_named(name).experts_follow_tp or ep == 1
     return tp if follows and ranks % (ep * tp) == 0 else 1
 

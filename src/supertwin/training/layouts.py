@@ -18,7 +18,7 @@ from supertwin.core.prediction import Memory
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 from supertwin.training.case import Layout, TrainingCase
-from supertwin.training.check import divisors
+from supertwin.training.check import divisors, expert_count
 from supertwin.training.frameworks import default_etp
 from supertwin.training.predict import memory, predict
 
@@ -100,13 +100,14 @@ def candidates(case: TrainingCase, choice: Choice) -> Iterator[Layout]:
     """Legal-looking layouts in order of growing model parallelism, those that idle last."""
     usual = set(_powers(case.seq_len // 8192) if case.seq_len > _LONG_SEQUENCE else [1])
     found = []
+    experts = expert_count(case.model)
     for tp, pp, cp in _model_parallel(case, choice, usual):
         dp = case.system.devices // (tp * pp * cp)
         if choice.sizes.get("dp", dp) != dp or not _batch_fits(case, choice, dp):
             continue
         cut = cp not in usual and "cp" not in choice.sizes
         for wide, ep in enumerate(_expert_sizes(case, choice, tp * cp * dp)):
-            etp = choice.sizes.get("etp") or default_etp(case.framework, tp, ep, tp * cp * dp)
+            etp = choice.sizes.get("etp") or default_etp(case.framework, tp, ep, tp * cp * dp, experts)
             layout = Layout(tp, pp, cp, dp, ep, etp, choice.sizes.get("vpp", 1))
             found.append((_idles(case, choice, layout), cut, wide, tp * pp * cp, pp, cp, layout))
     busy = any(not (idle or cut) for idle, cut, *_ in found)
@@ -161,11 +162,10 @@ def _expert_sizes(case: TrainingCase, choice: Choice, ranks: int) -> list[int]:
     """Expert parallel sizes: as wide as one scale-up domain joins, then wider ones across domains."""
     if "ep" in choice.sizes:
         return [choice.sizes["ep"]]
-    model, system = case.model, case.system
-    experts = max((layer.feed_forward.experts for layer in model.layers if layer.feed_forward is not None), default=0)
+    experts = expert_count(case.model)
     if not experts:
         return [1]
-    inside = _most_dividing(experts, ranks, min(_EXPERT_GROUP, _scale_up(system)))
+    inside = _most_dividing(experts, ranks, min(_EXPERT_GROUP, _scale_up(case.system)))
     return list(dict.fromkeys((inside, _most_dividing(experts, ranks, _EXPERT_GROUP))))
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from supertwin.training.case import TrainingCase
+from supertwin.training.check import FULL_SHARDING, expert_count
+
+_ROUTED = ("skew", "routing_cv", "capacity_factor", "dispatch_dtype", "overlap_ep", "force_balanced", "pad_experts")
+_DEFAULTS = {item.name: item.default for item in fields(TrainingCase)}
 
 
 def notes(case: TrainingCase) -> tuple[str, ...]:
     """Sentences for the warnings of a prediction."""
-    return (*_cut_notes(case), *_switch_notes(case), *_model_notes(case))
+    return (*_cut_notes(case), *_switch_notes(case), *_idle_notes(case), *_model_notes(case))
 
 
 def _cut_notes(case: TrainingCase) -> list[str]:
@@ -28,6 +34,27 @@ def _switch_notes(case: TrainingCase) -> list[str]:
         found.append("schedule interleaved with vpp 1 is 1f1b")
     if case.schedule == "1f1b" and case.layout.vpp > 1:
         found.append(f"vpp({case.layout.vpp}) makes the 1f1b schedule interleaved")
+    return found
+
+
+def _idle_notes(case: TrainingCase) -> list[str]:
+    """One sentence per unmet condition, with the stated options that have no effect for it."""
+    layout, full = case.layout, case.sharding in FULL_SHARDING
+    conditions = (
+        (case.sharding == "hsdp", ("hsdp_shard_size",), "sharding hsdp"),
+        (full, ("reshard", "prefetch", "flat_parameters"), "sharding zero3 or hsdp"),
+        (layout.cp > 1, ("cp_method", "ulysses_size", "cp_balanced"), "cp above 1"),
+        (case.packed, ("sample_len", "sample_cv"), "packed"),
+        (expert_count(case.model) > 0, _ROUTED, "a model with experts"),
+        (case.offload_optimizer > 0.0, ("offload_update",), "offload_optimizer above 0"),
+        (case.task == "lora", ("lora_rank", "lora_modules"), "task lora"),
+        (layout.pp > 1, ("balance",), "pp above 1"),
+    )
+    found = []
+    for met, names, needed in conditions:
+        idle = [] if met else [name for name in names if getattr(case, name) != _DEFAULTS[name]]
+        if idle:
+            found.append(f"{', '.join(idle)} {'have' if len(idle) > 1 else 'has'} no effect; needs {needed}")
     return found
 
 

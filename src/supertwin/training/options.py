@@ -88,6 +88,11 @@ def _check_routing(case: TrainingCase) -> None:
             raise InputError(f"{name} = {value:g}; expected 0 or more")
     if case.skew and case.skew < 1.0:
         raise InputError(f"skew = {case.skew:g}; the busiest rank has at least the mean load, expected 1 or more")
+    if case.skew > max(case.layout.ep, 1) and routed_block(case.model) is not None:
+        raise InputError(
+            f"skew = {case.skew:g}; ep({case.layout.ep}) ranks share all tokens, so the busiest has at most "
+            f"{case.layout.ep} times the mean"
+        )
     if case.pad_experts and not case.capacity_factor:
         raise InputError("pad_experts needs capacity_factor > 0: the capacity that experts are padded to")
     if case.redundant_experts or case.routing_nodes:

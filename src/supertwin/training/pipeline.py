@@ -5,7 +5,8 @@ busy m t_i; it waits for the devices before it once on the way in and out, and f
 1 - i warm-up forwards and the first backward, and again in the last w backwards, as far as its own work does not fill
 the gap:
 
-    T = max_i [ m t_i + sum_{j<i} t_j / v + (max(0, D_i - w f_i) + max(0, D_i - w b_i)) / v ],   D_i = sum_{j>i} t_j
+    T = max_i [ m t_i + (sum_{j<i} t_j + max(0, D_i - min(w, m-1) f_i) + [m > w] max(0, D_i - w b_i)) / v ]
+    D_i = sum_{j>i} t_j
 
 which is (m + (p - 1) / v) t for equal devices with v chunks each.
 

@@ -37,7 +37,7 @@ def routing_of(case: TrainingCase) -> Routing:
     if capacity and case.pad_experts:
         return Routing(capacity, _dropped(case, block, capacity))
     skew = case.skew or _natural_skew(case, block)
-    return Routing(min(skew, max(capacity, 1.0)) if capacity else skew, _dropped(case, block, capacity))
+    return Routing(min(skew, capacity) if capacity else skew, _dropped(case, block, capacity))
 
 
 def routed_block(model: ModelSpec) -> FeedForwardSpec | None:

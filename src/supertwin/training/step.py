@@ -22,7 +22,6 @@ class StepTime:
     parts: dict[str, float]
     pipeline: PipelineTime
     passes: DevicePass
-    memory_bound_s: float
 
 
 def step_time(setting: Setting) -> StepTime:
@@ -44,7 +43,7 @@ def step_time(setting: Setting) -> StepTime:
     parts["compute/logprob"] = logprob_s(setting, times)
     parts["host"] += host_step_s(setting)
     total = sum(parts.values())
-    return StepTime(total, parts, pipeline, passes, parts["optimizer"])
+    return StepTime(total, parts, pipeline, passes)
 
 
 def unpaired_s(setting: Setting, passes: DevicePass, device: int) -> float:

@@ -209,10 +209,10 @@ def weight_copy_bytes(case: TrainingCase, framework: Framework) -> float:
 
 
 def _sharers(case: TrainingCase) -> tuple[int, int]:
-    """Ranks that share the states of dense and of expert weights (a stated sub-group limits the dense one)."""
+    """Ranks that share the states of dense and of expert weights (hsdp: at most those that share a copy)."""
     dense, experts = axis_group(case, "dp").size, axis_group(case, "edp").size
     limit = case.hsdp_shard_size
-    if limit:
+    if case.sharding == "hsdp" and limit:
         return min(dense, limit), min(experts, limit)
     return dense, experts
 

@@ -46,7 +46,7 @@ class Recompute:
         if self.mode not in ("none", "selective", "full"):
             raise InputError(f"recompute is {self.mode!r}, expected none, selective or full")
         for module in sorted(self.modules - set(MODULES)):
-            raise InputError(f"recompute module {module!r} is not known{nearest_sentence(module, MODULES)}")
+            raise InputError(f"recompute module {module!r} is not known; {nearest_sentence(module, MODULES)}")
 
     def adapts(self, part: str) -> bool:
         """Whether the matrices of a part (attention, mlp) keep their input."""

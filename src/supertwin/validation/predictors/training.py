@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from supertwin.core.prediction import Prediction
@@ -121,7 +121,7 @@ def case_of(row: Row) -> tuple[TrainingCase, list[str]]:
     sizes = _known_sizes(reading, system)
     batch, recompute = row.integer("global_batch") or recipes.reported_batch(row) or None, row.text("recompute")
     if {"tp", "pp", "cp", "dp"} <= sizes.keys():
-        layout = _layout(reading, sizes, draft.framework)
+        layout = _layout(reading, sizes, draft)
         case = replace(draft, layout=layout, recompute=reading.text("recompute", _usual_recompute(reading, draft)))
         case = replace(case, global_batch=batch or reading.integer("global_batch", default_batch(case, case.layout)))
     else:
@@ -202,10 +202,12 @@ def _usual_recompute(reading: _Reading, draft: TrainingCase) -> str:
     return habits.script_of(reading.row).recompute or default_recompute(reading.row.text("framework"))
 
 
-def _layout(reading: _Reading, sizes: dict[str, int], framework: str) -> Layout:
+def _layout(reading: _Reading, sizes: dict[str, int], draft: TrainingCase) -> Layout:
     """The stated layout; an interleaved schedule of unknown chunk count is not assumed."""
+    from supertwin.training.check import expert_count
     from supertwin.training.frameworks import default_etp
 
+    ranks = sizes["tp"] * sizes["cp"] * sizes["dp"]
     ep = sizes.get("ep") or reading.integer("ep", 1)
     return Layout(
         tp=sizes["tp"],
@@ -213,7 +215,7 @@ def _layout(reading: _Reading, sizes: dict[str, int], framework: str) -> Layout:
         cp=sizes["cp"],
         dp=sizes["dp"],
         ep=ep,
-        etp=default_etp(framework, sizes["tp"], ep, sizes["tp"] * sizes["cp"] * sizes["dp"]),
+        etp=default_etp(draft.framework, sizes["tp"], ep, ranks, expert_count(draft.model)),
         vpp=sizes.get("vpp") or reading.integer("vpp", 1),
     )
 
@@ -222,15 +224,9 @@ _CHOSEN: dict[tuple[object, ...], TrainingCase] = {}
 
 
 def _chosen(draft: TrainingCase, sizes: tuple[tuple[str, int], ...], batch: int | None, recompute: str) -> TrainingCase:
-    """A plausible layout around the stated sizes, remembered for rows that share them."""
-    key = (
-        draft.model.name, draft.system.chip.name, draft.system.name, draft.system.devices,
-        draft.micro_batch, draft.seq_len,
-        draft.precision, draft.sharding, draft.task, draft.framework, draft.offload, draft.packed, draft.overlap_tp,
-        draft.attention_kernel, draft.attention_dtype, draft.launch,
-        draft.overlap_dp, draft.cp_method, draft.fused_loss,
-        sizes, batch, recompute,
-    )  # fmt: skip
+    """A plausible layout around the stated sizes, remembered for rows that describe the same job."""
+    fixed = (getattr(draft, item.name) for item in fields(draft) if item.name not in ("system", "defaults"))
+    key = (draft.system.name, draft.system.devices, draft.system.chip.name, *fixed, sizes, batch, recompute)
     if key not in _CHOSEN:
         _CHOSEN[key] = choose(draft, Choice(dict(sizes), batch, recompute))
     return _CHOSEN[key]
