@@ -22,6 +22,8 @@ class Deployment:
     of the tokens and one of their scales, with passes of their own that sort and restore (for ablations).
     dense_tp, output_tp, head_tp: attention ranks over which the dense MLP, the output projection of attention and the
     head are cut although attention is data parallel (local.py).
+    kv_pool: tokens of a sequence that sparse attention keeps on the device while all keys lie in host memory; 0: all
+    lie on the device (offload.py).
     afd (x, y): x attention and y feed-forward instances of afd_unit devices each, with afd_microbatches in ping-pong
     (afd.py); the dp attention ranks of tp devices lie on the first, the ep expert ranks on the second.
     """
@@ -46,6 +48,7 @@ class Deployment:
     dense_tp: int = 1
     output_tp: int = 1
     head_tp: int = 1
+    kv_pool: int = 0
     afd: tuple[int, int] = (0, 0)
     afd_unit: int = 8
     afd_microbatches: int = 3

@@ -8,6 +8,7 @@ import numpy as np
 
 from supertwin.core.formats import number_format
 from supertwin.inference.local import AXIS
+from supertwin.inference.offload import HOST, fetch_s
 from supertwin.inference.placement import Placement, Real
 from supertwin.machine.system import System
 from supertwin.network.collective import CollectiveTime, collective_time
@@ -43,6 +44,9 @@ def communication(
     system: System, placement: Placement, operator: Communication, routed: Routed = BALANCED
 ) -> CollectiveTime:
     """Time of one exchange, with its fixed part apart."""
+    if operator.axis == HOST:
+        seconds = fetch_s(system, operator.message_bytes)
+        return CollectiveTime(seconds, 0.0 * seconds, seconds, "none", HOST)
     group = group_of(placement, operator)
     if operator.op in ("dispatch", "combine"):
         return _routed(system, operator, group, routed)

@@ -11,7 +11,9 @@ from supertwin.core.formats import number_format
 from supertwin.inference.assumptions import Engine
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
+from supertwin.inference.kept import with_kept_formats
 from supertwin.inference.local import cut_locally, widths
+from supertwin.inference.offload import with_host_keys
 from supertwin.inference.picks import PLAIN_PICKS, Picks, with_padding
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
@@ -69,15 +71,16 @@ def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
 
 def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chip: Chip, engine: Engine) -> Shard:
     """The shard of one device. Checkpoints with 4-bit experts keep other matrices wider: BF16 beside NVFP4 (latent
-    attention), MXFP4 and weight-only INT4; INT8 beside W4A8."""
+    attention; see with_kept_formats), MXFP4 and weight-only INT4; the 8-bit format of the activations beside W4A8
+    (DeepSeek-V4: FP8 beside MXFP4 experts; Ascend: INT8)."""
     d, p = deployment, placement
     dtype, weight = computed_in(d.weight_dtype, d.activation_dtype, chip)
     linear, linear_weight = dtype, weight
     mixture = moe(model)
     latent = any(x.attention is not None and x.attention.kind == "mla" for x in model.layers)
     if mixture is not None and number_format(d.weight_dtype).bytes_per_element < 1.0:
-        if d.activation_dtype == "int8":
-            linear, linear_weight = computed_in("int8", "int8", chip)
+        if number_format(d.activation_dtype).bytes_per_element >= 1.0 and d.activation_dtype not in WIDE:
+            linear, linear_weight = computed_in(d.activation_dtype, d.activation_dtype, chip)
         elif latent or d.weight_dtype in ("mxfp4", "int4"):
             linear = linear_weight = "bf16"
     payload = number_format(d.activation_dtype).rate if d.activation_dtype not in WIDE else "bf16"
@@ -123,6 +126,7 @@ def blocks(
     for layer in model.layers:
         split = overlapped and _has_experts(layer)
         ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
+        ops = with_kept_formats(ops, model, layer, shard)
         skew = (half if split else (step, cut))[1].expert_skew
         if layer.attention is not None and layer.attention.kind == "mla":
             ops = with_latent_copies(ops, layer.attention, shard, about.joins_keys)
@@ -132,6 +136,8 @@ def blocks(
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
         out += _drafts(model, deployment.mtp_tokens, step, cut, fill)
+    if deployment.kv_pool:
+        out = [replace(block, operators=tuple(with_host_keys(block.operators, deployment.kv_pool))) for block in out]
     groups = widths(deployment)
     if groups:
         out = [replace(block, operators=tuple(cut_locally(block.operators, groups))) for block in out]
@@ -271,6 +277,6 @@ def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: Real)
 
 
 def _draft(model: ModelSpec, step: Step, shard: Shard) -> list[Operator]:
-    if model.mtp is not None:
-        return mtp_operators(model, step, shard)
-    return mtp_operators(replace(model, mtp=replace(model.layers[0], count=1)), step, shard)
+    drafting = model if model.mtp is not None else replace(model, mtp=replace(model.layers[0], count=1))
+    made = mtp_operators(drafting, step, shard)
+    return with_kept_formats(made, model, drafting.mtp, shard)

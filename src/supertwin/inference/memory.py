@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -93,8 +93,9 @@ def kv_bytes_per_token(model: ModelSpec, shard: Shard, drafts: bool = False) -> 
     return out
 
 
-def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool = False) -> Real:
-    """Cache of one sequence of `context` tokens: windows keep only their span, recurrent layers one state."""
+def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool = False, pool: int = 0) -> Real:
+    """Cache of one sequence of `context` tokens: windows keep only their span, recurrent layers one state. pool: tokens
+    of sparse attention that stay on the device (0: all); the indexer's keys all do."""
     out: Real = 0.0
     for layer in [*model.layers, *([model.mtp] if drafts and model.mtp is not None else [])]:
         a = layer.attention
@@ -105,7 +106,12 @@ def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool =
             out = out + layer.count * 4.0 * state / float(np.max(shard.tp))
             continue
         span = minimum(context, a.window) if a.window and a.compress_ratio == 1 else context
-        out = out + layer.count * span * float(np.max(stored_bytes_per_token(a, shard)))
+        stored = float(np.max(stored_bytes_per_token(a, shard)))
+        if pool and a.index_topk:
+            index = stored - float(np.max(stored_bytes_per_token(replace(a, index_heads=0), shard)))
+            out = out + layer.count * (index * context + (stored - index) * minimum(context, float(pool)))
+            continue
+        out = out + layer.count * span * stored
         if a.window and a.compress_ratio > 1:
             kept = minimum(context, a.window) * a.qk_head_dim * number_format(shard.kv_dtype).bytes_per_element
             out = out + layer.count * kept
@@ -145,7 +151,8 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip)
     shard = shard_of(model, deployment, placement, system.chip, engine)
-    kv = sequences * sequence_bytes(model, shard, context, deployment.mtp_tokens > 0) / (deployment.pp * placement.cp)
+    each = sequence_bytes(model, shard, context, deployment.mtp_tokens > 0, deployment.kv_pool)
+    kv = sequences * each / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)
     activations = ACTIVATION_COPIES * step_tokens * model.hidden * 2.0
     return Held(weights_bytes(model, deployment, shard, engine), activations, kv, RUNTIME_BYTES + buffers)
@@ -173,5 +180,6 @@ def largest_batch(model: ModelSpec, system: System, deployment: Deployment, cont
     used = fixed.parameters_bytes if engine.static_memory else fixed.peak_bytes
     capacity = system.chip.usable_memory_bytes
     room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used
-    each = float(sequence_bytes(model, shard, context, deployment.mtp_tokens > 0)) / (deployment.pp * placement.cp)
+    kept = sequence_bytes(model, shard, context, deployment.mtp_tokens > 0, deployment.kv_pool)
+    each = float(kept) / (deployment.pp * placement.cp)
     return max(0.0, room / max(each, 1.0)) * placement.dp

@@ -12,6 +12,7 @@ from supertwin.cost.result import OperatorCost
 from supertwin.inference.exchange import Routed, communication_s
 from supertwin.inference.layers import Block
 from supertwin.inference.local import AXIS
+from supertwin.inference.offload import HOST
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.machine.system import System
@@ -38,8 +39,8 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     for o in block.operators:
         if isinstance(o, Communication):
             time = communication_s(system, plan.placement, o, routed_of(block, plan)) * o.count
-            local = o.axis.startswith(AXIS)  # lies between two matrices of one path, beside nothing
-            part, stage = _exchange_part(o.op, AXIS if local else o.axis), "exchange"
+            local = o.axis.startswith((AXIS, HOST))  # lies between two matrices of one path, beside nothing
+            part, stage = _exchange_part(o.op, _axis_name(o.axis)), "exchange"
             if local:
                 stage = _place(o.part, "Gemm")[1]
             out.append(Piece(part, stage, time, "network", outward=o.part.endswith("dispatch")))
@@ -48,6 +49,10 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             part, stage = _place(o.part, type(o).__name__)
             out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))
     return out
+
+
+def _axis_name(axis: str) -> str:
+    return AXIS if axis.startswith(AXIS) else axis
 
 
 def routed_of(block: Block, plan: Plan) -> Routed:

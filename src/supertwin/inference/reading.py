@@ -41,6 +41,7 @@ _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
 _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _MEMORY_SHARE = re.compile(r"mem(?:ory)?[- ]fraction(?:-static)?[ =/]+(0\.\d+)", re.IGNORECASE)
 _MOST_RUNNING = re.compile(r"max[- ](?:running(?:-requests)?|num[- ]seqs)[ =]+(\d+)", re.IGNORECASE)
+_POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
 _EIGHT_BIT_KV = ("tensorrt", "cuda")
 UNSTATED_CONTEXT = 4096.0
 CUT_REPLY = 4.0
@@ -133,6 +134,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         expert_balance=balance_of(row, chip, defaults),
         redundant_experts=redundant_of(row, model, sizes["ep"], defaults),
         framework=str(row.get("framework") or ""),
+        kv_pool=_pool(row, model, flags),
         **_local(flags, sizes),
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
@@ -161,6 +163,15 @@ def _local(flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:
     """Dense matrices cut over attention ranks, where a flag says so and the layout allows it."""
     asked = next((LOCAL_TP[flag] for flag in LOCAL_TP if flag in flags), {})
     return {name: n for name, n in asked.items() if sizes["tp"] == 1 and sizes["dp"] % n == 0}
+
+
+def _pool(row: Mapping[str, object], model: ModelSpec, flags: frozenset[str]) -> int:
+    """Tokens per sequence kept on the device when keys lie in host memory (flag kv-offload-host): as the row's text
+    says, else four times what the indexer picks, the smaller pool of cann-recipes-infer (GLM-5.2)."""
+    picks = max((x.attention.index_topk for x in model.layers if x.attention is not None), default=0)
+    if "kv-offload-host" not in flags or not picks:
+        return 0
+    return int(_named(row, _POOL)) or 4 * picks
 
 
 def _named(row: Mapping[str, object], option: re.Pattern[str]) -> float:

@@ -1,0 +1,69 @@
+"""Keys in host memory (offload.py): hit rates of cann-recipes-infer, the price of a layer, memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supertwin.inference.case import Deployment
+from supertwin.inference.memory import memory_of
+from supertwin.inference.offload import HOST_STREAM_SHARE, fetch_s, hit_rate
+from supertwin.inference.shape import Shape
+from supertwin.inference.step import step
+from supertwin.machine import load_system
+from supertwin.model import load_model
+
+_CASE = {
+    "dp": 32, "ep": 32, "dp_attention": True, "weight_dtype": "int8", "activation_dtype": "int8", "mtp_tokens": 3,
+    "framework": "cann-recipes", "expert_balance": "perfect",
+}  # fmt: skip
+
+
+def _time_s(pool: int) -> float:
+    shape = Shape("decode", np.array([4.0]), np.array([128.0]), 4.0, 65536.0)
+    found = step(load_model("glm-5.2"), load_system("cm384:32"), Deployment(kv_pool=pool, **_CASE), shape)  # type: ignore[arg-type]
+    return float(np.ravel(found.time_s)[0])
+
+
+@pytest.mark.parametrize(("pool", "rate"), [(2048, 0.5885), (8192, 0.85), (16384, 0.90)])
+def test_published_hit_rates(pool: int, rate: float) -> None:
+    assert hit_rate(pool, 2048) == pytest.approx(rate)
+
+
+@given(st.floats(1.0, 1e6), st.floats(1.0, 1e6))
+def test_a_larger_pool_never_misses_more(one: float, other: float) -> None:
+    small, large = sorted((one, other))
+    assert 0.0 < hit_rate(small, 2048) <= hit_rate(large, 2048) < 1.0
+
+
+def test_misses_cost_more_than_a_pool_that_holds_all() -> None:
+    on_device, small, large = (_time_s(pool) for pool in (0, 8192, 16384))
+    assert on_device < large < small
+
+
+def test_the_step_grows_by_reads_of_all_layers() -> None:
+    """78 layers and three draft passes, 4 sequences x 2,048 entries of 1,152 bytes per query, 15 % missed (one query in
+    each draft pass after the first)."""
+    miss_bytes = 4 * 2048 * 1152 * 0.15
+    reads = fetch_s(load_system("cm384:32"), miss_bytes) * (4 * 79 + 2)
+    grown = _time_s(8192) - _time_s(0)
+    assert reads < grown < 2.0 * reads
+
+
+def test_rate_is_a_devices_share_of_its_nodes_memory() -> None:
+    """1,331 GB/s of four Kunpeng for 16 dies, less than the link of 151 GB/s."""
+    assert math.isclose(fetch_s(load_system("cm384:32"), 1e9), 16 / (1331.0 * HOST_STREAM_SHARE), rel_tol=1e-6)
+
+
+def test_keys_leave_the_device_but_not_those_of_the_indexer() -> None:
+    def kv(pool: int, context: float) -> float:
+        case = Deployment(kv_pool=pool, **_CASE)  # type: ignore[arg-type]
+        return memory_of(load_model("glm-5.2"), load_system("cm384:32"), case, 4.0, context, 16.0).kv_cache_bytes
+
+    assert kv(8192, 8192.0) == pytest.approx(kv(0, 8192.0))
+    assert kv(8192, 65536.0) < 0.5 * kv(0, 65536.0)
+    assert kv(8192, 131072.0) > kv(8192, 65536.0)
