@@ -1,13 +1,12 @@
 """The cost engine: operators in, times out. One instance per chip and calibration; stateless otherwise.
 
 Operators that differ only in their sizes are stacked (cost.stack) and priced in one vectorised call: all vector
-operators, matrix products of one format, attention of one kernel variant.
+operators, all matrix products (sweeps: those of one format), attention of one kernel variant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -23,29 +22,19 @@ from supertwin.cost.gemm import (
     GemmCost,
     format_key,
     gemm_cost,
-    gemm_parameters,
     gemm_spread,
     is_head,
 )
 from supertwin.cost.geometry import Array
+from supertwin.cost.products import TRAINING_GEMM, ProductTable, at_sustained_clock, sustained
 from supertwin.cost.result import OperatorCost
-from supertwin.cost.stack import GET_OPTIONS, GET_SIZES, MOST_EXPERTS, Stack, columns, loop_class, runs, stacks_of
+from supertwin.cost.stack import GET_OPTIONS, GET_SIZES, MOST_EXPERTS, PRODUCTS, Stack, columns, loop_class, runs, stacks_of
 from supertwin.cost.vector import VectorModel, VectorWork
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector, changed
 
 Source = tuple[str, str, str, str]
 _GET_COST = attrgetter("time_s", "compute_s", "memory_s", "overhead_s", "flop", "bytes")
-# A training step runs the products of the framework's cuBLAS calls; more groups than any device has experts are one
-# strided batch (scores, scans), not a loop over experts.
-_TRAINING_GEMM = GemmConditions(context="cublas-training")
-# Assumption: chips without measurements of long products lose as much clock as those that have them (A100, H100, B200
-# and GB200 lose 17 to 27 %). TPUs are known to hold their clock under matrix load.
-_UNMEASURED_THROTTLE = 0.18
-_STEADY_VENDORS = ("google",)
-# 910B and 910C: FlagPerf holds 304.3 TFLOP/s in 8192^3 at 364.6 W, below the limit of 400 W (kernels.csv, WP-A2); the
-# fitted curve passes through that long measurement, so nothing is left to take off.
-_STEADY_ARCHITECTURES = ("da-vinci-220x",)
 _TRAINING_LIBRARIES = ("training", "fa2", "fa3", "cudnn", "aiter")
 
 
@@ -82,6 +71,7 @@ class CostEngine:
         self._experts = load_calibration(chip, "experts")
         self._vector = VectorModel(chip, load_calibration(chip, "vector"))
         self._attention: dict[str, AttentionModel] = {}
+        self._products = ProductTable(chip, self._gemm)
         self._spreads: dict[tuple[Any, ...], float] = {}
         self._sources: tuple[int, tuple[Source, ...]] = (-1, ())
 
@@ -99,7 +89,11 @@ class CostEngine:
         """Values of OperatorCost for some runs of a stack."""
         members, shapes = stack.members[piece], stack.shapes[piece]
         fields, lengths = columns(members, shapes)
-        cost = self._stack(members, fields, lengths, library)
+        if stack.key == PRODUCTS:
+            products = [m for m in members if isinstance(m, Gemm)]
+            cost: Cost = self._products.cost(products, fields, library in _TRAINING_LIBRARIES)
+        else:
+            cost = self._stack(members, fields, lengths, library)
         return zip(*(runs(column, shapes, lengths) for column in _GET_COST(cost)), strict=True)
 
     def spread(self, cost: OperatorCost) -> float:
@@ -151,46 +145,29 @@ class CostEngine:
     def _gemm_conditions(self, groups: Array | float, library: str) -> GemmConditions:
         """Training runs the products of cuBLAS, except strided batches."""
         loop = library in _TRAINING_LIBRARIES and bool(np.all(np.asarray(groups) <= MOST_EXPERTS))
-        return _TRAINING_GEMM if loop else DEFAULT_CONDITIONS
+        return TRAINING_GEMM if loop else DEFAULT_CONDITIONS
 
     def _stack(
         self, members: Sequence[Operator], fields: dict[str, Array], lengths: Sequence[int], library: str
     ) -> Cost:
         first = members[0]
         if isinstance(first, Gemm):
-            if library not in _TRAINING_LIBRARIES:
-                return gemm_cost(self.chip, self._gemm, changed(first, **fields))
-            conditions = self._gemm_conditions(fields["groups"], library)
-            cost = gemm_cost(self.chip, self._gemm, changed(first, **fields), conditions)
-            key = format_key(first, "grouped" if np.any(fields["groups"] > 1.0) else "")
-            return self._at_sustained_clock(cost, first.dtype, key, conditions.context)
+            return self._sweep(first, fields, library)
         if isinstance(first, Attention):
             return self.attention(library).cost(changed(first, **fields))
         if isinstance(first, ExpertMlp):
             return expert_cost(self.chip, self._experts, changed(first, **fields), self._expert_conditions)
         return self._price_vectors([m for m in members if isinstance(m, Vector)], fields, lengths)
 
-    def _at_sustained_clock(self, cost: GemmCost, dtype: str, key: str, context: str) -> GemmCost:
-        """Products that follow each other for seconds run at the clock that long products fall to.
-
-        Short products of a step share that clock. A format whose own long products were measured (long) takes what
-        they lose, others what BF16 loses. Constants that were fitted on kernels of a training step (the context) hold
-        that clock already.
-        """
-        own = gemm_parameters(self._gemm, key, context)
-        limit = own["throttle"]
-        if not (context and self._gemm.group(f"{context}:{key}")):
-            wide = gemm_parameters(self._gemm, "bf16", "")["throttle"] or self._unlisted_throttle()
-            limit = max(limit, own.get("long", wide))
-        at_peak = cost.flop / self.chip.peak(number_format(dtype).rate)
-        seen = own["throttle"] * at_peak / (at_peak + own["throttle_s"])
-        slower = np.maximum((1.0 - seen) / (1.0 - limit) - 1.0, 0.0)
-        return replace(cost, time_s=cost.time_s + slower * np.minimum(cost.compute_s, cost.time_s))
-
-    def _unlisted_throttle(self) -> float:
-        """Clock lost in long products by a chip whose operator tables do not show it."""
-        steady = self.chip.vendor in _STEADY_VENDORS or self.chip.architecture in _STEADY_ARCHITECTURES
-        return 0.0 if steady else _UNMEASURED_THROTTLE
+    def _sweep(self, first: Gemm, fields: dict[str, Array], library: str) -> GemmCost:
+        """Products of one format whose sizes are arrays."""
+        conditions = self._gemm_conditions(fields["groups"], library)
+        cost = gemm_cost(self.chip, self._gemm, changed(first, **fields), conditions)
+        if library not in _TRAINING_LIBRARIES:
+            return cost
+        key = format_key(first, "grouped" if np.any(fields["groups"] > 1.0) else "")
+        peak = {"peak_flop_per_s": self.chip.peak(number_format(first.dtype).rate)}
+        return at_sustained_clock(cost, sustained(self.chip, self._gemm, key, conditions) | peak)
 
     def _price_vectors(self, members: Sequence[Vector], fields: dict[str, Array], lengths: Sequence[int]) -> Cost:
         rows = np.repeat([self._vector.row(m.op) for m in members], lengths)

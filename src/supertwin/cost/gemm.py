@@ -44,6 +44,7 @@ PRIOR: Mapping[str, float] = {
     "host_s": 0.0,  # dispatch by the host: a lower bound where launches are not replayed from a graph
     "group_s": 0.0,  # the same per group, where the library launches groups one by one
 }
+Constants = Mapping[str, float] | Mapping[str, Array]
 # Formats in the order in which one stands for another that was not measured: same width first.
 KINDS = ("", "heads", "grouped")
 _LARGEST_HEAD = 2.0**17  # n x k up to which groups are heads of attention (128 x 512 in absorbed MLA), not experts
@@ -146,9 +147,17 @@ def _priced(
     raw = gemm_terms(chip, parameters, gemm, extent, conditions)
     surface = calibration.surface(*candidate_names(key, conditions.context))
     factor = np.ones_like(raw.time_s) if surface is None else surface.factor(coordinates(surface.axes, extent))
-    quantize = quantize_time_s(chip, parameters, gemm, extent)
+    return corrected(chip, {**parameters, **traits_of(chip, gemm, parameters)}, extent, (raw, factor), conditions)
+
+
+def corrected(
+    chip: Chip, constants: Constants, extent: Extent, found: tuple[GemmCost, Array], conditions: GemmConditions
+) -> GemmCost:
+    """The formula's result times its residual (found), held to the peaks, with the quantisation pass."""
+    raw, factor = found
+    quantize = _quantize_s(chip, constants, extent)
     return GemmCost(
-        time_s=np.maximum(raw.time_s * factor, _bound_s(chip, gemm, extent, conditions)) + quantize,
+        time_s=np.maximum(raw.time_s * factor, _bound_s(chip, constants, extent, conditions)) + quantize,
         compute_s=raw.compute_s * factor,
         memory_s=raw.memory_s * factor + quantize,
         overhead_s=raw.overhead_s * factor,
@@ -157,9 +166,9 @@ def _priced(
     )
 
 
-def _bound_s(chip: Chip, gemm: Gemm, extent: Extent, conditions: GemmConditions) -> Array:
+def _bound_s(chip: Chip, constants: Constants, extent: Extent, conditions: GemmConditions) -> Array:
     """What no residual may undercut: arithmetic at the peak and, when cold, weights at the memory peak."""
-    arithmetic = 2.0 * extent.groups * extent.m * extent.n * extent.k / chip.peak(number_format(gemm.dtype).rate)
+    arithmetic = 2.0 * extent.groups * extent.m * extent.n * extent.k / constants["peak_flop_per_s"]
     if not conditions.weights_cold:
         return arithmetic
     return np.maximum(arithmetic, extent.groups * extent.n * extent.k * extent.b_bytes / chip.memory_bytes_per_s)
@@ -175,21 +184,40 @@ def gemm_terms(
     chip: Chip, parameters: Mapping[str, float], gemm: Gemm, extent: Extent, conditions: GemmConditions
 ) -> GemmCost:
     """The physical formula alone, without residual and quantisation pass. Fields are flat [N]."""
-    rates = _core_rates(chip, parameters, gemm)
+    return terms(chip, {**parameters, **traits_of(chip, gemm, parameters)}, extent, conditions)
+
+
+def traits_of(chip: Chip, gemm: Gemm, parameters: Mapping[str, float]) -> dict[str, float]:
+    """What the formula needs to know of a product beside its sizes and fitted constants: peak of its format, bytes
+    moved per output element (a weight gradient is added to the one accumulated so far: read and written), factor on the
+    work by direction, and 1 where a separate pass quantises its input."""
+    size = number_format(gemm.out_dtype).bytes_per_element
+    return {
+        "peak_flop_per_s": chip.peak(number_format(gemm.dtype).rate),
+        "out_bytes": 2.0 * size if gemm.direction == "wgrad" else size,
+        "turned": parameters.get(gemm.direction, 1.0),
+        "quantized": float(gemm.quantize_input),
+    }
+
+
+def terms(chip: Chip, constants: Constants, extent: Extent, conditions: GemmConditions) -> GemmCost:
+    """As gemm_terms, from constants (fitted ones and traits) that are numbers or, in a stack of many kinds of products,
+    arrays [N]."""
+    rates = _core_rates(chip, constants)
     cores = wave_time_s(extent, rates)
     weights = extent.groups * extent.n * extent.k * extent.b_bytes
-    others = extent.groups * (extent.m * extent.k * extent.a_bytes + extent.m * extent.n * _out_bytes(gemm))
+    others = extent.groups * (extent.m * extent.k * extent.a_bytes + extent.m * extent.n * constants["out_bytes"])
     kept = np.zeros_like(weights)
     if not conditions.weights_cold:
         kept = resident_share(conditions.loop_weights * weights + others, chip.l2_bytes)
-    memory = transfer_time_s(chip, weights, kept, parameters["memory"])
-    memory = memory + transfer_time_s(chip, others, resident_share(2.0 * others, chip.l2_bytes), parameters["memory"])
+    memory = transfer_time_s(chip, weights, kept, constants["memory"])
+    memory = memory + transfer_time_s(chip, others, resident_share(2.0 * others, chip.l2_bytes), constants["memory"])
     flop = 2.0 * extent.groups * extent.m * extent.n * extent.k
-    scale = parameters["scale"] * parameters.get(gemm.direction, 1.0)
-    cores = cores * _throttle(chip, parameters, gemm, flop)
-    work = smooth_maximum(cores, memory, parameters["sharpness"]) * scale
-    host = np.where(extent.groups > 1.0, extent.groups * parameters["group_s"], 0.0) + parameters["host_s"]
-    fixed = np.full_like(work, parameters["fixed_s"])
+    scale = constants["scale"] * constants["turned"]
+    cores = cores * _throttle(constants, flop)
+    work = smooth_maximum(cores, memory, constants["sharpness"]) * scale
+    host = np.where(extent.groups > 1.0, extent.groups * constants["group_s"], 0.0) + constants["host_s"]
+    fixed = np.zeros_like(work) + constants["fixed_s"]
     return GemmCost(
         time_s=smooth_maximum(fixed + work, host, _HOST_SHARPNESS),
         compute_s=cores * scale,
@@ -202,11 +230,16 @@ def gemm_terms(
 
 def quantize_time_s(chip: Chip, parameters: Mapping[str, float], gemm: Gemm, extent: Extent) -> Array:
     """Seconds of the separate pass that reads A in BF16 and writes it in the format of the product; 0 without one."""
-    if not gemm.quantize_input:
+    return _quantize_s(chip, {**parameters, **traits_of(chip, gemm, parameters)}, extent)
+
+
+def _quantize_s(chip: Chip, constants: Constants, extent: Extent) -> Array:
+    quantized = constants["quantized"]
+    if not np.any(quantized):
         return np.zeros_like(extent.m)
-    moved = extent.groups * extent.m * extent.k * (2.0 + number_format(gemm.dtype).bytes_per_element)
+    moved = extent.groups * extent.m * extent.k * (2.0 + extent.a_bytes)
     kept = resident_share(2.0 * moved, chip.l2_bytes)
-    return parameters["quantize_s"] + transfer_time_s(chip, moved, kept, parameters["memory"])
+    return quantized * (constants["quantize_s"] + transfer_time_s(chip, moved, kept, constants["memory"]))
 
 
 def flat_extent(gemm: Gemm) -> tuple[tuple[int, ...], Extent]:
@@ -247,33 +280,26 @@ def _candidate_names(key: str, context: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ordered))
 
 
-def _core_rates(chip: Chip, parameters: Mapping[str, float], gemm: Gemm) -> CoreRates:
+def _core_rates(chip: Chip, constants: Constants) -> CoreRates:
     cores = float(chip.matrix_cores)
-    peak = chip.peak(number_format(gemm.dtype).rate)
     return CoreRates(
         cores=cores,
-        flop_per_s=peak * parameters["multiply"] / cores,
-        load_bytes_per_s=chip.l2_bytes_per_s * parameters["load"] / cores,
-        prologue_s=parameters["prologue_s"],
-        split_s=parameters["split_s"],
-        quantisation=parameters["quantisation"],
+        flop_per_s=constants["peak_flop_per_s"] * constants["multiply"] / cores,
+        load_bytes_per_s=chip.l2_bytes_per_s * constants["load"] / cores,
+        prologue_s=constants["prologue_s"],
+        split_s=constants["split_s"],
+        quantisation=constants["quantisation"],
         tile_scale=tile_scale(chip),
     )
 
 
-def _out_bytes(gemm: Gemm) -> float:
-    """Bytes moved per output element; a weight gradient is added to the one accumulated so far (read and written)."""
-    size = number_format(gemm.out_dtype).bytes_per_element
-    return 2.0 * size if gemm.direction == "wgrad" else size
-
-
-def _throttle(chip: Chip, parameters: Mapping[str, float], gemm: Gemm, flop: Array) -> Array:
+def _throttle(constants: Constants, flop: Array) -> Array:
     """Factor >= 1 on the time of the cores: the clock falls when a product lasts long enough to reach the power limit.
 
     A higher peak shortens the product more than it raises this factor, so it never makes it slower.
     """
-    at_peak = flop / chip.peak(number_format(gemm.dtype).rate)
-    return np.asarray(1.0 / (1.0 - parameters["throttle"] * at_peak / (at_peak + parameters["throttle_s"])))
+    at_peak = flop / constants["peak_flop_per_s"]
+    return np.asarray(1.0 / (1.0 - constants["throttle"] * at_peak / (at_peak + constants["throttle_s"])))
 
 
 def _rows(extent: Extent, mask: npt.NDArray[np.bool_]) -> Extent:

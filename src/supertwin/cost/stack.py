@@ -35,6 +35,7 @@ GET_OPTIONS: dict[type[Operator], Any] = {
     kind: attrgetter(*names) if names else lambda _: () for kind, names in OPTIONS.items()
 }
 GET_VECTOR = attrgetter("op", "fused")  # what tells vector operators of one stack apart beside their sizes
+PRODUCTS = (Gemm, True)  # key of the stack of all matrix products whose sizes are numbers
 MOST_EXPERTS = 256.0
 _PIECE = 1 << 15  # entries priced at a time: the columns of a formula stay in the cache
 
@@ -99,7 +100,9 @@ def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _key(kind: type[Operator], operator: Operator, sizes: tuple[Any, ...], plain: bool) -> tuple[Any, ...]:
     """What must agree for operators to be stacked: kind, options, class of groups, head sizes of attention; numbers
-    apart from arrays."""
+    apart from arrays. All matrix products whose sizes are numbers are one stack."""
+    if plain and kind is Gemm:
+        return PRODUCTS
     options = GET_OPTIONS[kind](operator)
     if kind is Gemm:
         return (kind, plain, options, loop_class(sizes[3]))

@@ -8,8 +8,10 @@ Background User's Guide" (DU-09800), sections 3 and 4; split-K and stream-K: Osa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,28 +35,32 @@ class CoreRates:
     flop_per_s: multiply-add rate in the main loop; load_bytes_per_s: operands from L2; prologue_s: filling the pipeline
     and writing the tile, once per wave; split_s: joining the parts of a split contraction;
     quantisation: 1 = whole waves, 0 = work spreads evenly (stream-K, uneven clocks);
-    tile_scale: side of this core's tiles over that of a GPU multiprocessor's (see `tile_scale`).
+    tile_scale: side of this core's tiles over that of a GPU multiprocessor's (see `tile_scale`). All but cores and
+    tile_scale may be arrays [N], one value per product.
     """
 
     cores: float
-    flop_per_s: float
-    load_bytes_per_s: float
-    prologue_s: float
-    split_s: float
-    quantisation: float
+    flop_per_s: Array | float
+    load_bytes_per_s: Array | float
+    prologue_s: Array | float
+    split_s: Array | float
+    quantisation: Array | float
     tile_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Shape of a product (flat arrays of one length [N]) and bytes per element of its operands as loaded."""
+    """Shape of a product (flat arrays of one length [N]) and bytes per element of its operands as loaded (or [N])."""
 
     m: Array
     n: Array
     k: Array
     groups: Array
-    a_bytes: float
-    b_bytes: float
+    a_bytes: Array | float
+    b_bytes: Array | float
+
+
+Whole = TypeVar("Whole", CoreRates, Extent)
 
 
 def tile_scale(chip: Chip) -> float:
@@ -62,7 +68,7 @@ def tile_scale(chip: Chip) -> float:
     of Gaudi and TPU: tiles grow with the square root of the rate (power of two, at most 4).
     """
     rate = chip.peak("bf16") / chip.matrix_cores
-    return float(2.0 ** min(max(round(np.log2(np.sqrt(rate / _REFERENCE_FLOP_PER_S))), 0), 2))
+    return float(2.0 ** min(max(round(0.5 * math.log2(rate / _REFERENCE_FLOP_PER_S)), 0), 2))
 
 
 def scaled_tiles(choices: Array, scale: float) -> Array:
@@ -74,20 +80,25 @@ def scaled_tiles(choices: Array, scale: float) -> Array:
 def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
     """Seconds on the cores with the best tile, memory not counted. Returns [N]."""
     total = len(extent.m)
-    out = np.empty(total)
-    for start in range(0, total, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        out[part] = _best(extent, rates, part)
-    return out
+    if total <= _CHUNK:
+        return _best(extent, rates)
+    parts = [slice(start, start + _CHUNK) for start in range(0, total, _CHUNK)]
+    return np.concatenate([_best(_cut(extent, part), _cut(rates, part)) for part in parts])
 
 
-def _best(extent: Extent, rates: CoreRates, part: slice) -> Array:
+def _cut(whole: Whole, part: slice) -> Whole:
+    """Some of the products: arrays are cut, numbers hold for all."""
+    values = (getattr(whole, field.name) for field in fields(whole))
+    return type(whole)(*(value[part] if isinstance(value, np.ndarray) else value for value in values))
+
+
+def _best(extent: Extent, rates: CoreRates) -> Array:
     """Time of the best choice. Few rows, columns and splits are distinct; whole tables are changed in place."""
     grid = _grid(rates.tile_scale)
     (tall, row), (wide, column), (parts, cut) = grid.rows, grid.columns, grid.parts
-    share = np.ceil(extent.m[part] / tall)[row]
-    share *= np.ceil(extent.n[part] / wide)[column]
-    share *= (extent.groups[part] * parts)[cut]
+    share = np.ceil(extent.m / tall)[row]
+    share *= np.ceil(extent.n / wide)[column]
+    share *= (extent.groups * parts)[cut]
     share /= rates.cores
     time = np.ceil(share)
     time *= rates.quantisation
@@ -96,7 +107,7 @@ def _best(extent: Extent, rates: CoreRates, part: slice) -> Array:
     time += share
     multiply = (2.0 / rates.flop_per_s) * (grid.tile_m * grid.tile_n)
     load = (grid.tile_m * extent.a_bytes + grid.tile_n * extent.b_bytes) / rates.load_bytes_per_s
-    wave = (extent.k[part] / parts)[cut]
+    wave = (extent.k / parts)[cut]
     wave *= np.maximum(multiply, load)
     wave += rates.prologue_s
     time *= wave
