@@ -28,7 +28,17 @@ from supertwin.cost.gemm import (
 from supertwin.cost.geometry import Array
 from supertwin.cost.products import TRAINING_GEMM, ProductTable, at_sustained_clock, sustained
 from supertwin.cost.result import OperatorCost
-from supertwin.cost.stack import GET_OPTIONS, GET_SIZES, MOST_EXPERTS, PRODUCTS, Stack, columns, loop_class, runs, stacks_of
+from supertwin.cost.stack import (
+    GET_OPTIONS,
+    GET_SIZES,
+    MOST_EXPERTS,
+    PRODUCTS,
+    Stack,
+    columns,
+    loop_class,
+    runs,
+    stacks_of,
+)
 from supertwin.cost.vector import VectorModel, VectorWork
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, Vector, changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,7 @@ from supertwin.workload.operators import Operator
 Real = float | npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorCost:
+class OperatorCost(NamedTuple):
     """One execution of an operator on one device. All fields broadcast to the shape of the operator's fields.
 
     time_s: predicted kernel time; compute_s, memory_s: what each resource alone would need (with achievable rates);

@@ -9,9 +9,9 @@ Background User's Guide" (DU-09800), sections 3 and 4; split-K and stream-K: Osa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -88,8 +88,9 @@ def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
 
 def _cut(whole: Whole, part: slice) -> Whole:
     """Some of the products: arrays are cut, numbers hold for all."""
-    values = (getattr(whole, field.name) for field in fields(whole))
-    return type(whole)(*(value[part] if isinstance(value, np.ndarray) else value for value in values))
+    given = {field.name: getattr(whole, field.name) for field in fields(whole)}
+    cut: dict[str, Any] = {name: value[part] for name, value in given.items() if isinstance(value, np.ndarray)}
+    return replace(whole, **cut)
 
 
 def _best(extent: Extent, rates: CoreRates) -> Array:

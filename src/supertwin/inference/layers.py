@@ -20,7 +20,7 @@ from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import AttentionSpec, LayerSpec, ModelSpec
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
-from supertwin.workload.operators import Communication, ExpertMlp, Gemm, Operator, Real, Vector
+from supertwin.workload.operators import Communication, ExpertMlp, Gemm, Operator, Real, Vector, changed
 from supertwin.workload.shard import Shard, Step
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
@@ -216,7 +216,7 @@ def with_routing_passes(ops: list[Operator], skew: Real = 1.0) -> list[Operator]
         if isinstance(o, Gemm) and o.part == "moe/router":
             cells = o.m * o.k
             cast = Vector(part="moe/router", op="copy", bytes_read=cells * 2.0, bytes_written=cells * 4.0)
-            out += [cast, replace(o, dtype="fp32", weight_dtype="")]
+            out += [cast, changed(o, dtype="fp32", weight_dtype="")]
             continue
         if not isinstance(o, Communication) or o.op not in ("dispatch", "combine"):
             out.append(o)
@@ -252,7 +252,7 @@ def one_expert(operator: ExpertMlp) -> list[Operator]:
 
 
 def _fewer(operator: ExpertMlp, fill: Real) -> ExpertMlp:
-    return replace(operator, rows=operator.rows * fill, tokens=operator.tokens * fill)
+    return changed(operator, rows=operator.rows * fill, tokens=operator.tokens * fill)
 
 
 def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> Real:

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-import numpy.typing as npt
-
 from supertwin.cost.result import OperatorCost
 from supertwin.machine.chip import Chip
 from supertwin.training import assumptions as assume
@@ -16,8 +13,6 @@ from supertwin.training.contention import brief_loss, collective_loss, reserved_
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework
 from supertwin.workload.operators import Attention, Communication, Gemm, Operator, Vector
-
-Array = npt.NDArray[np.float64]
 
 PARTS = (
     "compute/attention",
@@ -30,6 +25,7 @@ PARTS = (
     "communication/ep",
 )
 _INDEX = {part: index for index, part in enumerate(PARTS)}
+_TP, _CP, _EP = (_INDEX[f"communication/{axis}"] for axis in ("tp", "cp", "ep"))
 _HOME = {
     "attention": "compute/attention",
     "mlp": "compute/mlp",
@@ -55,8 +51,8 @@ class Phase:
     hides, likewise; kernels, calls: launches of compute kernels and of collectives; wgrad_s: weight-gradient products;
     flop: matrix arithmetic (causal attention halved); moved_bytes: HBM traffic."""
 
-    times: Array
-    hidden: Array
+    times: list[float]
+    hidden: list[float]
     kernels: float = 0.0
     calls: float = 0.0
     wgrad_s: float = 0.0
@@ -171,20 +167,18 @@ def _add_kernel(sums: _Sums, operator: Operator, cost: OperatorCost, overlap: Ov
     place = home(operator.part)
     count = float(operator.count)
     seconds = float(cost.time_s) * count
-    if isinstance(operator, Vector) and place != "compute/head":
-        seconds *= overlap.vector_passes
+    sums.moved_bytes += float(cost.bytes) * count
+    sums.kernels += count
     if isinstance(operator, Vector):
-        seconds *= _passes(operator.op, overlap)
-    if isinstance(operator, Attention):
+        seconds *= _passes(operator.op, overlap) * (1.0 if place == "compute/head" else overlap.vector_passes)
+        sums.kernels -= count * operator.fused
+    elif isinstance(operator, Attention):
         seconds *= overlap.attention_passes
-    if isinstance(operator, Gemm) and not _aligned(operator):
+    elif isinstance(operator, Gemm) and not _aligned(operator):
         seconds *= assume.UNALIGNED_PRODUCT.value
     if place == "compute/moe" and "shared" not in operator.part:
         seconds *= overlap.skew
     sums.times[_INDEX[place]] += seconds
-    if not (isinstance(operator, Vector) and operator.fused):
-        sums.kernels += count
-    sums.moved_bytes += float(cost.bytes) * count
     if isinstance(operator, Gemm):
         if operator.direction == "wgrad":
             sums.wgrad_s += seconds
@@ -228,9 +222,8 @@ def _add_call(sums: _Sums, operator: Communication, fabric: Fabric, overlap: Ove
 
 def _hide(sums: _Sums, overlap: Overlap) -> Phase:
     """Take from the communication what runs beside compute, and charge the compute that it slows down."""
-    times = np.array(sums.times)
-    tp, cp, ep = (_INDEX[f"communication/{axis}"] for axis in ("tp", "cp", "ep"))
-    hidden = np.zeros(len(PARTS))
+    times, hidden = sums.times, [0.0] * len(PARTS)
+    tp, cp, ep = _TP, _CP, _EP
     if overlap.tp_backward and sums.wgrad_s > 0.0:
         # the column-cut half of the matrices (qkv, up) has its reduction beside its own weight gradient
         hidden[tp] += min(sums.beside_s, 0.5 * overlap.beside * sums.wgrad_s)
@@ -242,10 +235,8 @@ def _hide(sums: _Sums, overlap: Overlap) -> Phase:
     if overlap.ring:
         hidden[cp] = min(sums.ring_s, overlap.beside * sums.core_s)
     if overlap.ep:
-        compute = float(times[: _INDEX["communication/tp"]].sum())
-        hidden[ep] = min(times[ep], compute)
-    lost = overlap.loss * hidden
-    lost[tp] = overlap.tensor_loss * hidden[tp]
-    lost[ep] = overlap.expert_loss * hidden[ep]
-    exposed = times - hidden + lost
-    return Phase(exposed, hidden, sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes)
+        hidden[ep] = min(times[ep], sum(times[:tp]))
+    loss = {tp: overlap.tensor_loss, cp: overlap.loss, ep: overlap.expert_loss}
+    for axis, lost in loss.items():
+        times[axis] += (lost - 1.0) * hidden[axis]
+    return Phase(times, hidden, sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes)

@@ -16,11 +16,11 @@ program fuses casts into the kernels around.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from supertwin.core.formats import number_format
 from supertwin.workload.block import WIDE
-from supertwin.workload.operators import Gemm, Operator, Vector
+from supertwin.workload.operators import Gemm, Operator, Vector, changed
 
 _AFTER_NORM = ("attention/qkv", "attention/down", "mlp/up")
 _GATHERED = {
@@ -105,5 +105,5 @@ def _made_by_norm(operator: Gemm) -> bool:
 def one_by_one(operator: Operator) -> Operator:
     """Low-precision experts run as one cuBLAS call each, on a few streams (Transformer Engine, GroupedLinear)."""
     if isinstance(operator, Gemm) and operator.dtype not in WIDE and operator.part.endswith("moe/experts"):
-        return replace(operator, groups=1.0, count=operator.count * operator.groups)
+        return changed(operator, groups=1.0, count=operator.count * operator.groups)
     return operator

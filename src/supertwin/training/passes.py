@@ -149,7 +149,7 @@ def _pass(block: PricedBlock, name: str, setting: Setting) -> Phase:
 
 def _stack(phases: list[Phase], host: HostCost) -> BlockTable:
     """Phases of all blocks as a table, with the time to issue them."""
-    rows = [np.append(p.times, host.issue_s(p.kernels, p.calls)) for p in phases]
+    rows = [[*p.times, host.issue_s(p.kernels, p.calls)] for p in phases]
     scalars = [np.array([getattr(p, name) for p in phases]) for name in ("wgrad_s", "flop", "moved_bytes")]
     return BlockTable(np.array(rows), np.array([p.hidden for p in phases]), *scalars)
 

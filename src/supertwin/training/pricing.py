@@ -14,7 +14,7 @@ from supertwin.workload.operators import Communication, Operator
 from supertwin.workload.shard import Shard, Step
 
 Costs = tuple[OperatorCost | None, ...]
-_MOST_KEPT = 512
+_MOST_KEPT = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from supertwin.training.unfused import unfused, with_one_head_size
 from supertwin.workload.backward import backward
 from supertwin.workload.balance import expected_maximum
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
-from supertwin.workload.operators import Gemm, Operator, Vector
+from supertwin.workload.operators import Gemm, Operator, Vector, changed
 from supertwin.workload.shard import Shard, Step
 
 _BIASED = ("attention/qkv", "attention/out", "mlp/up", "mlp/down")
@@ -258,7 +258,7 @@ def repeated_passes(operators: list[Operator], passes: float) -> list[Operator]:
     """Vocabulary loss by a row of tensor operations, as Megatron's cross_entropy.py writes it: cast, maximum, subtract,
     exponential, sum and divide over the FP32 logits move 38 bytes each, the backward product and cast 14."""
     return [
-        replace(op, bytes_read=passes * op.bytes_read, bytes_written=passes * op.bytes_written)
+        changed(op, bytes_read=passes * op.bytes_read, bytes_written=passes * op.bytes_written)
         if isinstance(op, Vector) and op.op == "loss"
         else op
         for op in operators
@@ -268,7 +268,7 @@ def repeated_passes(operators: list[Operator], passes: float) -> list[Operator]:
 def dropped(operator: Operator) -> Operator:
     """Add and norm with dropout on the block's output: 5.5 passes over the stream instead of 4 (mask, one byte)."""
     if isinstance(operator, Vector) and operator.part in ("norm/attention", "norm/mlp"):
-        return replace(
+        return changed(
             operator,
             bytes_read=_DROPOUT_PASSES * operator.bytes_read,
             bytes_written=_DROPOUT_PASSES * operator.bytes_written,

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
-from supertwin.workload.operators import Attention, Gemm, Operator, Real, Vector
+from supertwin.workload.operators import Attention, Gemm, Operator, Real, Vector, changed
 
 _BLOCK = 1024.0  # rows of a block of triangle attention (ascendspeed/model/llama_model.py)
 _ALIBI_PASSES = (7.0, 2.0)  # per score: scaled product, scaled bias (read, write), their sum; backward the scale
@@ -64,12 +63,12 @@ def with_one_head_size(operators: Sequence[Operator], multiple: int) -> list[Ope
 def _one_size(op: Attention, multiple: int) -> Attention:
     keys, values = float(op.qk_head_dim), float(op.v_head_dim)
     size = math.ceil(keys / multiple) * float(multiple)
-    return op if keys == values else replace(op, qk_head_dim=size, v_head_dim=size)
+    return op if keys == values else changed(op, qk_head_dim=size, v_head_dim=size)
 
 
 def _lower(op: Attention) -> Attention:
     blocks = max(op.q_len / _BLOCK, 1.0)
-    return replace(op, kv_len=op.kv_len * (blocks + 1.0) / (2.0 * blocks))
+    return changed(op, kv_len=op.kv_len * (blocks + 1.0) / (2.0 * blocks))
 
 
 def _alibi(op: Attention) -> Vector:
@@ -90,14 +89,14 @@ def _softmax_apart(part: Operator, op: Attention) -> list[Operator]:
     direction = "bwd" if op.direction == "bwd" else "fwd"
     pieces = _PIECES[direction]
     moved = _APART[direction] * op.batch * op.heads * op.q_len * op.kv_len / pieces
-    return [replace(part, bytes_read=0.5 * moved, bytes_written=0.5 * moved, flop=part.flop / pieces)] * pieces
+    return [changed(part, bytes_read=0.5 * moved, bytes_written=0.5 * moved, flop=part.flop / pieces)] * pieces
 
 
 def _scanned(part: Operator, op: Attention) -> Operator:
     if not (isinstance(part, Vector) and part.op == "softmax"):
         return part
     passes = _SCANS["bwd" if op.direction == "bwd" else "fwd"]
-    return replace(part, bytes_read=passes * part.bytes_read, bytes_written=passes * part.bytes_written)
+    return changed(part, bytes_read=passes * part.bytes_read, bytes_written=passes * part.bytes_written)
 
 
 def _copies(op: Attention) -> Vector:

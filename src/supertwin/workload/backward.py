@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from supertwin.core.errors import InputError
-from supertwin.workload.operators import Attention, Communication, ExpertMlp, Gemm, Operator, Vector
+from supertwin.workload.operators import Attention, Communication, ExpertMlp, Gemm, Operator, Vector, changed
 
 _TRANSPOSED = {
     "all_gather": "reduce_scatter",
@@ -38,7 +37,7 @@ def _backward_of(op: Operator, weight_gradients: bool) -> list[Operator]:
     if isinstance(op, Gemm):
         return _product(op, weight_gradients)
     if isinstance(op, Attention):
-        return [replace(op, direction="bwd")]
+        return [changed(op, direction="bwd")]
     if isinstance(op, Vector):
         return [_vector(op)]
     if isinstance(op, Communication):
@@ -49,26 +48,26 @@ def _backward_of(op: Operator, weight_gradients: bool) -> list[Operator]:
 
 
 def _product(op: Gemm, weight_gradients: bool) -> list[Operator]:
-    dgrad = replace(op, n=op.k, k=op.n, direction="dgrad")
-    wgrad = replace(op, m=op.k, k=op.m, direction="wgrad", out_dtype="fp32", weight_dtype="", quantize_input=False)
+    dgrad = changed(op, n=op.k, k=op.n, direction="dgrad")
+    wgrad = changed(op, m=op.k, k=op.m, direction="wgrad", out_dtype="fp32", weight_dtype="", quantize_input=False)
     return [dgrad, wgrad] if weight_gradients else [dgrad]
 
 
 def _vector(op: Vector) -> Vector:
     if op.op == "loss":
         # the saved softmax (FP32) in, the BF16 gradient of the logits out
-        return replace(op, bytes_read=op.bytes_written, bytes_written=op.bytes_written / 2)
+        return changed(op, bytes_read=op.bytes_written, bytes_written=op.bytes_written / 2)
     read = op.bytes_written if op.op in _LINEAR else op.bytes_read + op.bytes_written
-    return replace(op, bytes_read=read, bytes_written=op.bytes_read, flop=2 * op.flop)
+    return changed(op, bytes_read=read, bytes_written=op.bytes_read, flop=2 * op.flop)
 
 
 def _communication(op: Communication, weight_gradients: bool) -> list[Operator]:
     if op.part.endswith("loss_reduce"):
         return []  # the gradient of the loss needs no exchange
-    turned = replace(op, op=_TRANSPOSED.get(op.op, op.op))
+    turned = changed(op, op=_TRANSPOSED.get(op.op, op.op))
     if op.axis in ("cp", "cp_outer") and op.op == "p2p":
-        return [replace(op, message_bytes=2.0 * op.message_bytes)]
+        return [changed(op, message_bytes=2.0 * op.message_bytes)]
     if op.axis == "cp" and op.op == "all_gather":
         return [op, turned]
     again = op.op == "all_gather" and op.axis == "tp" and weight_gradients
-    return [replace(op, part=f"{op.part}_again"), turned] if again else [turned]
+    return [changed(op, part=f"{op.part}_again"), turned] if again else [turned]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 
@@ -86,7 +85,7 @@ def _empty(size: Real) -> bool:
 def model_operators(model: ModelSpec, step: Step, shard: Shard) -> list[Operator]:
     """Forward operators of all layers; equal layers are one set of operators with their count."""
     return [
-        replace(op, count=op.count * layer.count)
+        changed(op, count=op.count * layer.count)
         for layer in model.layers
         for op in layer_operators(model, layer, step, shard)
     ]

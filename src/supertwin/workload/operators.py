@@ -6,8 +6,10 @@ against those of all other operators of the same list. Sizes are those of ONE de
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +26,29 @@ class Operator:
 
 
 Kind = TypeVar("Kind", bound=Operator)
-_names: dict[type, tuple[str, ...]] = {}
+_Access = tuple[Callable[[Any], tuple[Any, ...]], dict[str, Callable[[Any, Any], None]]]
+
+
+_known: dict[type, _Access] = {}
+
+
+def _access(kind: type[Operator]) -> _Access:
+    """Reader of all fields of a class, and the writer of each slot, which `frozen` does not guard."""
+    names = [field.name for field in fields(kind)]
+    return attrgetter(*names), {name: getattr(kind, name).__set__ for name in names}
 
 
 def changed(operator: Kind, **values: object) -> Kind:
     """A copy with other values of some fields (dataclasses.replace, at a third of its time)."""
     kind = type(operator)
-    if kind not in _names:
-        _names[kind] = tuple(field.name for field in fields(kind))
+    if kind not in _known:
+        _known[kind] = _access(kind)
+    read, writers = _known[kind]
     copy: Kind = object.__new__(kind)
-    for name in _names[kind]:
-        object.__setattr__(copy, name, values[name] if name in values else getattr(operator, name))
+    for write, value in zip(writers.values(), read(operator), strict=True):
+        write(copy, value)
+    for name, value in values.items():
+        writers[name](copy, value)
     return copy
 
 
