@@ -39,6 +39,9 @@ JOBS = {
     ),
     "fsdp": job("llama3.1-8b", "dgx-a100:16", Layout(dp=16), sharding="zero3"),
     "lora": job("llama3.1-8b", "dgx-b200:8", Layout(dp=8), task="lora"),
+    "gpipe": job("gemma2-9b", "cm384:64", Layout(tp=2, pp=2, cp=2, dp=8), schedule="gpipe", recompute="selective"),
+    "heavy head": job("deepseek-v3", "dgx-b200:16", Layout(tp=8, pp=2, ep=4), schedule="gpipe", recompute="partial",
+                      recompute_layers=8),
 }  # fmt: skip
 
 
@@ -53,6 +56,14 @@ def test_rungs_add_up_to_the_step_and_begin_with_the_model_flops(name: str) -> N
     for before, rung in itertools.pairwise(found):  # rungs that take no time are left out
         assert rung.start_s == pytest.approx(before.start_s + before.time_s, abs=1e-6 * p.step_time_s)
     assert all(0.0 < rung.of_peak <= 1.0 for rung in found if rung.of_peak is not None)
+
+
+@pytest.mark.parametrize("name", ["full", "experts", "gpipe", "heavy head"])
+def test_causes_of_one_device_are_told_apart(name: str) -> None:
+    """Differences to a step without recomputation or uneven experts are taken on the same pipeline device."""
+    for rung in waterfall(JOBS[name]):
+        if rung.part.startswith("kernels/") or rung.part in (RECOMPUTE, EXPERTS):
+            assert rung.time_s > 0.0, rung.part
 
 
 def test_recomputation_and_uneven_experts_are_what_they_add() -> None:

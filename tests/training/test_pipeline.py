@@ -15,6 +15,9 @@ def uniform(pp: int, forward: float = 1.0, backward: float = 2.0, wgrad: float =
     return DeviceTimes(forward * one, backward * one, wgrad * one)
 
 
+STAGES = st.lists(st.tuples(st.floats(0.2, 3.0), st.floats(0.4, 6.0)), min_size=1, max_size=6)
+
+
 def played_1f1b(forward: list[float], backward: list[float], microbatches: int) -> float:
     """Finish time of 1F1B, by replaying each device's order of work under its dependencies."""
     pp = len(forward)
@@ -49,6 +52,31 @@ def test_1f1b_bubble_is_that_of_the_paper(pp: int, microbatches: int) -> None:
     """arXiv 2104.04473, section 2.2.1: bubble / ideal = (p - 1) / m."""
     time = pipeline_time(uniform(pp), microbatches, "1f1b", 1)
     assert time.bubble_s / time.busy_s == pytest.approx((pp - 1) / microbatches)
+
+
+@given(STAGES, st.integers(1, 20), st.sampled_from(["1f1b", "gpipe", "zb-h1", "zb-v", "dualpipev"]))
+def test_more_microbatches_give_less_bubble_on_even_stages(
+    stages: list[tuple[float, float]], microbatches: int, schedule: str
+) -> None:
+    times = uniform(len(stages), *stages[0])
+    few, many = (pipeline_time(times, m, schedule, 1) for m in (microbatches, 2 * microbatches))
+    assert many.total_s <= 2.0 * few.total_s * (1 + 1e-12)
+    assert many.bubble_s / many.total_s <= few.bubble_s / few.total_s + 1e-9
+
+
+@given(STAGES, st.integers(1, 20), st.sampled_from(["1f1b", "gpipe", "zb-h1", "zb-v", "dualpipev"]))
+def test_the_pipeline_is_never_faster_than_its_busiest_device(
+    stages: list[tuple[float, float]], microbatches: int, schedule: str
+) -> None:
+    f, b = (np.array(column) for column in zip(*stages, strict=True))
+    found = pipeline_time(DeviceTimes(f, b, 0.4 * b), microbatches, schedule, 1)
+    assert found.total_s >= microbatches * (f + b).max() * (1 - 1e-12)
+    assert found.bubble_s >= -1e-9 * found.total_s
+
+
+def test_devices_that_end_together_are_judged_by_the_busiest() -> None:
+    times = DeviceTimes(np.array([1.0, 2.0, 1.0]), np.array([2.0, 4.0, 2.0]), np.array([1.0, 2.0, 1.0]))
+    assert pipeline_time(times, 8, "gpipe", 1).slowest == 1
 
 
 def test_interleaving_divides_the_bubble() -> None:

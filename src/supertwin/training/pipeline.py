@@ -32,6 +32,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipev")
+_TIE = 1e-9  # devices of GPipe end together but for rounding
 FOLDED = ("zb-v", "dualpipe", "dualpipev")  # a device holds one chunk of each half: stage i and its mirror
 
 
@@ -51,7 +52,7 @@ class DeviceTimes:
 
 @dataclass(frozen=True, slots=True)
 class PipelineTime:
-    """total_s = busy_s + bubble_s of the device that ends last; `slowest` is its index."""
+    """total_s = busy_s + bubble_s of the device that ends last, of several the busiest; `slowest` is its index."""
 
     total_s: float
     busy_s: float
@@ -67,9 +68,10 @@ def pipeline_time(times: DeviceTimes, microbatches: float, schedule: str, vpp: i
     both = times.both_s
     fill = _fill_s(times, microbatches, schedule, vpp)
     total = np.maximum(microbatches * both + fill, _few_s(times, microbatches, schedule))
-    last = int(np.argmax(total))
+    end = float(total.max())
+    last = int(np.argmax(np.where(total >= end * (1.0 - _TIE), both, -1.0)))
     busy = microbatches * float(both[last])
-    return PipelineTime(float(total[last]), busy, float(total[last]) - busy, last)
+    return PipelineTime(end, busy, end - busy, last)
 
 
 def _few_s(times: DeviceTimes, microbatches: float, schedule: str) -> float:

@@ -24,17 +24,17 @@ class StepTime:
     passes: DevicePass
 
 
-def step_time(setting: Setting) -> StepTime:
-    """Price one optimizer step."""
+def step_time(setting: Setting, device: int | None = None) -> StepTime:
+    """Price one optimizer step. device: pipeline device whose parts are listed; None: the one that ends last."""
     case, layout = setting.case, setting.case.layout
     passes = passes_of(setting)
     times = DeviceTimes(passes.forward.sum(axis=1), passes.backward.sum(axis=1), passes.wgrad_s)
     pipeline = pipeline_time(times, setting.microbatches, case.schedule, layout.vpp)
-    slowest = pipeline.slowest
-    busy = setting.microbatches * (passes.forward[slowest] + passes.backward[slowest])
+    device = pipeline.slowest if device is None else device
+    busy = setting.microbatches * (passes.forward[device] + passes.backward[device])
     parts = dict(zip(COLUMNS, busy.tolist(), strict=True))
-    parts["bubble"] = pipeline.bubble_s
-    parts["communication/ep"] += unpaired_s(setting, passes, slowest)
+    parts["bubble"] = pipeline.total_s - float(busy.sum())
+    parts["communication/ep"] += unpaired_s(setting, passes, device)
     parts["communication/pp"] = handover_s(setting)
     parts["communication/dp"] += 0.0 if is_fully_sharded(case) else replica_s(setting, times)
     parts["optimizer"] = optimizer_s(setting)

@@ -5,8 +5,8 @@
     imbalance   work of the slowest pipeline device beyond the mean; experts of the busiest device beyond the mean
     ...         exposed communication by axis, bubble, recomputation, optimizer, host
 
-Rungs add up to the step time. Imbalance of experts and recomputation are differences to the same step without them
-(compute and communication parts; what they add to bubble and host stays there).
+Rungs add up to the step time. Imbalance of experts and recomputation are differences to the same step without them, on
+the same pipeline device (compute and communication parts; what they add to bubble and host stays there).
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def waterfall(case: TrainingCase) -> tuple[Rung, ...]:
 
 def rungs(setting: Setting, step: StepTime) -> tuple[Rung, ...]:
     """Waterfall of a step that is priced already."""
-    case = setting.case
+    case, device = setting.case, step.pipeline.slowest
     plain = setting if case.recompute == "none" else setting_of(replace(case, recompute="none"))
     plain = replace(plain, fabric=setting.fabric)
-    once = step if plain.case is case else step_time(plain)
+    once = step if plain.case is case else step_time(plain, device)
     even = replace(plain, overlap=replace(plain.overlap, skew=1.0))
-    balanced = once if plain.overlap.skew == 1.0 else step_time(even)
+    balanced = once if plain.overlap.skew == 1.0 else step_time(even, device)
     peak = case.system.chip.peak(number_format(case.precision).rate)
-    classes = _classes(setting, step.pipeline.slowest, peak)
+    classes = _classes(setting, device, peak)
     ideal = flop_per_token(case.model, case.seq_len, case.task)[0] * case.global_batch * case.seq_len
     found: dict[str, tuple[float, str, float | None]] = {IDEAL: (ideal / case.layout.devices / peak, "compute", None)}
     at_peak = 0.0
