@@ -51,8 +51,8 @@ class Stack:
     known: dict[tuple[Any, ...], int] = field(default_factory=dict)
     users: list[tuple[int, int]] = field(default_factory=list)
 
-    def add(self, index: int, operator: Operator, sizes: tuple[Any, ...], shape: tuple[int, ...]) -> None:
-        """Put an operator with its sizes into its run."""
+    def add(self, index: int, operator: Operator, sizes: tuple[Any, ...], shape: tuple[int, ...]) -> int:
+        """Put an operator with its sizes into its run, which is returned."""
         run = len(self.members)
         if shape:  # numbers are cheaper to price again than to compare
             same = tuple(x.tobytes() if isinstance(x, np.ndarray) else x for x in sizes)
@@ -63,6 +63,7 @@ class Stack:
             self.members.append(operator)
             self.shapes.append(shape)
         self.users.append((index, run))
+        return run
 
     def pieces(self) -> Iterator[slice]:
         """Runs that are priced together: at most _PIECE entries, or one run that is longer."""
@@ -79,17 +80,22 @@ class Stack:
 def stacks_of(operators: Sequence[Operator]) -> list[Stack]:
     """Stacks of a list. Raises ValueError for communication: it is priced by supertwin.network."""
     found: dict[tuple[Any, ...], Stack] = {}
+    placed: dict[int, tuple[Stack, int]] = {}  # where each operator lies: lists repeat those that are computed again
     for index, operator in enumerate(operators):
+        if id(operator) in placed:
+            stack, run = placed[id(operator)]
+            stack.users.append((index, run))
+            continue
         kind = type(operator)
         if kind not in SIZES:
             raise ValueError(f"{kind.__name__} is not work of a device: communication is priced by supertwin.network")
         sizes = GET_SIZES[kind](operator)
         shape = _shape(sizes) if np.ndarray in map(type, sizes) else ()
         key = _key(kind, operator, sizes, shape == ())
-        stack = found.get(key)
-        if stack is None:
-            stack = found[key] = Stack(key)
-        stack.add(index, operator, sizes, shape)
+        if key not in found:
+            found[key] = Stack(key)
+        stack = found[key]
+        placed[id(operator)] = stack, stack.add(index, operator, sizes, shape)
     return list(found.values())
 
 

@@ -33,26 +33,25 @@ class Surface:
 
     def log_factor(self, coordinates: Sequence[npt.ArrayLike]) -> Array:
         """ln factor at points; coordinates: one array per axis, broadcastable. Returns their broadcast shape."""
-        flat, weight, index = self.values.ravel(), None, None
-        stride = flat.size
+        flat = self.values.ravel()
         points: Sequence[Array] = [np.asarray(c, dtype=np.float64) for c in coordinates]
         if len({x.shape for x in points}) > 1:
             points = np.broadcast_arrays(*points)
+        # lowest corner of the cell of each point; all corners, in front of the points: steps from it and weights
+        lowest, steps, weights = np.zeros(points[0].shape, dtype=np.int64), [0], np.ones((1, *points[0].shape))
+        stride = flat.size
         for knot, x in zip(self.knots, points, strict=True):
             stride //= len(knot)
             if len(knot) == 1:
-                sides, shares = np.zeros((1, *x.shape), dtype=np.int64), np.ones((1, *x.shape))
-            else:
-                position = np.interp(x, knot, np.arange(float(len(knot))))
-                low = np.minimum(position.astype(np.int64), len(knot) - 2)
-                share = position - low
-                sides, shares = np.array([low, low + 1]) * stride, np.array([1.0 - share, share])
-            # corners so far x sides of this axis, in front of the points
-            index = sides if index is None else _flatten(index[:, None] + sides)
-            weight = shares if weight is None else _flatten(weight[:, None] * shares)
-        assert index is not None
-        assert weight is not None
-        return np.asarray((flat[index] * weight).sum(axis=0))
+                continue
+            position = np.interp(x, knot, np.arange(float(len(knot))))
+            low = np.minimum(position.astype(np.int64), len(knot) - 2)
+            share = position - low
+            lowest += stride * low
+            steps += [step + stride for step in steps]
+            weights = np.concatenate((weights * (1.0 - share), weights * share))
+        index = np.array(steps).reshape(-1, *[1] * lowest.ndim) + lowest
+        return np.asarray((flat[index] * weights).sum(axis=0))
 
     def factor(self, coordinates: Sequence[npt.ArrayLike]) -> Array:
         """exp(log_factor): the number that multiplies the formula's time. Long arrays are done in pieces (memory)."""
@@ -73,11 +72,6 @@ class Surface:
             "unit": _UNIT,
             "values": [round(float(v) / _UNIT) for v in self.values.ravel()],
         }
-
-
-def _flatten(pairs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """[corners, sides, *points] -> [corners x sides, *points]."""
-    return pairs.reshape(-1, *pairs.shape[2:])
 
 
 def surface_from_json(given: Mapping[str, Any], where: str) -> Surface:

@@ -52,18 +52,24 @@ def casts_of(architecture: str, scaling: str, launch: str, shared_by: int) -> Ca
 
 def cast_list(operators: Sequence[Operator], casts: Casts) -> list[Operator]:
     """Operators of a pass with their casts; fused experts lose their activation and the cast of its result."""
+    if not casts.fused_experts and not any(_is_narrow(operator) for operator in operators):
+        return list(operators)
     result: list[Operator] = []
     inner = False
     for operator in operators:
         if casts.fused_experts and operator.part == "moe/act":
             continue
-        expert = isinstance(operator, Gemm) and operator.part.endswith("moe/experts") and operator.dtype not in WIDE
+        expert = _is_narrow(operator) and operator.part.endswith("moe/experts")
         if casts.fused_experts and expert:
             result += [operator] if inner else [*with_casts(operator, casts)[:-1], operator]
             inner = True
         else:
             result += with_casts(operator, casts)
     return result
+
+
+def _is_narrow(operator: Operator) -> bool:
+    return isinstance(operator, Gemm) and operator.dtype not in WIDE
 
 
 def cast_bytes(dtype: str, casts: Casts) -> tuple[float, float]:
@@ -104,6 +110,6 @@ def _made_by_norm(operator: Gemm) -> bool:
 
 def one_by_one(operator: Operator) -> Operator:
     """Low-precision experts run as one cuBLAS call each, on a few streams (Transformer Engine, GroupedLinear)."""
-    if isinstance(operator, Gemm) and operator.dtype not in WIDE and operator.part.endswith("moe/experts"):
+    if isinstance(operator, Gemm) and _is_narrow(operator) and operator.part.endswith("moe/experts"):
         return changed(operator, groups=1.0, count=operator.count * operator.groups)
     return operator

@@ -211,7 +211,8 @@ def _block(forward: list[Operator], recipe: Recipe, mamba: bool = False) -> Bloc
         back = back + bias_operators(forward, backward=True)
         forward = forward + bias_operators(forward)
     again = _recomputed(forward, recipe)
-    lists = [cast_list(ops, recipe.casts) for ops in (forward, back, again)]
+    lists = [cast_list(ops, recipe.casts) for ops in (forward, back)]
+    lists.append(list(lists[0]) if again is forward else cast_list(again, recipe.casts))
     if recipe.bias_sums:
         lists[1] += bias_sums(lists[1])
     if recipe.flash and recipe.latent_padding:
