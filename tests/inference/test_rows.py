@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.inference.assumptions import engine, speculating
+from supertwin.inference.reading import Reading, read
 from supertwin.inference.rows import Skip, predict_row
+from supertwin.machine import load_chip
+from supertwin.model import load_model
 
 _TEXT = {
     "id", "source", "source_group", "source_date", "system", "chip", "phase", "model", "framework", "weight_dtype",
@@ -99,3 +102,25 @@ def test_a_row_names_options_of_the_server() -> None:
     assert not isinstance(spread, Skip)
     assert not isinstance(equal, Skip)
     assert spread[0][2] < equal[0][2]
+
+
+def _reading(**changes: object) -> Reading:
+    row = {**dict.fromkeys(ROWS[0]), "system": "", "flags": "", "notes": "", "kind": "measured", **changes}
+    model = load_model(str(row["model"]))
+    return read(row, model, load_chip(str(row["chip"])), 1e12)
+
+
+def test_nvfp4_checkpoints_state_an_eight_bit_cache() -> None:
+    """kv_cache_quant_algo FP8 of ModelOpt checkpoints (vLLM PR 29980); SGLang's GB200 post: FP8 attention."""
+    case = {"model": "deepseek-r1", "chip": "gb200", "n_devices": 8.0, "phase": "decode", "framework": "vLLM 0.14.1"}
+    assert _reading(weight_dtype="nvfp4", **case).deployment.kv_dtype == "fp8"
+    assert _reading(weight_dtype="fp8", **case).deployment.kv_dtype == "bf16"
+    assert _reading(weight_dtype="nvfp4", kv_dtype="bf16", **case).deployment.kv_dtype == "bf16"
+
+
+def test_tokens_of_a_step_that_a_source_states() -> None:
+    case = {"model": "deepseek-r1", "chip": "gb300", "n_devices": 2.0, "phase": "prefill", "framework": "vLLM 0.14.1"}
+    post = {"source": "vLLM blog 2026-02-13 DeepSeek on GB300", "weight_dtype": "nvfp4", **case}
+    assert _reading(tp=2.0, **post).batched_tokens == 32768
+    assert _reading(tp=1.0, ep=2.0, dp=2.0, **post).batched_tokens == 0
+    assert _reading(tp=2.0, **{**post, "source": "another"}).batched_tokens == 0

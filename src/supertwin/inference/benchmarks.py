@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 DATASET_INPUT_LEN = {
     "OpenOrca": (
         294.0,
@@ -45,3 +47,13 @@ TRTLLM_REQUESTS = {
     (20000, 2000): 1000,
 }
 """Requests of one run of TensorRT-LLM's perf-overview by (input, output) length (its section "Preparing a Dataset")."""
+
+VLLM_GB300_TOKENS = {"deepseek-r1": 32768, "deepseek-v3.2": 20480}
+"""max-num-batched-tokens at TP 2 by model in vLLM's post on GB300 of 2026-02 (section "Optimize Batch Configuration")."""
+
+
+def batched_tokens(row: Mapping[str, object]) -> int:
+    """Tokens of one step that the source of a row gives its server, 0 where it names none."""
+    if "DeepSeek on GB300" in str(row.get("source") or "") and row.get("tp") == 2:
+        return VLLM_GB300_TOKENS.get(str(row.get("model")), 0)
+    return 0

@@ -65,13 +65,15 @@ def _busiest(time: CollectiveTime, skew: Real) -> CollectiveTime:
 
 def _routed(system: System, o: Communication, group: Group, routed: Routed) -> CollectiveTime:
     """Dispatch or combine. CANN's fused kernels are measured with 128 tokens per rank; DeepEP's normal kernels on
-    Ascend with 4,096."""
+    Ascend with 4,096. On NVIDIA decode keeps the low-latency kernels at any batch (SGLang deepep_mode auto, vLLM
+    deepep_low_latency: captured graphs need their fixed buffers; SGLang's GB200 runs sized them for 1,408 tokens)."""
 
     def timed(library: str, mode: str) -> CollectiveTime:
         call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, routed.experts)
         return _busiest(price_exchange(system, call, group, library), routed.skew)
 
-    few = o.tokens <= (LOW_LATENCY_TOKENS if routed.decodes else 0)
+    most = np.inf if system.chip.vendor == "nvidia" else LOW_LATENCY_TOKENS
+    few = o.tokens <= (most if routed.decodes else 0)
     if few if isinstance(few, bool) else np.all(few):
         return timed("default", "low-latency")
     if system.chip.vendor != "huawei":

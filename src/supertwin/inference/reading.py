@@ -23,6 +23,7 @@ from supertwin.inference.benchmarks import (
     MLPERF_SAMPLES,
     MLPERF_TPOT_S,
     TRTLLM_REQUESTS,
+    batched_tokens,
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, redundant_of
@@ -42,7 +43,7 @@ _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _MEMORY_SHARE = re.compile(r"mem(?:ory)?[- ]fraction(?:-static)?[ =/]+(0\.\d+)", re.IGNORECASE)
 _MOST_RUNNING = re.compile(r"max[- ](?:running(?:-requests)?|num[- ]seqs)[ =]+(\d+)", re.IGNORECASE)
 _POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
-_EIGHT_BIT_KV = ("tensorrt", "cuda")
+_EIGHT_BIT_KV = ("tensorrt", "cuda")  # NVFP4 checkpoints state an FP8 cache (kv_cache_quant_algo; vLLM PR 29980)
 UNSTATED_CONTEXT = 4096.0
 CUT_REPLY = 4.0
 LONGEST_CONVERSATION = 2048.0
@@ -53,7 +54,7 @@ class Reading:
     """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits);
     data_set: lengths are those of a data set, answered once; counted: a queue of a known number of requests;
     one_length: random prompts, all answers asked for at one length;
-    memory_share, most_running: options of the server that the row names (0: none)."""
+    memory_share, most_running, batched_tokens: options of the server that the row or its source names (0: none)."""
 
     deployment: Deployment
     n_devices: int
@@ -76,6 +77,7 @@ class Reading:
     one_length: bool = False
     memory_share: float = 0.0
     most_running: int = 0
+    batched_tokens: int = 0
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -147,7 +149,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         _requests(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
         flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), _named(row, _MEMORY_SHARE), int(_named(row, _MOST_RUNNING)),
-        defaults,
+        batched_tokens(row), defaults,
     )  # fmt: skip
 
 
@@ -259,9 +261,8 @@ def _formats(
         activation = weight if weight not in ("int4", "mxfp4") else "bf16"
         defaults["activation_dtype"] = activation
     if not kv:
-        eight = weight in ("fp8", "nvfp4") and (
-            framework.startswith(_EIGHT_BIT_KV) or row.get("source_group") == "mlperf"
-        )
+        tuned = framework.startswith(_EIGHT_BIT_KV) or row.get("source_group") == "mlperf"
+        eight = weight == "nvfp4" or (weight == "fp8" and tuned)
         kv = defaults["kv_dtype"] = "fp8" if eight else "bf16"
     return (*scaling_of(model, weight, activation), kv)
 

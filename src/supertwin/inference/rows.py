@@ -145,6 +145,7 @@ def with_options(about: Engine, r: Reading) -> Engine:
     ranks = r.deployment.dp
     return replace(
         about,
+        max_batched_tokens=r.batched_tokens or about.max_batched_tokens,
         memory_fraction=r.memory_share or about.memory_fraction,
         max_num_seqs=max(1, r.most_running // ranks) if r.most_running else about.max_num_seqs,
     )
