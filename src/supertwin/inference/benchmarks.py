@@ -49,7 +49,7 @@ TRTLLM_REQUESTS = {
 """Requests of one run of TensorRT-LLM's perf-overview by (input, output) length (its section "Preparing a Dataset")."""
 
 VLLM_GB300_TOKENS = {"deepseek-r1": 32768, "deepseek-v3.2": 20480}
-"""max-num-batched-tokens at TP 2 by model in vLLM's post on GB300 of 2026-02 (section "Optimize Batch Configuration")."""
+"""max-num-batched-tokens at TP 2 by model in vLLM's post on GB300 of 2026-02, "Optimize Batch Configuration"."""
 
 
 def batched_tokens(row: Mapping[str, object]) -> int:
