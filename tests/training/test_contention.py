@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supertwin.machine.systems import load_system
-from supertwin.training.contention import brief_loss, collective_loss, persistent, reserved_loss
+from supertwin.training.contention import brief_loss, collective_loss, lost_s, persistent, reserved_loss
 
 
 def slowdown(loss: float) -> float:
@@ -33,3 +35,13 @@ def test_kernels_with_reserved_cores_cost_least() -> None:
         chip = load_system(name).chip
         assert 0.0 < reserved_loss(chip) < collective_loss(chip) <= brief_loss(chip)
     assert collective_loss(load_system("cloudmatrix384").chip) == 0.0
+
+
+@given(st.floats(0.0, 10.0), st.floats(0.0, 10.0), st.floats(0.0, 0.9))
+def test_both_streams_played_out_end_when_the_formula_says(collective_s: float, compute_s: float, loss: float) -> None:
+    """Compute advances at 1 - loss while the collective runs, at 1 afterwards."""
+    left = compute_s - (1.0 - loss) * collective_s
+    played = collective_s + max(left, 0.0)
+    longer = max(collective_s - compute_s, 0.0)
+    formula = compute_s + longer + lost_s(collective_s - longer, longer, loss)
+    assert formula == pytest.approx(played, abs=1e-9)

@@ -56,6 +56,17 @@ def test_hiding_conserves_time(communication_s: float, window_s: float, pieces: 
     assert got.exposed_s >= communication_s / max(pieces, 1.0) - 1e-12
 
 
+@given(st.floats(0.0, 10.0), st.floats(0.0, 10.0), st.floats(1.0, 50.0), st.floats(0.0, 1.0))
+def test_overlap_is_never_worse_than_taking_turns(
+    communication_s: float, window_s: float, pieces: float, loss: float
+) -> None:
+    got = hide(communication_s, window_s, pieces).visible_s(loss)
+    assert got <= communication_s * (1 + 1e-12)
+    assert got >= hide(communication_s, window_s, pieces).exposed_s
+    faster = hide(0.5 * communication_s, window_s, pieces).visible_s(loss)
+    assert faster <= got + 1e-9
+
+
 def test_graphs_relieve_the_host_and_old_hosts_are_slower() -> None:
     eager, graph = host_cost("eager", "hopper", "forward"), host_cost("graph", "hopper", "forward")
     assert eager.issue_s(13, 2) > 10 * graph.issue_s(13, 2)

@@ -54,6 +54,7 @@ BALANCED: dict[str, dict[str, object]] = {
     "weights kept": {"layout": Layout(dp=64), "sharding": "zero3", "global_batch": 256, "reshard": False},
     "no prefetch": {"layout": Layout(dp=64), "sharding": "zero3", "global_batch": 256, "prefetch": 0},
     "zero3": {"layout": Layout(dp=64), "sharding": "zero3", "global_batch": 256},
+    "zero3, slow links": {"layout": Layout(dp=64), "sharding": "zero3", "global_batch": 256, "seq_len": 512},
     "zero3 with a pipeline": {"sharding": "zero3"},
     "hsdp": {"layout": Layout(dp=64), "sharding": "hsdp", "hsdp_shard_size": 8, "global_batch": 256},
     "full recomputation": {"recompute": "full"},

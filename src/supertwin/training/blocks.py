@@ -9,7 +9,7 @@ from functools import lru_cache
 from supertwin.cost.result import OperatorCost
 from supertwin.machine.chip import Chip
 from supertwin.training import assumptions as assume
-from supertwin.training.contention import brief_loss, collective_loss, reserved_loss
+from supertwin.training.contention import brief_loss, collective_loss, lost_s, reserved_loss
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework
 from supertwin.workload.operators import Attention, Communication, Gemm, Operator, Vector
@@ -222,7 +222,7 @@ def _add_call(sums: _Sums, operator: Communication, fabric: Fabric, overlap: Ove
 
 def _hide(sums: _Sums, overlap: Overlap) -> Phase:
     """Take from the communication what runs beside compute, and charge the compute that it slows down."""
-    times, hidden = sums.times, [0.0] * len(PARTS)
+    times, hidden, longer = sums.times, [0.0] * len(PARTS), [0.0] * len(PARTS)
     tp, cp, ep = _TP, _CP, _EP
     if overlap.tp_backward and sums.wgrad_s > 0.0:
         # the column-cut half of the matrices (qkv, up) has its reduction beside its own weight gradient
@@ -234,9 +234,11 @@ def _hide(sums: _Sums, overlap: Overlap) -> Phase:
     hidden[tp] += overlap.tp_share * (times[tp] - hidden[tp])
     if overlap.ring:
         hidden[cp] = min(sums.ring_s, overlap.beside * sums.core_s)
+        longer[cp] = sums.ring_s - hidden[cp]
     if overlap.ep:
         hidden[ep] = min(times[ep], sum(times[:tp]))
+        longer[ep] = times[ep] - hidden[ep]
     loss = {tp: overlap.tensor_loss, cp: overlap.loss, ep: overlap.expert_loss}
     for axis, lost in loss.items():
-        times[axis] += (lost - 1.0) * hidden[axis]
+        times[axis] += lost_s(hidden[axis], longer[axis], lost) - hidden[axis]
     return Phase(times, hidden, sums.kernels, sums.calls, sums.wgrad_s, sums.flop, sums.moved_bytes)

@@ -30,3 +30,12 @@ def brief_loss(chip: Chip) -> float:
 def reserved_loss(chip: Chip) -> float:
     """Likewise of communication kernels to which the products beside them leave cores."""
     return assume.OVERLAP_COMPUTE_LOSS.value if chip.vendor in ("nvidia", "amd") else 0.0
+
+
+def lost_s(hidden_s: float, longer_s: float, loss: float) -> float:
+    """Compute time that communication beside it costs beyond what the rest of the communication covers.
+
+    Communication of R = hidden + longer seconds beside w = hidden seconds of compute that loses `loss` seconds in each
+    of them: both have ended after max(R, w + loss R), which is `longer` and this beyond w.
+    """
+    return max(loss * (hidden_s + longer_s) - longer_s, 0.0)

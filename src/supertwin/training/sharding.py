@@ -20,6 +20,7 @@ from supertwin.core.formats import number_format
 from supertwin.training import assumptions as assume
 from supertwin.training.case import TrainingCase
 from supertwin.training.check import FULL_SHARDING
+from supertwin.training.contention import lost_s
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework, wire_bytes
 
@@ -40,24 +41,33 @@ class StageWeights:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Communication time of a step, split into what stays visible and what runs beside compute."""
+    """Communication time of a step, split into what stays visible and what runs beside compute.
+
+    beside: (hidden, longer) of each stretch that has a window of compute, s; longer: what exceeds the window.
+    """
 
     exposed_s: float = 0.0
     hidden_s: float = 0.0
+    beside: tuple[tuple[float, float], ...] = ()
 
     def visible_s(self, loss: float) -> float:
-        """Exposed time, and the compute time that the hidden part costs at `loss` seconds per second."""
-        return self.exposed_s + loss * self.hidden_s
+        """Exposed time, and the compute time that communication beside it costs at `loss` seconds per second."""
+        return self.exposed_s + sum(lost_s(hidden, longer, loss) for hidden, longer in self.beside)
 
     def __add__(self, other: Exposure) -> Exposure:
-        return Exposure(self.exposed_s + other.exposed_s, self.hidden_s + other.hidden_s)
+        return Exposure(self.exposed_s + other.exposed_s, self.hidden_s + other.hidden_s, (*self.beside, *other.beside))
 
 
 def hide(communication_s: float, window_s: float, pieces: float) -> Exposure:
     """Overlap of `communication_s`, cut into pieces, with a window of compute: the last piece always stays exposed."""
     last = communication_s / max(pieces, 1.0)
-    exposed = max(communication_s - window_s, last) if communication_s > 0.0 else 0.0
-    return Exposure(exposed, communication_s - exposed)
+    return _split(communication_s, max(communication_s - window_s, last), last)
+
+
+def _split(communication_s: float, exposed_s: float, last_s: float) -> Exposure:
+    """Communication of which exposed_s stays visible, last_s of that with nothing beside it."""
+    hidden = communication_s - exposed_s
+    return Exposure(exposed_s, hidden, ((hidden, max(exposed_s - last_s, 0.0)),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +136,7 @@ def replica_sync(
     before = case.global_batch // (case.micro_batch * case.layout.dp) - 1
     room = forward_s + backward_s if beside[0] else 0.0
     early = max(rounds.reduce_s - room, 0.0)
-    return reduction + gather + Exposure(before * early, before * (rounds.reduce_s - early))
+    return reduction + gather + _split(before * rounds.reduce_s, before * early, 0.0)
 
 
 def _hide_chunks(communication_s: float, window_s: float, pieces: float, chunks: tuple[int, float]) -> Exposure:
@@ -135,7 +145,7 @@ def _hide_chunks(communication_s: float, window_s: float, pieces: float, chunks:
     number, laps = chunks
     exposed = hide(communication_s, laps * window_s, pieces).exposed_s
     exposed = max(exposed, (communication_s - window_s) / number)
-    return Exposure(exposed, communication_s - exposed)
+    return _split(communication_s, exposed, communication_s / max(pieces, 1.0))
 
 
 def _habits(framework: Framework) -> tuple[bool, bool]:

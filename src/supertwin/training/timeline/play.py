@@ -228,8 +228,9 @@ class _Player:
         return begin
 
     def _slowed(self, device: int, begin_s: float, took_s: float) -> float:
-        """Compute that starts beside a collective of the replicas takes longer while that runs."""
-        beside = min(max(self.log.free_s[device][DP] - begin_s, 0.0), took_s)
+        """Compute that starts beside a collective of the replicas advances at 1 - loss while that runs."""
+        alone = max(1.0 - self.work.loss, 1e-9)
+        beside = min(max(self.log.free_s[device][DP] - begin_s, 0.0), took_s / alone)
         self.lost_s[device]["communication/dp"] += self.work.loss * beside
         return took_s + self.work.loss * beside
 
