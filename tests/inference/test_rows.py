@@ -124,3 +124,17 @@ def test_tokens_of_a_step_that_a_source_states() -> None:
     assert _reading(tp=2.0, **post).batched_tokens == 32768
     assert _reading(tp=1.0, ep=2.0, dp=2.0, **post).batched_tokens == 0
     assert _reading(tp=2.0, **{**post, "source": "another"}).batched_tokens == 0
+
+
+def test_what_a_source_says_of_overlap_and_balance() -> None:
+    """SGLang's DeepEP launch command (issue 6017); drafts counted on real tokens exclude forced balance."""
+    case = {"model": "deepseek-v3", "chip": "h100-sxm", "n_devices": 72.0, "phase": "decode", "weight_dtype": "fp8"}
+    wide = _reading(framework="SGLang + DeepEP, P/D", **case)
+    assert wide.deployment.microbatch_overlap
+    assert wide.defaults["microbatch_overlap"] == 1
+    assert not _reading(framework="SGLang + DeepEP, P/D", microbatch_overlap=0.0, **case).deployment.microbatch_overlap
+    assert not _reading(framework="SGLang", **case).deployment.microbatch_overlap
+    npu = {**case, "chip": "ascend-910c-die", "weight_dtype": "int8", "framework": "cann-recipes", "mtp_tokens": 3.0}
+    unknown = {"expert_balance": "unknown", **npu}
+    assert _reading(**unknown).deployment.expert_balance == "perfect"
+    assert _reading(flags="acceptance-derived", **unknown).deployment.expert_balance == "natural"

@@ -26,7 +26,7 @@ from supertwin.inference.benchmarks import (
     batched_tokens,
 )
 from supertwin.inference.case import Deployment
-from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, redundant_of
+from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
@@ -132,7 +132,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         dp_attention=bool(sizes["dp_attention"]),
         weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
         mtp_tokens=mtp, mtp_acceptance=as_float(acceptance or 0.0),
-        microbatch_overlap=bool(number(row, "microbatch_overlap", 0.0)),
+        microbatch_overlap=overlap_of(row, chip, defaults),
         expert_balance=balance_of(row, chip, defaults),
         redundant_experts=redundant_of(row, model, sizes["ep"], defaults),
         framework=str(row.get("framework") or ""),

@@ -20,8 +20,12 @@ def number(row: Mapping[str, object], name: str, default: float) -> float:
 
 
 def balance_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object]) -> str:
+    """Balance of a row; where it is unknown, a run whose drafts were counted computed real tokens: forced balance would
+    have spoiled them."""
     stated = str(row.get("expert_balance") or "natural")
-    if stated == "unknown":
+    if stated == "unknown" and "acceptance-derived" in str(row.get("flags") or ""):
+        stated = defaults["expert_balance"] = "natural"
+    elif stated == "unknown":
         stated = defaults["expert_balance"] = unknown_balance(chip, str(row.get("phase")))
     return stated
 
@@ -80,3 +84,15 @@ def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_byte
     while tp < n and weights_bytes / tp > 0.6 * chip.usable_memory_bytes:
         tp *= 2
     return {"tp": min(tp, n), "dp": 1, "dp_attention": 0}
+
+
+def overlap_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object]) -> bool:
+    """Two micro-batches where a row does not say: SGLang's DeepEP instances start with them in both phases (issue 6017 of
+    sgl-project/sglang: --enable-two-batch-overlap)."""
+    stated = row.get("microbatch_overlap")
+    if stated is not None:
+        return bool(as_float(stated))
+    if "deepep" in str(row.get("framework") or "").lower() and chip.vendor == "nvidia":
+        defaults["microbatch_overlap"] = 1
+        return True
+    return False
