@@ -87,7 +87,7 @@ def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_byte
 
 
 def overlap_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object]) -> bool:
-    """Two micro-batches where a row does not say: SGLang starts DeepEP instances with them in both phases (issue 6017 of
+    """Two micro-batches where a row does not say: SGLang runs DeepEP instances with them in both phases (issue 6017 of
     sgl-project/sglang: --enable-two-batch-overlap)."""
     stated = row.get("microbatch_overlap")
     if stated is not None:
