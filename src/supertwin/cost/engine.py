@@ -90,13 +90,14 @@ class CostEngine:
         library = self._library_for(operators)
         costs: list[OperatorCost | None] = [None] * len(operators)
         for stack in stacks_of(operators):
-            values = [value for piece in stack.pieces() for value in self._priced(stack, piece, library)]
+            priced = [cost for piece in stack.pieces() for cost in self._priced(stack, piece, library)]
             for index, run in stack.users:
-                costs[index] = OperatorCost(operators[index], *values[run])
+                cost, operator = priced[run], operators[index]
+                costs[index] = cost if cost.operator is operator else cost._replace(operator=operator)
         return [cost for cost in costs if cost is not None]
 
-    def _priced(self, stack: Stack, piece: slice, library: str) -> Iterable[tuple[Any, ...]]:
-        """Values of OperatorCost for some runs of a stack."""
+    def _priced(self, stack: Stack, piece: slice, library: str) -> Iterable[OperatorCost]:
+        """Costs of some runs of a stack, of the first operator of each."""
         members, shapes = stack.members[piece], stack.shapes[piece]
         fields, lengths = columns(members, shapes)
         if stack.key == PRODUCTS:
@@ -104,7 +105,8 @@ class CostEngine:
             cost: Cost = self._products.cost(products, fields, library in _TRAINING_LIBRARIES)
         else:
             cost = self._stack(members, fields, lengths, library)
-        return zip(*(runs(column, shapes, lengths) for column in _GET_COST(cost)), strict=True)
+        values = (runs(column, shapes, lengths) for column in _GET_COST(cost))
+        return map(OperatorCost._make, zip(members, *values, strict=True))
 
     def spread(self, cost: OperatorCost) -> float:
         """90 % half-width of ln(measured / predicted) of one priced operator."""

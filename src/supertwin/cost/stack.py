@@ -67,6 +67,9 @@ class Stack:
 
     def pieces(self) -> Iterator[slice]:
         """Runs that are priced together: at most _PIECE entries, or one run that is longer."""
+        if len(self.shapes) <= _PIECE and not any(self.shapes):
+            yield slice(0, len(self.shapes))
+            return
         start, filled = 0, 0
         for run, shape in enumerate(self.shapes):
             length = prod(shape)
@@ -146,11 +149,11 @@ def columns(members: Sequence[Operator], shapes: Sequence[tuple[int, ...]]) -> t
 
 def runs(column: Array, shapes: Sequence[tuple[int, ...]], lengths: Sequence[int]) -> list[Any]:
     """A flat column cut back into one value per operator: a float where its sizes are numbers."""
-    column = np.asarray(column)
-    total = sum(lengths)
-    if column.shape != (total,):
+    plain = not any(shapes)
+    total = len(shapes) if plain else sum(lengths)
+    if np.shape(column) != (total,):
         column = np.broadcast_to(column, (total,))
-    if not any(shapes):
+    if plain:
         values: list[Any] = column.tolist()
         return values
     out, end = [], 0

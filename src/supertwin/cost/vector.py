@@ -97,6 +97,7 @@ class VectorModel:
     _rows: dict[str, int] = field(default_factory=dict)
     _constants: list[list[float]] = field(default_factory=list)
     _residuals: list[Array] = field(default_factory=list)
+    _tables: list[Array] = field(default_factory=list)  # both lists as arrays, until a class is added
 
     def row(self, op: str) -> int:
         """Row of a class in the table. Raises UnknownName for a class that is not in the vocabulary."""
@@ -109,6 +110,7 @@ class VectorModel:
             self._constants.append([constants[n] for n in NAMES])
             self._residuals.append(known)
             self._rows[op] = len(self._rows)
+            self._tables.clear()
         return self._rows[op]
 
     def _measured_on(self) -> Chip:
@@ -118,8 +120,10 @@ class VectorModel:
     def times(self, rows: npt.NDArray[np.int64], work: VectorWork) -> Times:
         """Price executions; rows: class of each entry along the first axis (of length 1 for a single class)."""
         shape = (-1,) + (1,) * (work.bytes.ndim - 1)
-        table = np.array(self._constants)[rows].reshape(*rows.shape, len(NAMES))
-        constants = {n: table[:, i].reshape(shape) for i, n in enumerate(NAMES)}
+        if not self._tables:
+            self._tables.extend((np.array(self._constants), np.array(self._residuals)))
+        table = self._tables[0][rows].T
+        constants = {n: column.reshape(shape) for n, column in zip(NAMES, table, strict=True)}
         times = vector_times(self.chip, constants, work)
         factor = self._factor(rows.reshape(shape), work.bytes)
         return Times(
@@ -130,7 +134,7 @@ class VectorModel:
         position = (np.log2(np.maximum(moved, 1.0)) - KNOTS[0]) / KNOT_STEP
         position = np.minimum(np.maximum(position, 0.0), len(KNOTS) - 1.000001)
         low = position.astype(np.int64)
-        residuals = np.array(self._residuals)
+        residuals = self._tables[1]
         share = position - low
         return np.asarray(np.exp(residuals[rows, low] * (1.0 - share) + residuals[rows, low + 1] * share))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from supertwin.model.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec
 
@@ -77,6 +78,7 @@ class Parameters:
         return self.total + self.mtp
 
 
+@lru_cache(maxsize=512)
 def parameter_count(model: ModelSpec) -> Parameters:
     """Count all weights of a model."""
     per_layer = tuple(layer_parameters(model, layer) for layer in model.layers)
