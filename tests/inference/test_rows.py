@@ -124,6 +124,8 @@ def test_tokens_of_a_step_that_a_source_states() -> None:
     assert _reading(tp=2.0, **post).batched_tokens == 32768
     assert _reading(tp=1.0, ep=2.0, dp=2.0, **post).batched_tokens == 0
     assert _reading(tp=2.0, **{**post, "source": "another"}).batched_tokens == 0
+    assert _reading(tp=2.0, notes="dynamic 32K chunks; PP2 TP8", **case).batched_tokens == 32768
+    assert _reading(tp=2.0, notes="inputs 4K-64K, mean 32K", **case).batched_tokens == 0
 
 
 def test_what_a_source_says_of_overlap_and_balance() -> None:
