@@ -70,10 +70,11 @@ def vector_times(chip: Chip, constants: Mapping[str, Array | float], work: Vecto
     cached = np.maximum(chip.l2_bytes_per_s * constants["l2"], stream)
     kept = resident_share(work.bytes, chip.l2_bytes)
     memory = work.bytes * (kept / cached + (1.0 - kept) / stream)
-    rows = np.maximum(work.rows, 1.0)
-    core = chip.memory_bytes_per_s / chip.matrix_cores * constants["row"]
-    turns = np.ceil(rows / (2.0 * chip.matrix_cores))
-    memory = np.where(work.rows > 0, np.maximum(memory, turns * work.bytes / rows / core), memory)
+    if work.rows.any():
+        rows = np.maximum(work.rows, 1.0)
+        core = chip.memory_bytes_per_s / chip.matrix_cores * constants["row"]
+        turns = np.ceil(rows / (2.0 * chip.matrix_cores))
+        memory = np.where(work.rows > 0, np.maximum(memory, turns * work.bytes / rows / core), memory)
     compute = work.flop / (chip.vector_flop_per_s * constants["compute"])
     apart = 1.0 - work.fused
     start = constants["start_s"] * apart

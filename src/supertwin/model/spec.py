@@ -121,6 +121,10 @@ class ModelSpec:
     weight_format: str = ""  # of the checkpoint, by its quantization_config ("" = not quantised)
     multimodal: bool = False  # the configuration describes a vision or audio part, which is left out
 
+    def __hash__(self) -> int:
+        """Hash of the sizes alone: models are keys of many caches, which compare equal hashes in full."""
+        return hash((self.name, self.hidden, self.vocab, len(self.order)))
+
     @property
     def mtp_passes(self) -> int:
         """How often an MTP module runs per step, over all modules."""

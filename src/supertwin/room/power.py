@@ -64,7 +64,7 @@ def chip_load(chip: Chip, activity: Activity[Load]) -> Load:
         + assumed("power.memory_share") * activity.memory
         + assumed("power.network_share") * activity.network
     )
-    clipped: Load = np.minimum(1.0, load)
+    clipped: Load = min(1.0, load) if isinstance(load, float) else np.minimum(1.0, load)
     return clipped
 
 

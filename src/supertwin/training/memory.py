@@ -15,7 +15,6 @@ from supertwin.training.case import TrainingCase
 from supertwin.training.offload import resident_bytes
 from supertwin.training.pipeline import in_flight
 from supertwin.training.setting import Setting, recomputed_share
-from supertwin.training.shape import recipe_of, shard_of, step_of
 from supertwin.training.sharding import is_fully_sharded
 from supertwin.training.weights import PARAMETER_BYTES, StateBytes, state_bytes
 from supertwin.workload.activations import Recompute, activation_bytes
@@ -145,8 +144,7 @@ def activation_peak(setting: Setting) -> Activations:
     backward runs. The loss holds the logits of one microbatch.
     """
     case, plan = setting.case, setting.plan
-    step, shard = step_of(case), shard_of(case, setting.framework)
-    recipe = recipe_of(case, setting.framework)
+    step, shard, recipe = setting.microbatch, setting.shard, setting.recipe
     per_layer, expanded, sent = kept_per_microbatch(setting)
     held = held_microbatches(setting)
     layers = held * per_layer
@@ -176,7 +174,7 @@ def kept_per_microbatch(setting: Setting) -> tuple[Array, Array, Array]:
     and those of modules that go to host memory; shape [pp]."""
     plan = setting.plan
     policies = policies_of(setting)
-    step, shard = step_of(setting.case), shard_of(setting.case, setting.framework)
+    step, shard = setting.microbatch, setting.shard
     kept, full, home = (_kept_layers(setting.case.model, step, shard, policy) for policy in policies)
     sent = plan.counts @ (home - kept)
     if policies[0].mode != "full":
@@ -196,7 +194,7 @@ def moved_per_microbatch(setting: Setting) -> Array:
 def policies_of(setting: Setting) -> tuple[Recompute, Recompute, Recompute]:
     """What a layer keeps on the device, when it is expanded, and on device and host together."""
     case, framework = setting.case, setting.framework
-    recipe = recipe_of(case, framework)
+    recipe = setting.recipe
     again, away = frozenset(case.recompute_modules), frozenset(case.offload_modules)
     home = Recompute(
         recipe.recompute,
@@ -228,7 +226,7 @@ def workspace_bytes(setting: Setting, activations: Activations) -> Workspace:
     """Framework workspaces, gradients of the widest tensors in work, gathered layers of full sharding,
     fragmentation."""
     case = setting.case
-    step, shard = step_of(case), shard_of(case, setting.framework)
+    step, shard = setting.microbatch, setting.shard
     tokens = float(step.tokens(shard))
     stream = 3.0 * tokens * case.model.hidden * 2.0 / (case.layout.tp if shard.sequence_parallel else 1)
     width = max((_width(case, kind) for kind in case.model.layers), default=0.0)

@@ -17,7 +17,6 @@ from supertwin.training.memory import moved_per_microbatch
 from supertwin.training.offload import activation_exposed_s
 from supertwin.training.pricing import PricedBlock, PricedModel, engine_of, priced_model
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
-from supertwin.training.shape import recipe_of, shard_of, step_of
 from supertwin.training.sharding import copied_bytes, full_shard_sync, is_fully_sharded
 from supertwin.workload.operators import Vector
 
@@ -75,8 +74,7 @@ def priced_blocks(setting: Setting) -> PricedModel:
     """Every block of the model on one device of the job."""
     case = setting.case
     engine = engine_of(case.system.chip, setting.framework.attention)
-    shard = shard_of(case, setting.framework)
-    return priced_model(engine, case.model, step_of(case), shard, recipe_of(case, setting.framework))
+    return priced_model(engine, case.model, setting.microbatch, setting.shard, setting.recipe)
 
 
 def block_tables(setting: Setting, priced: PricedModel) -> Tables:

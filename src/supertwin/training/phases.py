@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from supertwin.core.formats import number_format
 from supertwin.room import Activity, power_w
 from supertwin.training.setting import Setting
@@ -36,10 +33,9 @@ def phase_powers(setting: Setting, step: StepTime) -> tuple[PhasePower, ...]:
     """Phases of a step that take time, in the order of NAMES."""
     seconds = _seconds(step)
     system, devices = setting.case.system, setting.case.layout.devices
-    powers = np.asarray(power_w(system, _activities(setting, step, seconds), devices))
-    total = step.total_s
-    rows = zip(NAMES, seconds, powers.tolist(), strict=True)
-    return tuple(PhasePower(name, s, s / total, watts) for name, s, watts in rows if s > 0.0)
+    rows = zip(NAMES, seconds, _activities(setting, step, seconds), strict=True)
+    lasting = [(name, s, power_w(system, activity, devices)) for name, s, activity in rows if s > 0.0]
+    return tuple(PhasePower(name, s, s / step.total_s, watts) for name, s, watts in lasting)
 
 
 def mean_power_w(phases: tuple[PhasePower, ...]) -> float:
@@ -61,7 +57,7 @@ def _phase_of(part: str) -> str:
     return head if head in NAMES else "compute"
 
 
-def _activities(setting: Setting, step: StepTime, seconds: list[float]) -> Activity[npt.NDArray[np.float64]]:
+def _activities(setting: Setting, step: StepTime, seconds: list[float]) -> list[Activity[float]]:
     """Shares of what chip, memory and links can do, by phase; at most 1."""
     chip, rounds = setting.case.system.chip, setting.microbatches
     working, updating = max(seconds[0], 1e-12), max(seconds[2], 1e-12)
@@ -70,7 +66,9 @@ def _activities(setting: Setting, step: StepTime, seconds: list[float]) -> Activ
     memory = step.passes.moved_bytes * rounds / working / chip.memory_bytes_per_s
     traffic = float(optimizer_traffic_bytes(setting.case, setting.framework, setting.weights).max())
     update = traffic / updating / chip.memory_bytes_per_s
-    rows = np.minimum(
-        [[matrix, 0.0, 0.0, 0.0], [memory, 0.0, update, 0.0], [0.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]], 1.0
-    )
-    return Activity(*rows)
+    return [
+        Activity(min(matrix, 1.0), min(memory, 1.0), 0.0, 1.0),
+        Activity(0.0, 0.0, 1.0, 1.0),
+        Activity(0.0, min(update, 1.0), 0.0, 1.0),
+        Activity(0.0, 0.0, 0.0, 0.0),
+    ]

@@ -17,18 +17,19 @@ from supertwin.training.check import expert_count
 from supertwin.training.fabric import Fabric
 from supertwin.training.frameworks import Framework, framework_named, in_precision
 from supertwin.training.routing import routed_block, routing_of
-from supertwin.training.shape import pack_excess, shard_of, transport_of
+from supertwin.training.shape import Recipe, pack_excess, recipe_of, shard_of, step_of, transport_of
 from supertwin.training.sharding import StageWeights
 from supertwin.training.stages import StagePlan, stage_plan
 from supertwin.training.weights import DeviceWeights, device_weights
 from supertwin.workload.flops import attention_flops_per_token
+from supertwin.workload.shard import Shard, Step
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A checked case with everything that is derived from it once."""
+    """A checked case with everything that is derived from it once; microbatch: what one asks of one device."""
 
     case: TrainingCase
     framework: Framework
@@ -36,6 +37,9 @@ class Setting:
     weights: DeviceWeights
     fabric: Fabric
     overlap: Overlap
+    microbatch: Step
+    shard: Shard
+    recipe: Recipe
 
     @property
     def microbatches(self) -> int:
@@ -58,13 +62,17 @@ def setting_of(case: TrainingCase) -> Setting:
         overlap = replace(overlap, permute_passes=overlap.permute_passes * sorted_passes(case))
     if case.packed and case.sample_cv:
         overlap = replace(overlap, attention_passes=overlap.attention_passes * pack_excess(case))
+    shard = shard_of(case, framework)
     return Setting(
         case,
         framework,
         plan,
-        device_weights(case, plan, shard_of(case, framework)),
+        device_weights(case, plan, shard),
         Fabric(case, expert_count(case.model), older_nccl=framework.older_nccl),
         overlap,
+        step_of(case),
+        shard,
+        recipe_of(case, framework),
     )
 
 

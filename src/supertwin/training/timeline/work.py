@@ -24,7 +24,6 @@ from supertwin.training.passes import (
     waits_s,
 )
 from supertwin.training.setting import Setting, recomputed_share, stage_weights
-from supertwin.training.shape import shard_of
 from supertwin.training.sharding import Rounds, full_shard_rounds, is_fully_sharded, replica_rounds
 from supertwin.training.stages import StagePlan
 from supertwin.training.step import host_step_s
@@ -143,7 +142,7 @@ def _staged(setting: Setting) -> Setting:
     first, last = np.zeros(stages), np.zeros(stages)
     first[0] = last[-1] = 1.0
     row = StagePlan(counts, first, last, plan.chunk_layers)
-    return replace(setting, plan=row, weights=device_weights(case, row, shard_of(case, setting.framework)))
+    return replace(setting, plan=row, weights=device_weights(case, row, setting.shard))
 
 
 def _passes(setting: Setting, staged: Setting, schedule: Schedule, tables: Tables) -> tuple[PassWork, PassWork]:
