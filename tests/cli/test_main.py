@@ -61,7 +61,7 @@ def test_help_imports_no_heavy_library() -> None:
         (("train", "llama3.1-8b", "--tp", "-1"), "--tp: expected a whole number of at least 1, got '-1'"),
         (("train", "llama3.1-8b", "--precision", "bf61"), "unknown value of --precision 'bf61'; did you mean bf16"),
         (("train", "llama3.1-9b"), "unknown model 'llama3.1-9b'; did you mean llama3.1-"),
-        (("infer", "llama3.1-8b", "--batch", "nan"), "--batch: expected a number above 0, got 'nan'"),
+        (("infer", "llama3.1-8b", "--batch", "nan"), "--batch: expected a number above 0 or max, got 'nan'"),
         (("infer", "llama3.1-8b", "--batch", "0"), "--batch: expected a number above 0"),
         (("infer", "llama3.1-8b", "--mtp-acceptance", "1.5"), "at most 1, got '1.5'"),
         (("infer", "llama3.1-8b", "--phase", "decod"), "did you mean decode"),

@@ -130,3 +130,12 @@ def test_the_command_prints_all_three() -> None:
     text = supertwin(*words).out
     assert "What the next change would buy" in text
     assert "2x link bandwidth" in text
+
+
+def test_stages_that_are_left_out_are_counted() -> None:
+    text = supertwin(
+        "train", "llama3.1-70b", "--on", "dgx-h100:160", "--pp", "10", "--tp", "8", "--recompute", "full", "--explain"
+    ).out
+    table = text[text.index("Memory by pipeline stage") :].splitlines()[2:11]
+    assert [row.split()[0] for row in table] == ["0", "1", "2", "3", "2", "6", "7", "8", "9"]
+    assert table[4].split() == ["2", "more"]

@@ -109,11 +109,12 @@ def _bars(uses: Sequence[tuple[str, float]], memory: Memory) -> RenderableType:
 
 
 def _stages(memory: Memory) -> RenderableType:
-    """First and last stages; what lies between in a long pipeline is left out."""
+    """First and last stages; what lies between in a long pipeline is one row that says so."""
     stages = list(enumerate(memory.stages))
-    if len(stages) > _MOST_STAGES:
+    left_out = len(stages) - _MOST_STAGES
+    if left_out > 0:
         stages = stages[: _MOST_STAGES // 2] + stages[-_MOST_STAGES // 2 :]
-    rows = [
+    rows: list[tuple[str | Text, ...]] = [
         (
             str(place),
             gib(stage.peak_bytes),
@@ -124,6 +125,8 @@ def _stages(memory: Memory) -> RenderableType:
         )
         for place, stage in stages
     ]
+    if left_out > 0:
+        rows.insert(_MOST_STAGES // 2, (f"{left_out} more", "", "", "", "", ""))
     return grid(("stage", "peak", "states", "passes", "in flight", ""), rows, wrap=5)
 
 
