@@ -7,7 +7,9 @@ layout judged, msModeling per forward pass, its layout search per layout.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,18 @@ def test_predict_one_training_step(benchmark: Any, capsys: Any) -> None:
         seq_len=8192,
     )
     assert benchmark(predict_training, case).step_time_s > 0.0
+    report(benchmark, {"SimuMax, one layout": SIMUMAX_S, "Calculon, one layout": CALCULON_S}, capsys)
+
+
+@pytest.mark.parametrize("model", ["llama3.1-405b", "pangu-ultra-moe-718b"])
+def test_predict_training_steps_of_new_lengths(benchmark: Any, model: str, capsys: Any) -> None:
+    """A sequence length that was not seen before in every call: no operator is remembered."""
+    dense = model.startswith("llama")
+    system = load_system("dgx-h100:1024" if dense else "cm384:4096")
+    layout = Layout(tp=8, pp=16, dp=8) if dense else Layout(tp=8, pp=16, ep=32, dp=32)
+    case = TrainingCase(load_model(model), system, layout, micro_batch=1, global_batch=1024, seq_len=4096)
+    lengths = count(4096, 16)
+    assert benchmark(lambda: predict_training(replace(case, seq_len=next(lengths)))).step_time_s > 0.0
     report(benchmark, {"SimuMax, one layout": SIMUMAX_S, "Calculon, one layout": CALCULON_S}, capsys)
 
 
