@@ -10,13 +10,14 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export POLARS_MAX_THREADS ?= 2
 
-.PHONY: help demo test bench check lock clean
+.PHONY: help demo test bench check figures lock clean
 
 help:
 	@echo "make demo    the main job on real input"
 	@echo "make test    every test"
 	@echo "make bench   the benchmarks behind the speed figures"
 	@echo "make check   ruff, mypy --strict, import contract"
+	@echo "make figures refresh intervals, docs/accuracy and the tables of README"
 	@echo "make lock    refresh requirements.lock from pyproject.toml"
 
 $(READY): requirements.lock pyproject.toml
@@ -41,6 +42,10 @@ check: $(READY)
 	@$(BIN)/ruff check src tests bench
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+figures: $(READY)
+	@$(BIN)/python -c "from supertwin.validation.intervals import write; write()"
+	@$(BIN)/python -m supertwin.cli.figures
 
 lock:
 	@test -x .scratch/lock/bin/uv || { $(PYTHON) -m venv .scratch/lock && .scratch/lock/bin/pip install -q uv; }
