@@ -10,7 +10,7 @@ from supertwin.cost.attention import AttentionModel
 from supertwin.cost.attention_kernels import Variant
 from supertwin.cost.calibration import INHERITED_SPREAD, PRIOR_SPREAD, load_calibration
 from supertwin.machine.chips import chip_names, load_chip
-from supertwin.machine.fitted import shipped_folder
+from supertwin.machine.fitted import relatives, shipped_folder
 from supertwin.network.links import GENERIC, load_links
 
 FAMILIES = ("gemm", "experts", "attention", "vector")
@@ -25,11 +25,7 @@ def shipped_files_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> It
 
 
 def chain(name: str) -> list[str]:
-    """Names along the relatives, each once: H100 and H200, which share a die, complete each other."""
-    names = [name]
-    while (relative := load_chip(names[-1]).relative) and load_chip(relative).name not in names:
-        names.append(load_chip(relative).name)
-    return names
+    return [chip.name for chip in relatives(load_chip(name))]
 
 
 def measured(chip: str, family: str) -> bool:

@@ -135,14 +135,11 @@ def _write(family: _Family, own: Calibration, judged: tuple[Chip, Calibration, R
 
 
 def _with_relatives(
-    family: _Family, name: str, rows: Rows, done: dict[str, Calibration], loader: Loader, below: tuple[str, ...] = ()
+    family: _Family, name: str, rows: Rows, done: dict[str, Calibration], loader: Loader
 ) -> Calibration:
-    """Fit a chip after its relatives; returns its calibration completed by theirs. Of two chips that are each other's
-    relative the one that was not asked for is fitted first (below: chips that wait for this one)."""
+    """Fit a chip after its relatives; returns its calibration completed by theirs."""
     chip = loader(name)
-    above = None
-    if chip.relative and chip.relative not in (*below, name):
-        above = _with_relatives(family, chip.relative, rows, done, loader, (*below, name))
+    above = _with_relatives(family, chip.relative, rows, done, loader) if chip.relative else None
     if name not in done:
         mine = [r for r in rows if r.chip == name]
         done[name] = family.fit(chip, mine, above, True) if mine else Calibration(family=family.name, chip=name)

@@ -172,7 +172,7 @@ def _chain(device: Device) -> Iterator[Device]:
 
 def _device(chip: Chip) -> Device:
     peaks = tuple(sorted(chip.peak_flop_per_s.items()))
-    return Device((chip.name, chip.relative, chip.architecture, peaks, chip.clock_hz, chip.tdp_w), chip)
+    return Device((chip.name, chip.relative, chip.sibling, chip.architecture, peaks, chip.clock_hz, chip.tdp_w), chip)
 
 
 def _as_seen_by(device: Device, found: Calibration, steps: int, path: Path) -> Calibration:

@@ -44,6 +44,7 @@ class Chip:
 
     peak_flop_per_s: by rate name (fp32 tf32 bf16 fp16 fp8 int8 fp4 int4); a missing rate means no hardware for it.
     relative: chip whose operator calibration is inherited when this one has none.
+    sibling: chip with the same die, whose calibration completes this one's before the relative's does.
     cited: every field of the TOML by dotted name, for --explain.
     printed_memory_bytes: capacity as the data sheet prints it (64 GB); memory_bytes is in true bytes (64 GiB).
     vector_cores: separate vector cores (AIV); 0 where the vector units sit inside the matrix cores.
@@ -71,6 +72,7 @@ class Chip:
     printed_memory_bytes: float = 0.0
     vector_cores: int = 0
     system: str = ""
+    sibling: str = ""
 
     def peak(self, rate: str) -> float:
         """Dense peak in FLOP/s for a rate name; formats without hardware fall back to the next wider one that has it.

@@ -16,7 +16,7 @@ from supertwin.machine.source import DATA
 
 _FOLDER = DATA / "chips"
 _ALIASES = re.compile(r"^aliases\s*=\s*\[([^\]]*)\]", re.MULTILINE)
-_TEXTS = ("title", "vendor", "architecture", "relative", "system")
+_TEXTS = ("title", "vendor", "architecture", "relative", "sibling", "system")
 
 
 def chip_names() -> list[str]:
@@ -85,8 +85,9 @@ def _build(path: Path, above: tuple[Path, ...]) -> Chip:
     if texts["vendor"] and texts["vendor"] not in VENDORS:
         document.text(table, "vendor", legal=VENDORS)
     document.require(CHIP, {**texts, **cited})
-    if texts["relative"]:
-        catalogue_path("chip", texts["relative"], _FOLDER)
+    for name in ("relative", "sibling"):
+        if texts[name]:
+            catalogue_path("chip", texts[name], _FOLDER)
     return _assemble(path.stem, texts, cited, document)
 
 
@@ -158,6 +159,7 @@ def _assemble(name: str, texts: Mapping[str, str], cited: Mapping[str, Cited], d
         printed_memory_bytes=value["memory.printed"],
         vector_cores=counts["cores.vector"],
         system=texts["system"],
+        sibling=texts["sibling"],
     )
 
 

@@ -2,7 +2,7 @@
 
 A file is `<folder>/<chip>/<family>.json` with family, chip, spread and parameters (group -> name -> number), and mostly
 date, data_sets and residual. Folders, first wins: the one in SUPERTWIN_CALIBRATION, the user's, the shipped one. A chip
-without a file takes its relative's, or that relative's relative's.
+without a file takes its relative's, or that relative's relative's; a sibling (same die) completes what a chip has.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ def first_file(chip: str, family: str, folders: Sequence[str | Path]) -> Path | 
 
 
 def relatives(chip: Chip) -> Iterator[Chip]:
-    """The chip, its relative, the relative's relative ..., each once."""
-    seen: set[str] = set()
+    """The chip, its relative, the relative's relative ..., each once and followed by its sibling."""
+    line: list[Chip] = []
     following: Chip | None = chip
-    while following is not None and following.name not in seen:
-        seen.add(following.name)
-        yield following
+    while following is not None and following not in line:
+        line.append(following)
         following = catalogued(following.relative)
+    pairs = (one for member in line for one in (member, catalogued(member.sibling)))
+    yield from {one.name: one for one in pairs if one is not None}.values()
 
 
 def catalogued(name: str) -> Chip | None:

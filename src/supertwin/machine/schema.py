@@ -33,6 +33,7 @@ CHIP = (
     Attribute("aliases", "list", False, "other spellings of the name"),
     Attribute("like", "text", False, "chip (name or path) from which every value not given here is taken"),
     Attribute("relative", "text", False, "chip whose operator calibration is inherited; with `like`, that chip"),
+    Attribute("sibling", "text", False, "chip with the same die, whose operator calibration completes this one's"),
     Attribute("system", "text", True, "system that the chip is normally found in"),
     *(
         Attribute(f"peak.{rate}", "flop_per_s", False, f"dense matrix peak in {rate} per device; absent: no hardware")
