@@ -32,6 +32,7 @@ FLAGS = {
     "--gradient-dtype --moment-dtype --master-dtype --overlap-dp --overlap-tp --overlap-ep --cp-method "
     "--ulysses-size --cp-balanced --packed --sample-len --sample-cv --force-balanced --skew --routing-cv "
     "--capacity-factor --pad-experts --redundant-experts --routing-nodes --dispatch-dtype "
+    "--dispatcher --fused-experts --launch --attention-dtype "
     "--recompute-modules --offload --offload-optimizer --offload-update --lora-rank "
     "--lora-modules --offload-modules --narrow-activation --states-reused --logprob-passes",
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --dense-tp --output-tp --head-tp --afd "

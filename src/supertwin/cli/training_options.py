@@ -10,6 +10,8 @@ from supertwin.cli.steps import FORMATS
 from supertwin.core.errors import InputError
 
 UPDATES = ("sequential", "pipelined", "delayed", "swapped")
+DISPATCHERS = ("all_to_all", "deepep", "hybridep")
+LAUNCHES = ("eager", "graph", "compiled")
 BALANCES = ("weights", "time", "layers")
 CP_METHODS = ("ring", "all_gather", "ulysses", "hybrid")
 MODULES = ("norm", "activation", "mla_up", "attention", "mlp", "experts")
@@ -86,6 +88,11 @@ ROWS = (
     Row(Option("--redundant-experts", "int", "Copies of hot experts.", "0", minimum=0), "redundant_experts"),
     Row(Option("--routing-nodes", "int", "Most nodes of a token.", "the model's", minimum=1), "routing_nodes"),
     Row(Option("--dispatch-dtype", "str", "Tokens to their experts.", "bf16", FORMATS), "dispatch_dtype"),
+    Row(Option("--dispatcher", "str", "Kernels of the expert exchange.", _HABIT, DISPATCHERS), "dispatcher"),
+    _switch("--fused-experts", "fused_experts", "One grouped kernel with activation and cast.", "no"),
+    # kernels
+    Row(Option("--launch", "str", "How kernels are started.", _HABIT, LAUNCHES), "launch"),
+    Row(Option("--attention-dtype", "str", "Products inside attention.", "bf16 or fp16", ("fp8",)), "attention_dtype"),
     # recomputation, offload, update
     Row(Option("--recompute-modules", "list", f"Computed again: {', '.join(MODULES)}."), "recompute_modules", _modules),
     Row(Option("--offload", "float", "Share of activations on the host.", "0", minimum=0, maximum=1), "offload"),

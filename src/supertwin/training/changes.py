@@ -119,7 +119,7 @@ def _switch_changes(case: TrainingCase) -> Iterator[Change]:
         yield _option(case, "32 copies of hot experts", "--redundant-experts 32", redundant_experts=32)
         yield _option(case, "experts evenly loaded", "--skew 1", skew=1.0)
     if layout.ep > 1 and not case.dispatcher and framework.transport == "all_to_all":
-        yield _option(case, "tokens cross nodes once", "", dispatcher="deepep")
+        yield _option(case, "tokens cross nodes once", "--dispatcher deepep", dispatcher="deepep")
     tp = framework.tp_overlap if case.overlap_tp is None else case.overlap_tp
     if layout.tp > 1 and not tp:
         yield _option(case, "tensor parallel beside products", "--overlap-tp", overlap_tp=True)
@@ -127,7 +127,7 @@ def _switch_changes(case: TrainingCase) -> Iterator[Change]:
     if layout.dp > 1 and not dp:
         yield _option(case, "gradient reduction beside backward", "--overlap-dp", overlap_dp=True)
     if (case.launch or framework.launch) == "eager":
-        yield _option(case, "graph launch", "", launch="graph")
+        yield _option(case, "graph launch", "--launch graph", launch="graph")
     if case.attention_kernel == "unfused" or (not case.attention_kernel and not framework.flash):
         yield _option(case, "fused attention", "", attention_kernel="flash")
 
