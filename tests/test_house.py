@@ -38,7 +38,8 @@ FLAGS = {
     "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --dense-tp --output-tp --head-tp --afd "
     "--afd-unit --afd-microbatches --batch "
     "--input-len --prefix-len --chunk-tokens --kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens "
-    "--mtp-acceptance --microbatch-overlap --expert-balance --redundant-experts --framework --roofline --trace "
+    "--mtp-acceptance --microbatch-overlap --expert-balance --redundant-experts --exchange --kv-pool "
+    "--framework --roofline --trace "
     "--output-len --rate --concurrency --prefill-devices --decode-devices --prefill-instance --decode-instance "
     "--prefill-tp --hit-rate --prefixes --zipf --cache --plane --kv-transfer --first-token --slo-ttft-ms --slo-tpot-ms "
     "--slo-stat",

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supertwin.inference.case import Deployment
+from supertwin.core.errors import InputError
+from supertwin.inference import check
+from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
 from supertwin.inference.offload import HOST_STREAM_SHARE, fetch_s, hit_rate
 from supertwin.inference.shape import Shape
@@ -67,3 +69,10 @@ def test_keys_leave_the_device_but_not_those_of_the_indexer() -> None:
     assert kv(8192, 8192.0) == pytest.approx(kv(0, 8192.0))
     assert kv(8192, 65536.0) < 0.5 * kv(0, 65536.0)
     assert kv(8192, 131072.0) > kv(8192, 65536.0)
+
+
+def test_only_sparse_attention_leaves_its_keys_on_the_host() -> None:
+    model, system = load_model("deepseek-r1"), load_system("cm384:64")
+    dense = InferenceCase(model, system, Deployment(kv_pool=100), "decode", 1, kv_len=64)
+    with pytest.raises(InputError, match="no sparse attention"):
+        check(dense)

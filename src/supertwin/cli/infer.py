@@ -128,6 +128,8 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
         dense_tp=int(given.get("dense_tp", 1)),
         output_tp=int(given.get("output_tp", 1)),
         head_tp=int(given.get("head_tp", 1)),
+        exchange="separate" if given.get("exchange") == "separate" else "",
+        kv_pool=int(given.get("kv_pool", 0)),
         framework=known_framework(values["framework"], [*(engine.name for engine in ENGINES), *_ALSO_CALLED]),
     )
 

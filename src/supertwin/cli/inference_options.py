@@ -38,6 +38,8 @@ OPTIONS = (
     Option("--microbatch-overlap", "yesno", "Overlap two micro-batches.", "no"),
     Option("--expert-balance", "str", "Load of the experts.", "natural", ("natural", "perfect", "eplb", "unknown")),
     Option("--redundant-experts", "int", "Replicated experts in all.", "0", minimum=0),
+    Option("--exchange", "str", "Expert exchange: fused or apart.", "fused", ("fused", "separate")),
+    Option("--kv-pool", "int", "Sparse attention: tokens kept here, all keys on the host.", "all here", minimum=1),
     Option("--framework", "str", "Serving engine.", "generic"),
     Option("--roofline", "path", "Draw the roofline of the operators (.svg or .png; needs matplotlib)."),
     Option("--trace", "path", "Write the step as a Perfetto trace (.json or .json.gz)."),

@@ -97,6 +97,11 @@ def check(case: InferenceCase) -> None:
         raise InputError(f"phase {case.phase!r}: expected one of {', '.join(PHASES)}")
     if d.expert_balance not in BALANCES:
         raise InputError(f"expert_balance {d.expert_balance!r}: expected one of {', '.join(BALANCES)}")
+    if d.kv_pool and not any(x.attention is not None and x.attention.index_topk for x in case.model.layers):
+        raise InputError(
+            f"kv_pool({d.kv_pool}) keeps the tokens that sparse attention picks on the device; {case.model.name} has "
+            "no sparse attention"
+        )
     if d.exchange not in EXCHANGES:
         raise InputError(f"exchange {d.exchange!r}: expected one of {', '.join(map(repr, EXCHANGES))}")
     if case.batch < 0 or (case.batch == 0 and case.chunk_tokens == 0):
