@@ -204,3 +204,15 @@ def test_orders_that_cannot_be_are_refused() -> None:
         check(replace(experts, order=("tp", "pp", "cp", "ep", "dp")))
     with pytest.raises(InputError, match="in any order, innermost first"):
         check(job(order=("tp", "dp")))
+
+
+def test_hybrid_sharding_cuts_experts_over_the_ranks_that_share_a_copy() -> None:
+    """8 experts' ranks over 64 devices: 8 replicas of an expert, in copies over 4 of them: 2 copies are summed."""
+    case = job(sharding="hsdp", hsdp_shard_size=4, layout=Layout(dp=64, ep=8), model=load_model("mixtral-8x7b"))
+    fabric = CountingFabric(case)
+    sizes = {axis: fabric.group(axis).size for axis in ("shard", "replica", "expert_shard", "expert_replica")}
+    assert sizes == {"shard": 4, "replica": 16, "expert_shard": 4, "expert_replica": 2}
+    experts = replace(WEIGHTS, dense=0.0, trained_dense=0.0, experts=1e9, trained_experts=1e9)
+    found = full_shard_rounds(case, replace(FRAMEWORK, reduce_bytes=2.0), fabric, experts)
+    assert found.gather_s == pytest.approx(2e9 * 3 / 4)
+    assert found.reduce_s == pytest.approx(2e9 * 3 / 4 + 2e9 / 4 * 2 * 1 / 2)

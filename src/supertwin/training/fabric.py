@@ -54,9 +54,9 @@ def axis_group(case: TrainingCase, axis: str) -> Group:
     """Group of a parallel axis.
 
     dp: replicas of dense weights, which include cp ranks; edp: replicas of experts; shard: ranks that share one fully
-    sharded copy; replica: the copies of that (HSDP); cp_inner, cp_outer: Ulysses and ring of hybrid context
-    parallelism; tied: first and last pipeline device. Where cp and dp do not adjoin, dp and shard are given at the
-    distance of the inner one of them. Raises KeyError.
+    sharded copy; replica: the copies of that (HSDP); expert_shard, expert_replica: the same of expert weights;
+    cp_inner, cp_outer: Ulysses and ring of hybrid context parallelism; tied: first and last pipeline device. Where cp
+    and dp do not adjoin, dp and shard are given at the distance of the inner one of them. Raises KeyError.
     """
     limit = case.hsdp_shard_size if case.sharding == "hsdp" else 0
     return _groups(case.layout, case.order, limit, case.ulysses_size)[axis]
@@ -70,6 +70,8 @@ def _groups(layout: Layout, order: tuple[str, ...], shard_limit: int, ulysses_si
     near = min([at[name] for name, size in (("cp", layout.cp), ("dp", layout.dp)) if size > 1], default=at["dp"])
     shard, inner = shard_limit or replicas, ulysses_size or 1
     experts = layout.ep * layout.etp
+    edp = max(layout.tp * layout.cp * layout.dp // experts, 1)
+    expert_shard = min(shard_limit or edp, edp)
     found = {
         "tp": (layout.tp, at["tp"]),
         "etp": (layout.etp, at["etp"]),
@@ -78,7 +80,9 @@ def _groups(layout: Layout, order: tuple[str, ...], shard_limit: int, ulysses_si
         "cp_outer": (max(layout.cp // inner, 1), at["cp"] * inner),
         "ep": (layout.ep, at["ep"]),
         "dp": (replicas, near),
-        "edp": (max(layout.tp * layout.cp * layout.dp // experts, 1), at["edp"]),
+        "edp": (edp, at["edp"]),
+        "expert_shard": (expert_shard, at["edp"]),
+        "expert_replica": (max(edp // expert_shard, 1), at["edp"] * expert_shard),
         "shard": (shard, near),
         "replica": (max(replicas // shard, 1), near * shard),
         "pp": (min(layout.pp, 2), at["pp"]),

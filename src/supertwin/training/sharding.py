@@ -154,7 +154,7 @@ def _habits(framework: Framework) -> tuple[bool, bool]:
 
 def full_shard_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, weights: StageWeights) -> Rounds:
     """Gathers (of one pass) and reduce-scatters of one microbatch under full sharding (zero3, hsdp); expert weights
-    stay in their group."""
+    stay in the group of their replicas."""
     units = max(weights.layers, 1.0) * framework.messages_per_layer
     padded = padding(case, framework, fabric.group("shard").size)
     width = gather_bytes(case) * padded / units
@@ -164,8 +164,11 @@ def full_shard_rounds(case: TrainingCase, framework: Framework, fabric: Fabric, 
         fabric, "reduce_scatter", weights.trained_dense * reduced, weights.trained_experts * reduced
     )
     if case.sharding == "hsdp":
-        shard = max(case.hsdp_shard_size, 1)
+        shard, expert_shard = (fabric.group(axis).size for axis in ("shard", "expert_shard"))
         scatter_s += units * fabric.time_s("all_reduce", "replica", weights.trained_dense * reduced / shard)
+        scatter_s += units * fabric.time_s(
+            "all_reduce", "expert_replica", weights.trained_experts * reduced / expert_shard
+        )
     return Rounds(scatter_s, gather_s, units)
 
 
@@ -208,7 +211,7 @@ def full_shard_sync(
 
 
 def _both(fabric: Fabric, op: str, dense_bytes: float, expert_bytes: float) -> float:
-    return fabric.time_s(op, "shard", dense_bytes) + fabric.time_s(op, "edp", expert_bytes)
+    return fabric.time_s(op, "shard", dense_bytes) + fabric.time_s(op, "expert_shard", expert_bytes)
 
 
 def is_fully_sharded(case: TrainingCase) -> bool:
