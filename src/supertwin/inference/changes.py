@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from supertwin.core.formats import number_format
+from supertwin.core.moves import twice_and_half
 from supertwin.inference.assumptions import draft_acceptance
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.placement import moe
-from supertwin.machine.chip import Chip
+from supertwin.machine.doubled import doubled
 from supertwin.machine.system import cut_to_the_node, has_bus_beyond_the_node
 
 MORE_REPLICAS = 32
@@ -102,13 +103,13 @@ def _layout_changes(case: InferenceCase) -> Iterator[Change]:
     """One size doubled or halved; the requests per device stay."""
     d = case.deployment
     if d.ep > 1 and d.dp_attention:
-        for dp in _twice_and_half(d.dp):
+        for dp in twice_and_half(d.dp):
             ep = max(1, d.ep * dp // d.dp)
             yield _with(case, f"dp {dp}, ep {ep}", f"--dp {dp} --ep {ep}", dp=dp, ep=ep)
     if d.ep > 1:
-        for ep in _twice_and_half(d.ep):
+        for ep in twice_and_half(d.ep):
             yield _with(case, f"ep {ep}", f"--ep {ep}", ep=ep)
-    for tp in _twice_and_half(d.tp):
+    for tp in twice_and_half(d.tp):
         yield _with(case, f"tp {tp}", f"--tp {tp}", tp=tp)
         if tp > d.tp and d.dp % 2 == 0:
             yield _with(case, f"tp {tp}, dp {d.dp // 2}", f"--tp {tp} --dp {d.dp // 2}", tp=tp, dp=d.dp // 2)
@@ -129,33 +130,11 @@ def _format_changes(case: InferenceCase) -> Iterator[Change]:
 
 
 def _machine_changes(case: InferenceCase) -> Iterator[Change]:
-    chip = case.system.chip
-    peaks = {rate: 2.0 * value for rate, value in chip.peak_flop_per_s.items()}
-    for name, other in (
-        ("2x matrix peak", _twin(chip, "peak", peak_flop_per_s=peaks)),
-        ("2x memory bandwidth", _twin(chip, "memory", memory_bytes_per_s=2.0 * chip.memory_bytes_per_s)),
-    ):
-        yield Change(name, "machine", replace(case, system=replace(case.system, chip=other)))
+    for name, system in doubled(case.system):
+        yield Change(name, "machine", replace(case, system=system))
     yield Change("2x link bandwidth", "machine", case, scale=Scale(per_byte=0.5))
     yield Change("no link latency", "machine", case, scale=Scale(fixed=0.0))
     yield Change("no gaps of the host", "machine", case, scale=Scale(host=0.0))
     if case.deployment.devices > case.system.devices_per_node and has_bus_beyond_the_node(case.system):
         cut = replace(case, system=cut_to_the_node(case.system))
         yield Change("RDMA between nodes, no bus", "machine", cut)
-
-
-_twins: dict[tuple[int, str], tuple[Chip, Chip]] = {}
-
-
-def _twin(chip: Chip, kind: str, **fields: object) -> Chip:
-    """A changed chip, made once per chip and kind: the cost engines are kept by chip object."""
-    key = (id(chip), kind)
-    if key not in _twins:
-        _twins[key] = (chip, replace(chip, **fields))  # type: ignore[arg-type]
-    return _twins[key][1]
-
-
-def _twice_and_half(size: int) -> Iterator[int]:
-    yield 2 * size
-    if size % 2 == 0:
-        yield size // 2

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from supertwin.core.formats import number_format
-from supertwin.machine.chip import Chip
-from supertwin.machine.system import System
+from supertwin.core.moves import twice_and_half
+from supertwin.machine.doubled import doubled
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.check import expert_count
 from supertwin.training.frameworks import framework_named
@@ -52,7 +52,7 @@ def _option(case: TrainingCase, name: str, option: str, **fields: object) -> Cha
 
 
 def _batch_changes(case: TrainingCase) -> Iterator[Change]:
-    for size in _twice_and_half(case.micro_batch):
+    for size in twice_and_half(case.micro_batch):
         yield _option(case, f"micro batch {size}", f"--micro-batch {size}", micro_batch=size)
     size = 2 * case.global_batch
     yield _option(case, f"global batch {size}", f"--global-batch {size}", global_batch=size)
@@ -62,15 +62,15 @@ def _layout_changes(case: TrainingCase) -> Iterator[Change]:
     """One size doubled or halved; the data parallel size takes up the difference."""
     layout = case.layout
     for axis in ("tp", "pp", "cp"):
-        for size in _twice_and_half(getattr(layout, axis)):
+        for size in twice_and_half(getattr(layout, axis)):
             dp = layout.dp * getattr(layout, axis)
             if dp % size == 0:
                 yield _moved(case, f"{axis} {size}, dp {dp // size}", {axis: size, "dp": dp // size})
     if expert_count(case.model):
-        for size in _twice_and_half(layout.ep):
+        for size in twice_and_half(layout.ep):
             yield _moved(case, f"ep {size}", {"ep": size})
     if layout.pp > 1:
-        for size in _twice_and_half(layout.vpp):
+        for size in twice_and_half(layout.vpp):
             yield _moved(case, f"{size} chunks per stage", {"vpp": size}, _interleaving(size))
 
 
@@ -141,33 +141,7 @@ def _format_changes(case: TrainingCase) -> Iterator[Change]:
 
 
 def _machine_changes(case: TrainingCase) -> Iterator[Change]:
-    chip = case.system.chip
-    peaks = {rate: 2.0 * value for rate, value in chip.peak_flop_per_s.items()}
-    for name, other in (
-        ("2x matrix peak", _twin(chip, "peak", peak_flop_per_s=peaks)),
-        ("2x memory bandwidth", _twin(chip, "memory", memory_bytes_per_s=2.0 * chip.memory_bytes_per_s)),
-    ):
-        yield Change(name, "machine", replace(case, system=_with_chip(case.system, other)))
+    for name, system in doubled(case.system):
+        yield Change(name, "machine", replace(case, system=system))
     yield Change("2x link bandwidth", "machine", case, scale=(1.0, 0.5))
     yield Change("no link latency", "machine", case, scale=(0.0, 1.0))
-
-
-_twins: dict[tuple[int, str], tuple[Chip, Chip]] = {}
-
-
-def _twin(chip: Chip, kind: str, **fields: object) -> Chip:
-    """A changed chip, made once per chip and kind: the cost engines are kept by chip object."""
-    key = (id(chip), kind)
-    if key not in _twins:
-        _twins[key] = (chip, replace(chip, **fields))  # type: ignore[arg-type]
-    return _twins[key][1]
-
-
-def _with_chip(system: System, chip: Chip) -> System:
-    return replace(system, chip=chip)
-
-
-def _twice_and_half(size: int) -> Iterator[int]:
-    yield 2 * size
-    if size % 2 == 0:
-        yield size // 2

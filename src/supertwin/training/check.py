@@ -15,6 +15,9 @@ TASKS = ("pretrain", "sft", "lora", "rl")
 BALANCES = ("weights", "time", "layers")
 CP_METHODS = ("ring", "all_gather", "ulysses", "hybrid")
 FULL_SHARDING = ("zero3", "hsdp")
+DISPATCHERS = ("all_to_all", "deepep", "hybridep")
+LAUNCHES = ("eager", "graph", "compiled")
+ATTENTION_DTYPES = ("fp8",)
 UPDATES = ("sequential", "pipelined", "delayed", "swapped")
 
 
@@ -31,6 +34,11 @@ def check(case: TrainingCase) -> None:
 
 
 def _check_words(case: TrainingCase) -> None:
+    open_words = (  # "" takes the framework's habit
+        ("dispatcher", case.dispatcher, DISPATCHERS),
+        ("launch", case.launch, LAUNCHES),
+        ("attention dtype", case.attention_dtype, ATTENTION_DTYPES),
+    )
     for kind, given, legal in (
         ("schedule", case.schedule, SCHEDULES),
         ("sharding", case.sharding, SHARDING),
@@ -38,6 +46,7 @@ def _check_words(case: TrainingCase) -> None:
         ("task", case.task, TASKS),
         ("cp method", case.cp_method, CP_METHODS),
         ("balance", case.balance, BALANCES),
+        *(word for word in open_words if word[1]),
     ):
         if given not in legal:
             raise UnknownName(kind, given, legal)

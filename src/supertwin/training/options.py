@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import math
 
-from supertwin.core.errors import InputError, UnknownName
+from supertwin.core.errors import InputError
 from supertwin.core.formats import number_format
 from supertwin.training.case import ORDER, TrainingCase
 from supertwin.training.fabric import replicas_adjoin
 from supertwin.training.routing import routed_block
 from supertwin.training.stages import chunks_per_device
-
-_KERNELS = {
-    "dispatcher": ("all_to_all", "deepep", "hybridep"),
-    "launch": ("eager", "graph", "compiled"),
-    "attention_dtype": ("fp8",),
-}  # "" in any of them: the framework's habit
 
 
 def check_options(case: TrainingCase) -> None:
@@ -27,9 +21,6 @@ def check_options(case: TrainingCase) -> None:
         _check_stages(case)
     _check_routing(case)
     _check_pack(case)
-    for field, legal in _KERNELS.items():
-        if getattr(case, field) not in ("", *legal):
-            raise UnknownName(field.replace("_", " "), getattr(case, field), legal)
     for dtype in (case.gather_dtype, case.reduce_dtype, case.gradient_dtype, case.dispatch_dtype):
         if dtype:
             number_format(dtype)

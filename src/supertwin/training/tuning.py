@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from supertwin.core.errors import SupertwinError
+from supertwin.core.moves import twice_and_half
 from supertwin.training.case import Layout, TrainingCase
 from supertwin.training.changes import PLAIN, Scale
 from supertwin.training.check import check, expert_count
@@ -84,11 +85,11 @@ def neighbours(case: TrainingCase, frozen: frozenset[str]) -> Iterator[TrainingC
     """Jobs one move away: one size doubled or halved."""
     open_, layout = [name for name in SIZES if name not in frozen], case.layout
     if "micro_batch" in open_:
-        for size in _twice_and_half(case.micro_batch):
+        for size in twice_and_half(case.micro_batch):
             yield replace(case, micro_batch=size)
     for axis in ("ep", "vpp", "pp", "tp"):
         if axis in open_ and (axis != "ep" or expert_count(case.model)) and (axis != "vpp" or layout.pp > 1):
-            for size in _twice_and_half(getattr(layout, axis)):
+            for size in twice_and_half(getattr(layout, axis)):
                 if size <= _WIDEST.get(axis, size):
                     yield with_sizes(case, {axis: size})
 
@@ -110,9 +111,3 @@ def with_sizes(case: TrainingCase, sizes: dict[str, int]) -> TrainingCase:
 
 def _mark(case: TrainingCase) -> tuple[object, ...]:
     return case.layout, case.micro_batch, case.recompute
-
-
-def _twice_and_half(size: int) -> Iterator[int]:
-    yield 2 * size
-    if size % 2 == 0:
-        yield size // 2

@@ -209,12 +209,8 @@ def weight_copy_bytes(case: TrainingCase, framework: Framework) -> float:
 
 
 def _sharers(case: TrainingCase) -> tuple[int, int]:
-    """Ranks that share the states of dense and of expert weights (hsdp: at most those that share a copy)."""
-    dense, experts = axis_group(case, "dp").size, axis_group(case, "edp").size
-    limit = case.hsdp_shard_size
-    if case.sharding == "hsdp" and limit:
-        return min(dense, limit), min(experts, limit)
-    return dense, experts
+    """Ranks that share the states of dense and of expert weights (hsdp: those that share a copy)."""
+    return axis_group(case, "shard").size, axis_group(case, "expert_shard").size
 
 
 def optimizer_traffic_bytes(case: TrainingCase, framework: Framework, weights: DeviceWeights) -> Array:
