@@ -6,7 +6,8 @@ operators, all matrix products (sweeps: those of one format), attention of one k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from supertwin.cost.gemm import (
     is_head,
 )
 from supertwin.cost.geometry import Array
+from supertwin.cost.prepared import Prepared, Pricing, filling
 from supertwin.cost.products import TRAINING_GEMM, ProductTable, at_sustained_clock, sustained
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.stack import (
@@ -108,6 +110,27 @@ class CostEngine:
         values = (runs(column, shapes, lengths) for column in _GET_COST(cost))
         return map(OperatorCost._make, zip(members, *values, strict=True))
 
+    def prepare(self, operators: Sequence[Operator], places: Sequence[tuple[int, ...]]) -> Prepared:
+        """A list whose sizes, all numbers, come later; places: where those of each operator will lie, in the order of
+        its fields. Options, classes of groups (loop_class, is_head) and head sizes are those of the list."""
+        library = self._library_for(operators)
+        fillings = [filling(s, places, partial(self._pricing, s, library)) for s in stacks_of(operators)]
+        return Prepared(len(operators), tuple(fillings))
+
+    def _pricing(self, stack: Stack, library: str, members: list[Operator]) -> Pricing:
+        """Cost of some members of a stack from their sizes as columns."""
+        first = members[0]
+        if stack.key == PRODUCTS:
+            chosen = self._products.chosen([m for m in members if isinstance(m, Gemm)], library in _TRAINING_LIBRARIES)
+            return partial(self._products.cost_of, chosen)
+        if isinstance(first, Attention):
+            model = self.attention(library)
+            return lambda fields: model.cost(changed(first, **fields))
+        if isinstance(first, ExpertMlp):
+            about = self.chip, self._experts, self._expert_conditions
+            return lambda fields: expert_cost(about[0], about[1], changed(first, **fields), about[2])
+        return self._vector_pricing([m for m in members if isinstance(m, Vector)], [1] * len(members))
+
     def spread(self, cost: OperatorCost) -> float:
         """90 % half-width of ln(measured / predicted) of one priced operator."""
         key = _spread_key(cost.operator)
@@ -169,7 +192,8 @@ class CostEngine:
             return self.attention(library).cost(changed(first, **fields))
         if isinstance(first, ExpertMlp):
             return expert_cost(self.chip, self._experts, changed(first, **fields), self._expert_conditions)
-        return self._price_vectors([m for m in members if isinstance(m, Vector)], fields, lengths)
+        priced: Cost = self._vector_pricing([m for m in members if isinstance(m, Vector)], lengths)(fields)
+        return priced
 
     def _sweep(self, first: Gemm, fields: dict[str, Array], library: str) -> GemmCost:
         """Products of one format whose sizes are arrays."""
@@ -181,11 +205,16 @@ class CostEngine:
         peak = {"peak_flop_per_s": self.chip.peak(number_format(first.dtype).rate)}
         return at_sustained_clock(cost, sustained(self.chip, self._gemm, key, conditions) | peak)
 
-    def _price_vectors(self, members: Sequence[Vector], fields: dict[str, Array], lengths: Sequence[int]) -> Cost:
+    def _vector_pricing(self, members: Sequence[Vector], lengths: Sequence[int]) -> Pricing:
+        """Pricing of vector work of any classes; lengths: entries of each member in the columns."""
         rows = np.repeat([self._vector.row(m.op) for m in members], lengths)
         fused = np.repeat([float(m.fused) for m in members], lengths)
-        moved = fields["bytes_read"] + fields["bytes_written"]
-        return self._vector.times(rows, VectorWork(moved, fields["flop"], fields["rows"], fused))
+
+        def price(fields: Mapping[str, Array]) -> Cost:
+            moved = fields["bytes_read"] + fields["bytes_written"]
+            return self._vector.times(rows, VectorWork(moved, fields["flop"], fields["rows"], fused))
+
+        return price
 
 
 def _spread_key(operator: Operator) -> tuple[Any, ...] | None:

@@ -10,7 +10,7 @@ that were fitted on kernels of a training step (the context) hold that clock alr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ _STEADY_ARCHITECTURES = ("da-vinci-220x",)
 _STRIDED = 2  # loop_class of one strided batch
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Constants of a list of products by name [N], and the places in it that each residual surface corrects."""
+
+    constants: Mapping[str, Array]
+    surfaces: tuple[tuple[Surface, list[int]], ...]
+    training: bool
+
+
 class ProductTable:
     """Constants of the products of one chip, a row per options, kind and use; rows are made at their first use."""
 
@@ -64,15 +73,29 @@ class ProductTable:
 
     def cost(self, products: Sequence[Gemm], sizes: Mapping[str, Array], training: bool) -> GemmCost:
         """Cost of products; sizes: their m, n, k and groups as arrays [N]. training: of a training step."""
+        return self.cost_of(self.chosen(products, training), sizes)
+
+    def chosen(self, products: Sequence[Gemm], training: bool) -> Chosen:
+        """The constants of a list of products, which do not depend on their sizes beyond kind and use."""
         rows = [self._row(product, training) for product in products]
         if len(self._table) != len(self._values):
             self._table = np.array(self._values)
         constants = dict(zip(self._names, self._table[rows].T, strict=True))
+        places: dict[int, tuple[Surface, list[int]]] = {}
+        for place, row in enumerate(rows):
+            surface = self._surfaces[row]
+            if surface is not None:
+                places.setdefault(id(surface), (surface, []))[1].append(place)
+        return Chosen(constants, tuple(places.values()), training)
+
+    def cost_of(self, chosen: Chosen, sizes: Mapping[str, Array]) -> GemmCost:
+        """Cost of products whose constants are chosen."""
+        constants = chosen.constants
         m, n, k, groups = (np.maximum(sizes[name], 1.0) for name in ("m", "n", "k", "groups"))
         extent = Extent(m, n, k, groups, constants["a_bytes"], constants["b_bytes"])
         raw = terms(self._chip, constants, extent, DEFAULT_CONDITIONS)
-        cost = corrected(self._chip, constants, extent, (raw, self._factor(rows, extent)), DEFAULT_CONDITIONS)
-        return at_sustained_clock(cost, constants) if training else cost
+        cost = corrected(self._chip, constants, extent, (raw, _factor(chosen, extent)), DEFAULT_CONDITIONS)
+        return at_sustained_clock(cost, constants) if chosen.training else cost
 
     def _row(self, product: Gemm, training: bool) -> int:
         loop = loop_class(product.groups)
@@ -95,19 +118,14 @@ class ProductTable:
         self._values.append(list(row.values()))
         self._surfaces.append(self._calibration.surface(*names))
 
-    def _factor(self, rows: Sequence[int], extent: Extent) -> Array:
-        """Residual of every product, by the surface of its row."""
-        factor = np.ones_like(extent.m)
-        places: dict[int, list[int]] = {}
-        for place, row in enumerate(rows):
-            if self._surfaces[row] is not None:
-                places.setdefault(id(self._surfaces[row]), []).append(place)
-        for found in places.values():
-            surface = self._surfaces[rows[found[0]]]
-            assert surface is not None
-            own = replace(extent, m=extent.m[found], n=extent.n[found], k=extent.k[found], groups=extent.groups[found])
-            factor[found] = surface.factor(coordinates(surface.axes, own))
-        return factor
+
+def _factor(chosen: Chosen, extent: Extent) -> Array:
+    """Residual of every product, by the surface of its row."""
+    factor = np.ones_like(extent.m)
+    for surface, found in chosen.surfaces:
+        own = replace(extent, m=extent.m[found], n=extent.n[found], k=extent.k[found], groups=extent.groups[found])
+        factor[found] = surface.factor(coordinates(surface.axes, own))
+    return factor
 
 
 def sustained(chip: Chip, calibration: Calibration, key: str, conditions: GemmConditions) -> dict[str, float]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from supertwin.inference.assumptions import DRIFT_CV, POPULARITY_CV, PROMPT_CV
 from supertwin.workload.balance import expected_maximum
+from supertwin.workload.shard import plain
 
 Real = float | npt.NDArray[np.float64]
 
@@ -47,5 +48,5 @@ def rank_skew(rows: Real, slots: Slots, balance: str = "natural", prompts: Real 
     largest = expected_maximum(ranks)
     variance = np.log1p((spread**2 + own) / per_rank)
     excess = np.exp(np.sqrt(variance) * largest - variance / 2.0) - 1.0
-    skew = np.clip(1.0 + np.sqrt(excess**2 + largest**2 / np.maximum(rows, 1e-9)), 1.0, float(ranks))
-    return skew if isinstance(skew, np.ndarray) and skew.ndim else float(skew)
+    skew = 1.0 + np.sqrt(excess**2 + largest**2 / np.maximum(rows, 1e-9))
+    return plain(np.minimum(np.maximum(skew, 1.0), float(ranks)))

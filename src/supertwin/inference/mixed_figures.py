@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,6 @@ from supertwin.inference.case import InferenceCase
 from supertwin.inference.mixed import chunk_shape
 from supertwin.inference.placement import Placement, place
 from supertwin.inference.shape import Shape
-from supertwin.inference.step import steps
 
 
 def mixed_shape(case: InferenceCase, placement: Placement) -> Shape:
@@ -25,19 +25,24 @@ def mixed_shape(case: InferenceCase, placement: Placement) -> Shape:
     return Shape("decode", max(own, 1.0), max(own * placement.ranks, 1.0), new, float(case.kv_len), chunk)
 
 
-def mixed_figures(
-    case: InferenceCase, seconds: float, figures: dict[str, float | None]
-) -> tuple[dict[str, float | None], float]:
-    """(figures, tokens/s per device, prompt and accepted output tokens together) of a step of `seconds`.
+def with_parts(shape: Shape) -> list[Shape]:
+    """The step, then its decode part and its chunk as steps of their own, where it has both."""
+    return [shape] if shape.chunk is None else [shape, replace(shape, chunk=None), shape.chunk]
 
+
+def mixed_figures(
+    case: InferenceCase, times: Sequence[float], figures: dict[str, float | None]
+) -> tuple[dict[str, float | None], float]:
+    """(figures, tokens/s per device, prompt and accepted output tokens together) of a step.
+
+    times: seconds of the step and, where it has both parts, of the decode part and the chunk as steps of their own.
     tpot_inflation: over the step without its chunk; mixing_gain: what decode and chunk would take one after the other
     over the mixed step.
     """
-    d, chip = case.deployment, case.system.chip
+    d, chip, seconds = case.deployment, case.system.chip, times[0]
     accepted = 1.0 + d.mtp_tokens * d.mtp_acceptance
     prompt, output = case.chunk_tokens / d.tp / seconds, case.batch * accepted / seconds
-    alone = _alone(case)
-    decode, chunk = alone
+    decode, chunk = times[1:] if len(times) > 1 else (seconds, 0.0) if case.batch else (0.0, seconds)
     found = {
         "tpot_s": seconds / accepted if case.batch else None,
         "input_tokens_per_s_per_device": prompt,
@@ -52,18 +57,6 @@ def mixed_figures(
         "mixing_gain": (decode + chunk) / seconds,
     }
     return {**figures, **found}, prompt + output
-
-
-def _alone(case: InferenceCase) -> tuple[float, float]:
-    """Seconds of the decode part and of the chunk as steps of their own; 0 for what the step does not have."""
-    d, placement = case.deployment, place(case.deployment)
-    shape = mixed_shape(case, placement)
-    if shape.chunk is None:
-        found = float(np.ravel(steps(case.model, case.system, [(d, shape)])[0].time_s)[0])
-        return (found, 0.0) if shape.phase == "decode" else (0.0, found)
-    parts = [(d, replace(shape, chunk=None)), (d, shape.chunk)]
-    decode, chunk = (float(np.ravel(t.time_s)[0]) for t in steps(case.model, case.system, parts))
-    return decode, chunk
 
 
 def held_tokens(case: InferenceCase) -> tuple[float, float, float]:

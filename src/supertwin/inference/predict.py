@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +12,14 @@ from supertwin.inference import assumptions
 from supertwin.inference.afd_memory import afd_memory
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import memory_of
-from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_shape
+from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_shape, with_parts
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
 from supertwin.inference.regimes import interval, regimes
 from supertwin.inference.shape import Shape
 from supertwin.inference.sizes import lengths_of, resident, step_shape
-from supertwin.inference.step import step
+from supertwin.inference.step import steps
 from supertwin.inference.times import StepTimes
 from supertwin.inference.uncertainty import step_sigma, usual_sigma
 from supertwin.network.links import load_links
@@ -32,10 +33,10 @@ def predict(case: InferenceCase) -> Prediction:
     """
     case = prepared(case)
     d = case.deployment
-    times = step(case.model, case.system, d, shape_of(case))
+    times, *alone = steps(case.model, case.system, [(d, shape) for shape in with_parts(shape_of(case))])
     seconds = first(times.time_s)
     used = _memory(case)
-    figures, tokens = _figures(case, times, seconds)
+    figures, tokens = _figures(case, times, [seconds, *(first(part.time_s) for part in alone)])
     breakdown = _breakdown(times, seconds)
     chip = case.system.chip
     return Prediction(
@@ -98,8 +99,9 @@ def _lengths(case: InferenceCase) -> tuple[Real, Real]:
     return lengths_of(case.deployment, case.phase, (case.input_len, case.kv_len, case.prefix_len))
 
 
-def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dict[str, float | None], float]:
-    d, chip = case.deployment, case.system.chip
+def _figures(case: InferenceCase, times: StepTimes, each: Sequence[float]) -> tuple[dict[str, float | None], float]:
+    """each: seconds of the step, and of the parts of a mixed one."""
+    d, chip, seconds = case.deployment, case.system.chip, each[0]
     rate = computed_rate(case)
     filled = min(1.0, case.batch * d.rank_devices)  # a rank is priced with one sequence at least
     use = filled * first(times.flop) / seconds / chip.peak(rate)
@@ -110,7 +112,7 @@ def _figures(case: InferenceCase, times: StepTimes, seconds: float) -> tuple[dic
         **{name: first(value) for name, value in times.figures.items()},
     }
     if case.phase == "mixed":
-        return mixed_figures(case, seconds, figures)
+        return mixed_figures(case, each, figures)
     if case.phase == "decode":
         accepted = 1.0 + d.mtp_tokens * d.mtp_acceptance
         tokens = case.batch * accepted / seconds

@@ -16,7 +16,8 @@ from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
 from supertwin.inference.placement import Real
-from supertwin.inference.plan import Plan, engine_of, expert_kernels, plan_of
+from supertwin.inference.plan import Plan
+from supertwin.inference.recorded import priced
 from supertwin.inference.shape import Shape
 from supertwin.inference.stages import add_handovers, add_uneven_stages
 from supertwin.inference.streams import exposed_share, side_by_side
@@ -24,7 +25,6 @@ from supertwin.inference.times import StepTimes
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
-from supertwin.workload.operators import Communication
 
 
 def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> StepTimes:
@@ -37,9 +37,7 @@ def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Sh
     attention and feed-forward are split)."""
     if any(deployment.afd_instances for deployment, _ in asked):
         return [afd_step(model, system, deployment, shape) for deployment, shape in asked]
-    plans = [plan_of(model, system, deployment, shape) for deployment, shape in asked]
-    compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
-    costs = iter(engine_of(system.chip, expert_kernels(asked[0][0], system.chip)).price(compute))
+    plans, costs = priced(model, system, asked)
     return [assembled(p, [pieces_of(b, p, system, costs) for b in p.blocks], model, system) for p in plans]
 
 

@@ -99,34 +99,35 @@ class Step:
         return whole if self.phase == "decode" else whole / shard.cp
 
 
+def plain(value: Real) -> Real:
+    """An array without dimensions as the number it holds; anything else as it is."""
+    return float(value) if isinstance(value, (np.ndarray, np.generic)) and not value.ndim else value
+
+
 def maximum(a: Real, b: Real) -> Real:
     """np.maximum that keeps plain floats plain."""
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return float(a if a > b else b)
-    out = np.maximum(a, b)
-    return out if out.ndim else float(out)
+    return plain(np.maximum(a, b))
 
 
 def minimum(a: Real, b: Real) -> Real:
     """np.minimum that keeps plain floats plain."""
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return float(a if a < b else b)
-    out = np.minimum(a, b)
-    return out if out.ndim else float(out)
+    return plain(np.minimum(a, b))
 
 
 def ceiling(a: Real) -> Real:
     """np.ceil that keeps plain floats plain."""
-    out = np.ceil(a)
-    return out if out.ndim else float(out)
+    return plain(np.ceil(a))
 
 
 def above(a: Real, limit: Real) -> Real:
     """1 where a > limit, else 0."""
-    if isinstance(a, (int, float)) and isinstance(limit, (int, float)):
-        return 1.0 if a > limit else 0.0
-    out = np.greater(a, limit).astype(np.float64)
-    return out if out.ndim else float(out)
+    if isinstance(a, np.ndarray) or isinstance(limit, np.ndarray):
+        return plain(np.greater(a, limit).astype(np.float64))
+    return 1.0 if a > limit else 0.0
 
 
 def present(size: Real) -> Real:
