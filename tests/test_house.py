@@ -35,7 +35,8 @@ FLAGS = {
     "--dispatcher --fused-experts --launch --attention-dtype "
     "--recompute-modules --offload --offload-optimizer --offload-update --lora-rank "
     "--lora-modules --offload-modules --narrow-activation --states-reused --logprob-passes",
-    "infer": "--on --phase --tp --pp --ep --dp --cp --dp-attention --dense-tp --output-tp --head-tp --afd "
+    "infer": "--on --phase --tp --pp --ep --dp --cp --cp-method --cp-balanced --prompt-cv --dp-attention "
+    "--dense-tp --output-tp --head-tp --afd "
     "--afd-unit --afd-microbatches --batch "
     "--input-len --prefix-len --chunk-tokens --kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens "
     "--mtp-acceptance --microbatch-overlap --expert-balance --redundant-experts --exchange --kv-pool "

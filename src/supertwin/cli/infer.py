@@ -104,7 +104,10 @@ def _case(values: Values) -> InferenceCase:
 
 def _lengths(given: Mapping[str, str]) -> dict[str, Any]:
     """The lengths that the phase has."""
-    return {name: int(given.get(name, _LENGTHS[name])) for name in _USED_LENGTHS[given["phase"]]}
+    lengths: dict[str, Any] = {name: int(given.get(name, _LENGTHS[name])) for name in _USED_LENGTHS[given["phase"]]}
+    if given["phase"] == "prefill":
+        lengths["prompt_cv"] = float(given.get("prompt_cv", 0.0))
+    return lengths
 
 
 def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[ModelSpec, Chip]) -> Deployment:
@@ -128,6 +131,8 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
         dense_tp=int(given.get("dense_tp", 1)),
         output_tp=int(given.get("output_tp", 1)),
         head_tp=int(given.get("head_tp", 1)),
+        cp_method=given.get("cp_method", "all-gather").replace("-", "_"),
+        cp_balanced=values["cp_balanced"] is not False,
         exchange="separate" if given.get("exchange") == "separate" else "",
         kv_pool=int(given.get("kv_pool", 0)),
         framework=known_framework(values["framework"], [*(engine.name for engine in ENGINES), *_ALSO_CALLED]),
@@ -154,7 +159,7 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
         name: name not in _USED_LENGTHS[case.phase] and f"{case.phase}; it takes {_flags(_USED_LENGTHS[case.phase])}"
         for name in _LENGTHS
     }
-    experts = d.dp > 1 and d.dp_attention
+    experts = (d.dp > 1 and d.dp_attention) or d.ep > d.tp * d.dp
     serving = {option.name: f"{case.phase}; --phase serve takes it" for option in SERVING_OPTIONS}
     idle = (
         lengths
@@ -163,6 +168,9 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
             "expert_balance": values["expert_balance"] == "eplb" and d.ep == 1 and "ep 1",
             "afd_unit": not d.afd_instances and "no --afd",
             "afd_microbatches": not d.afd_instances and "no --afd",
+            "cp_method": not d.token_split > 1 and "no --cp in prefill",
+            "cp_balanced": not d.token_split > 1 and "no --cp in prefill",
+            "prompt_cv": case.phase != "prefill" and f"{case.phase}; prefill takes it",
             "mtp_tokens": case.phase == "prefill" and bool(d.mtp_tokens) and "prefill",
             "mtp_acceptance": not d.mtp_tokens and "--mtp-tokens 0",
             "microbatch_overlap": d.microbatch_overlap and not (experts and d.ep > 1) and "a single expert group",

@@ -9,6 +9,7 @@ from supertwin.core.errors import InputError
 
 _MOST_REQUESTS = 1e15
 _FREE = "chosen to fit memory"
+CP_METHODS = ("all-gather", "ring", "ulysses", "staged")
 
 OPTIONS = (
     Option("--on", "str", "System, with :N for N devices of it.", "cm384"),
@@ -18,6 +19,9 @@ OPTIONS = (
     Option("--ep", "int", "Expert parallel size; 1 shards the experts over tp x dp.", _FREE, minimum=1),
     Option("--dp", "int", "Data parallel attention ranks of one instance.", _FREE, minimum=1),
     Option("--cp", "int", "Context parallel size: own devices in prefill, of tp in decode.", "1", minimum=1),
+    Option("--cp-method", "str", "Prefill: how cp ranks share keys or heads.", "all-gather", CP_METHODS),
+    Option("--cp-balanced", "yesno", "Prefill: each cp rank has an early and a late part.", "yes"),
+    Option("--prompt-cv", "float", "Prefill: spread of prompt lengths over mean.", "0", minimum=0, maximum=4),
     Option("--dp-attention", "yesno", "The dp ranks share one set of experts.", "yes for experts with dp > 1"),
     Option("--dense-tp", "int", "Attention ranks over which dense MLPs are cut.", "1", minimum=1),
     Option("--output-tp", "int", "Attention ranks over which the output projection is cut.", "1", minimum=1),

@@ -109,8 +109,9 @@ ENGINES: tuple[Engine, ...] = (
         routes_in_passes=True,
     ),
     Engine(
-        "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",
-        "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed",
+        "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 8192, False, "dispatch",
+        "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed;"
+        " table 3: 16,384 prompt tokens per package and step, two dies",
         routes_in_passes=True,
     ),
     Engine(

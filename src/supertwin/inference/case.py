@@ -18,6 +18,8 @@ class Deployment:
     cp in decode cuts the cache over devices of the tp group, which would hold copies of it otherwise, and adds none
     (vLLM: decode context parallelism). In prefill it cuts the new tokens over own devices (cp_adds_devices): an
     instance then has tp x pp x dp x cp, and every cp rank holds the weights of its tp group.
+    cp_method: how prefill ranks that share a sequence come by each other's keys (context.py); cp_balanced: each has an
+    early and a late part of the tokens (zigzag). With an ep above tp x dp the cp ranks share one set of experts too.
     exchange: kernels of dispatch and combine: "" is what the engine runs, "separate" an all-to-all of the counts, one
     of the tokens and one of their scales, with passes of their own that sort and restore (for ablations).
     dense_tp, output_tp, head_tp: attention ranks over which the dense MLP, the output projection of attention and the
@@ -49,6 +51,8 @@ class Deployment:
     output_tp: int = 1
     head_tp: int = 1
     kv_pool: int = 0
+    cp_method: str = "all_gather"
+    cp_balanced: bool = True
     afd: tuple[int, int] = (0, 0)
     afd_unit: int = 8
     afd_microbatches: int = 3
@@ -83,6 +87,7 @@ class InferenceCase:
     `batch` counts sequences per DEVICE in both phases (below 1 where a tensor-parallel group shares one):
     phase prefill: input_len new tokens each on top of prefix_len cached ones;
     phase decode: context kv_len, 1 + mtp_tokens tokens each;
+    prompt_cv: spread of the prompts' lengths over their mean in prefill (context.py);
     phase mixed: `batch` as in decode, and chunk_tokens prompt tokens on every attention rank, cut from prompts of
     input_len new tokens on top of prefix_len cached ones. Without a batch it is a prefill step, without a chunk decode.
     """
@@ -96,6 +101,7 @@ class InferenceCase:
     kv_len: int = 0
     prefix_len: int = 0
     chunk_tokens: int = 0
+    prompt_cv: float = 0.0
     defaults: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

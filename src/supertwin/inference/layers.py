@@ -11,6 +11,7 @@ from supertwin.core.formats import number_format
 from supertwin.inference.assumptions import Engine
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
+from supertwin.inference.context import in_hops
 from supertwin.inference.kept import with_kept_formats
 from supertwin.inference.local import cut_locally, widths
 from supertwin.inference.offload import with_host_keys
@@ -89,7 +90,8 @@ def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chi
         linear_dtype=linear, weight_dtype=linear_weight, expert_dtype=dtype, expert_weight_dtype=weight,
         kv_dtype=d.kv_dtype,
         dispatch_dtype={"int8": "int8", "fp8": "fp8", "fp4": "fp8", "int4": "int8"}.get(payload, "bf16"),
-        moe_transport=transport(p, engine), context="all_gather",
+        moe_transport=transport(p, engine),
+        context=d.cp_method if p.token_split > 1 else "all_gather", balanced_context=d.cp_balanced,
         expert_distribution="balanced" if d.expert_balance == "perfect" else "uniform",
         redundant_experts=d.redundant_experts if p.ep > 1 else 0,
     )  # fmt: skip
@@ -98,7 +100,7 @@ def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chi
 def transport(placement: Placement, engine: Engine) -> str:
     """How tokens reach experts: not at all inside one tensor-parallel group (its ranks hold all tokens), by dispatch
     kernels, or by gathering the tokens of all attention ranks."""
-    if placement.ranks == 1:
+    if placement.ranks * placement.context_share == 1:
         return "all_reduce"
     if placement.ep > 1 and (engine.exchange == "dispatch" or placement.moe_devices > GATHER_MOST_RANKS):
         return "dispatch"
@@ -120,7 +122,8 @@ def blocks(
     model = spread_shared(model, placement, deployment.redundant_experts)
     fill = shape.shared_sequences / (shape.sequences * placement.ranks)
     step, cut = _sized(model, deployment, placement, shape, shard)
-    overlapped = deployment.microbatch_overlap and placement.ep > 1 and placement.ranks > 1
+    sharers = placement.ranks * placement.context_share
+    overlapped = deployment.microbatch_overlap and placement.ep > 1 and sharers > 1
     half = _sized(model, deployment, placement, shape.halved(), shard) if overlapped else (step, cut)
     out = [Block(tuple(embedding_operators(model, step, cut)), 1.0)]
     for layer in model.layers:
@@ -128,8 +131,10 @@ def blocks(
         ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
         ops = with_kept_formats(ops, model, layer, shard)
         skew = (half if split else (step, cut))[1].expert_skew
+        if shard.context == "ring":
+            ops = in_hops(ops, placement.cp)
         if layer.attention is not None and layer.attention.kind == "mla":
-            ops = with_latent_copies(ops, layer.attention, shard, about.joins_keys)
+            ops = with_latent_copies(ops, layer.attention, about.joins_keys)
             ops = with_padding(ops, layer.attention.index_topk, about.picks)
         ops = with_routing_passes(ops, skew) if about.routes_in_passes else ops
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
@@ -181,7 +186,7 @@ def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
     return [x for o in filled for x in (one_expert(o) if isinstance(o, ExpertMlp) else [o])]
 
 
-def with_latent_copies(ops: list[Operator], block: AttentionSpec, shard: Shard, joined: bool) -> list[Operator]:
+def with_latent_copies(ops: list[Operator], block: AttentionSpec, joined: bool) -> list[Operator]:
     """Copies that full latent attention makes of queries and keys before the core, per token and head.
 
     joined: the keys of all heads are written from their two parts (vLLM MLACommonImpl: torch.cat of k_nope and the
@@ -196,7 +201,7 @@ def with_latent_copies(ops: list[Operator], block: AttentionSpec, shard: Shard, 
     for o in ops:
         out.append(o)
         if isinstance(o, Gemm) and o.part == "attention/kv":
-            bytes_each = 2.0 * o.m * (block.heads / shard.tp)
+            bytes_each = 2.0 * o.m * (o.n / (plain + block.v_head_dim))
             moved = (bytes_each * read, bytes_each * written)
             kind = "copy" if joined else "permute"
             out.append(Vector(part="attention/keys", op=kind, bytes_read=moved[0], bytes_written=moved[1]))
@@ -259,9 +264,10 @@ def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape:
     block = moe(model)
     if block is None or placement.ep == 1 or block.groups > 1:
         return 1.0
-    rows = shape.shared_tokens / placement.token_split * block.topk / placement.ep
+    apart = placement.token_split / placement.context_share
+    rows = shape.shared_tokens / apart * block.topk / placement.ep
     slots = Slots(placement.ep, block.experts, deployment.redundant_experts)
-    return rank_skew(rows, slots, deployment.expert_balance, shape.prompts / placement.token_split)
+    return rank_skew(rows, slots, deployment.expert_balance, shape.prompts / apart)
 
 
 def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: Real) -> list[Block]:

@@ -112,7 +112,8 @@ def candidates(case: InferenceCase, fixed: Mapping[str, int]) -> Iterator[dict[s
     for tp in _tensor_sizes(case, fixed, max(1, n // beside)):
         wide = max(1, n // (tp * beside)) if experts and (_latent(model) or "ep" in fixed) else 1
         dp = fixed.get("dp", wide)
-        ep = fixed.get("ep", tp * dp if experts and dp > 1 else 1)
+        sharers = dp * (cp if case.phase == "prefill" else 1)  # vLLM: one expert group over dp, pcp and tp ranks
+        ep = fixed.get("ep", tp * sharers if experts and sharers > 1 else 1)
         yield {"tp": tp, "pp": pp, "dp": dp, "ep": ep, "cp": cp}
 
 

@@ -12,6 +12,7 @@ from supertwin.core.prediction import Memory
 from supertwin.inference import assumptions
 from supertwin.inference.assumptions import RUNTIME_BYTES, Engine
 from supertwin.inference.case import Deployment
+from supertwin.inference.context import staged_savings
 from supertwin.inference.layers import shard_of, transport
 from supertwin.inference.local import saved_parameters, widths
 from supertwin.inference.placement import Placement, Real, moe, place
@@ -39,10 +40,12 @@ def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, engine
     key = _key(shard, deployment.dp if wide else 1)
     whole = _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, key)
     groups = widths(deployment)
-    if not groups:
+    if not groups and shard.context != "staged":
         return whole
     layers, head = saved_parameters(model, groups)
     dense = number_format(shard.weight_dtype or shard.linear_dtype).bytes_per_element
+    if shard.context == "staged":
+        layers += staged_savings(model, deployment)
     return whole - layers / deployment.pp * dense - head / (1 if deployment.pp == 1 else 2) * 2.0
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from supertwin.cost.result import OperatorCost
+from supertwin.inference.context import turn_exposed_s
 from supertwin.inference.exchange import Routed, communication_s
 from supertwin.inference.layers import Block
 from supertwin.inference.local import AXIS
@@ -17,6 +18,8 @@ from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.machine.system import System
 from supertwin.workload.operators import Communication
+
+_CORE, _TURN = "attention core", "cp p2p"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,13 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             cost = next(costs)
             part, stage = _place(o.part, type(o).__name__)
             out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))
-    return out
+    return hidden_turns(out, plan.placement.cp) if plan.ring else out
+
+
+def hidden_turns(pieces: list[Piece], ranks: int) -> list[Piece]:
+    """Keys that travel around a ring while attention over the last block runs: what outlasts it is exposed."""
+    core: Real = sum((p.time_s for p in pieces if p.part == _CORE), start=0.0)
+    return [replace(p, time_s=turn_exposed_s(p.time_s, core, ranks)) if p.part == _TURN else p for p in pieces]
 
 
 def _axis_name(axis: str) -> str:
@@ -89,7 +98,7 @@ def _place(path: str, kind: str) -> tuple[str, str]:
 
 def _part(head: str, kind: str) -> str:
     if kind == "Attention":
-        return "attention core"
+        return _CORE
     if kind == "Vector":
         return f"{head} vector work"
     return {"attention": "attention projections"}.get(head, head)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from supertwin.core.errors import InputError
 from supertwin.inference.afd_check import check_afd
 from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.context import check_context_method
 from supertwin.inference.local import check_widths
 from supertwin.model.spec import FeedForwardSpec, ModelSpec
 from supertwin.network.group import Group
@@ -18,6 +19,7 @@ Real = float | npt.NDArray[np.float64]
 PHASES = ("prefill", "decode", "mixed")
 EXCHANGES = ("", "separate")
 BALANCES = ("natural", "perfect", "unknown")
+MOST_CV = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Placement:
     moe_devices: devices that share one set of routed experts (tp, or tp x dp with attention DP) = ep x etp;
     ranks: attention ranks whose tokens meet in one set of experts (dp with attention DP, else 1); cp splits the prefill
     queries of one sequence over token_split groups of tp devices, or the decode cache over devices of one tp group.
+    context_share: those of the token_split groups that share one set of experts, all or 1.
     """
 
     tp: int
@@ -38,6 +41,7 @@ class Placement:
     ranks: int
     devices: int
     token_split: int = 1
+    context_share: int = 1
 
     @property
     def moe_devices(self) -> int:
@@ -73,9 +77,10 @@ def place(deployment: Deployment) -> Placement:
         ep = min(d.ep, there)
         return Placement(d.tp, 1, d.dp, ep, max(1, there // ep), 1, d.dp, d.devices)
     ranks = d.dp if d.dp_attention else 1
-    shared = d.tp * ranks
+    context = d.token_split if d.ep > d.tp * ranks else 1
+    shared = d.tp * ranks * context
     ep = min(d.ep, shared)
-    return Placement(d.tp, d.pp, d.dp, ep, max(1, shared // ep), max(1, d.cp), ranks, d.devices, d.token_split)
+    return Placement(d.tp, d.pp, d.dp, ep, max(1, shared // ep), max(1, d.cp), ranks, d.devices, d.token_split, context)
 
 
 def moe(model: ModelSpec) -> FeedForwardSpec | None:
@@ -126,6 +131,8 @@ def _check_lengths(case: InferenceCase) -> None:
     if (case.phase == "decode" or (case.phase == "mixed" and case.batch > 0)) and case.kv_len < 1:
         raise InputError(f"{case.phase} needs kv_len of at least 1 token, got {case.kv_len}")
     _check_chunk(case)
+    if not 0.0 <= case.prompt_cv <= MOST_CV:
+        raise InputError(f"prompt_cv = {case.prompt_cv:g}: expected spread over mean of lengths, 0 to {MOST_CV:g}")
     if case.prefix_len < 0 or d.mtp_tokens < 0:
         raise InputError(f"prefix_len = {case.prefix_len}, mtp_tokens = {d.mtp_tokens}: expected 0 or more")
     if not 0.0 <= d.mtp_acceptance <= 1.0:
@@ -171,6 +178,7 @@ def _check_context(case: InferenceCase) -> None:
     if case.phase == "prefill":
         if d.cp > case.input_len:
             raise InputError(f"cp({d.cp}) exceeds the {case.input_len} new tokens of a sequence")
+        check_context_method(model, d)
         return
     heads = kv_heads(model)
     copies = max(1, d.tp // max(heads, 1)) if heads else 1
@@ -194,6 +202,8 @@ def _check_shares(model: ModelSpec, d: Deployment) -> None:
     name = "tp x dp" if d.dp_attention else "tp (dp ranks share experts only with dp_attention)"
     if d.ep > 1 and experts is None:
         raise InputError(f"ep({d.ep}) > 1, but {model.name} has no routed experts")
+    if d.ep > shared and d.token_split > 1:
+        name, shared = f"{name} x cp", shared * d.token_split
     if d.ep > 1 and shared % d.ep:
         legal = [i for i in range(1, shared + 1) if shared % i == 0]
         raise InputError(f"ep({d.ep}) does not divide {name} = {shared}; legal: {', '.join(map(str, legal))}")

@@ -40,7 +40,7 @@ def expert_kernels(deployment: Deployment, chip: Chip) -> str:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One step before pricing. experts: routed experts and replicas over all ranks; separate: tokens are sent, sorted
-    and restored by kernels of their own."""
+    and restored by kernels of their own; ring: keys travel around a ring beside attention."""
 
     placement: Placement
     shape: Shape
@@ -48,6 +48,7 @@ class Plan:
     blocks: tuple[Block, ...]
     experts: float
     separate: bool = False
+    ring: bool = False
 
 
 def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bool:
@@ -80,4 +81,4 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
         picks=picks_of(engine, system.chip, shape.kernels_of),
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
-    return Plan(placement, shape, engine, made, experts, separate)
+    return Plan(placement, shape, engine, made, experts, separate, shard.context == "ring")

@@ -11,6 +11,7 @@ from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.inference import assumptions
 from supertwin.inference.afd_memory import afd_memory
 from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.context import busiest_rank, with_spread
 from supertwin.inference.memory import memory_of
 from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_shape, with_parts
 from supertwin.inference.notes import computed_rate, notes
@@ -92,7 +93,8 @@ def shape_of(case: InferenceCase) -> Shape:
     """Shape of the step on one attention rank."""
     if case.phase == "mixed":
         return mixed_shape(case, place(case.deployment))
-    return step_shape(case.deployment, case.phase, case.batch, _lengths(case))
+    shape = step_shape(case.deployment, case.phase, case.batch, _lengths(case))
+    return with_spread(shape, case.prompt_cv, place(case.deployment).ranks) if case.prompt_cv else shape
 
 
 def _lengths(case: InferenceCase) -> tuple[Real, Real]:
@@ -104,6 +106,8 @@ def _figures(case: InferenceCase, times: StepTimes, each: Sequence[float]) -> tu
     d, chip, seconds = case.deployment, case.system.chip, each[0]
     rate = computed_rate(case)
     filled = min(1.0, case.batch * d.rank_devices)  # a rank is priced with one sequence at least
+    busiest = busiest_rank(case.prompt_cv, filled_rank(case), place(d).ranks) if case.prompt_cv else 1.0
+    filled = filled / first(busiest)
     use = filled * first(times.flop) / seconds / chip.peak(rate)
     figures: dict[str, float | None] = {
         "mfu": use,
@@ -138,7 +142,14 @@ def _figures(case: InferenceCase, times: StepTimes, each: Sequence[float]) -> tu
         output_tokens_per_s_per_user=None,
         requests_in_flight=case.batch * d.devices,
     )
+    if case.prompt_cv:
+        figures["busiest_rank_over_mean"] = first(busiest)
     return figures, tokens
+
+
+def filled_rank(case: InferenceCase) -> float:
+    """Sequences on one attention rank, at least one."""
+    return max(case.batch * case.deployment.rank_devices, 1.0)
 
 
 def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:

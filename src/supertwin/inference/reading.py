@@ -127,8 +127,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     if mtp and acceptance is None:
         acceptance = defaults["mtp_acceptance"] = draft_acceptance(mtp)
     deployment = Deployment(
-        tp=sizes["tp"], pp=sizes["pp"], dp=sizes["dp"], ep=sizes["ep"], cp=sizes["cp"],
-        cp_adds_devices=row["phase"] == "prefill",
+        **_placed(row, flags, sizes),
         dp_attention=bool(sizes["dp_attention"]),
         weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
         mtp_tokens=mtp, mtp_acceptance=as_float(acceptance or 0.0),
@@ -165,6 +164,16 @@ def _local(flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:
     """Dense matrices cut over attention ranks, where a flag says so and the layout allows it."""
     asked = next((LOCAL_TP[flag] for flag in LOCAL_TP if flag in flags), {})
     return {name: n for name, n in asked.items() if sizes["tp"] == 1 and sizes["dp"] % n == 0}
+
+
+def _placed(row: Mapping[str, object], flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Sizes; with latent attention in stages over all attention ranks (flag hybrid-sp-tp-sp-mla) these share every
+    prompt: context ranks instead of data-parallel ones."""
+    placed: dict[str, Any] = {name: sizes[name] for name in ("tp", "pp", "dp", "ep", "cp")}
+    placed["cp_adds_devices"] = row["phase"] == "prefill"
+    if "hybrid-sp-tp-sp-mla" in flags and placed["cp_adds_devices"] and sizes["cp"] == 1:
+        placed.update(cp=sizes["dp"], dp=1, cp_method="staged")
+    return placed
 
 
 def _pool(row: Mapping[str, object], model: ModelSpec, flags: frozenset[str]) -> int:

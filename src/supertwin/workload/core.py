@@ -91,7 +91,7 @@ def context_exchange(block: AttentionSpec, step: Step, shard: Shard, rows: Real)
     if block.kind == "mla":
         kv_values: Real = rows * heads * (block.qk_head_dim + block.v_head_dim)
     else:
-        kv_values = rows * kv_heads * block.qk_head_dim * block.kv_vectors
+        kv_values = held_rows(step, shard, rows) * kv_heads * block.qk_head_dim * block.kv_vectors
     q_values = rows * heads * block.qk_head_dim
     if step.phase == "decode":
         out = rows * heads * block.v_head_dim * 2.0 * shard.cp
@@ -113,6 +113,13 @@ def context_exchange(block: AttentionSpec, step: Step, shard: Shard, rows: Real)
         return [exchange("attention/context", "all_gather", "cp", kv_values * 2.0 * shard.cp, shard.cp)]
     turn = exchange("attention/context", "p2p", "cp", kv_values * 2.0, shard.cp)
     return [replace(turn, count=maximum(shard.cp - 1, 1.0))]
+
+
+def held_rows(step: Step, shard: Shard, rows: Real) -> Real:
+    """Tokens whose keys a context-parallel rank holds: its new ones and its share of the cached ones."""
+    if step.phase != "prefill":
+        return rows
+    return step.sequences * step.kv_len / shard.cp
 
 
 def kv_copies(kv_heads: Real, ranks: Real) -> Real:

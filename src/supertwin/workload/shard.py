@@ -11,7 +11,7 @@ from supertwin.workload.operators import Real
 
 PHASES = ("train", "prefill", "decode")
 TRANSPORTS = ("dispatch", "all_to_all", "all_gather", "all_reduce")
-CONTEXTS = ("ring", "ulysses", "all_gather", "hybrid")
+CONTEXTS = ("ring", "ulysses", "all_gather", "hybrid", "staged")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,9 @@ class Shard:
     moe_transport: dispatch (dispatch and combine kernels), all_to_all, all_gather (gather tokens, reduce-scatter
     results) or all_reduce (every rank has all tokens; results are summed over tp).
     context: how cp exchanges keys: ring, ulysses (heads for sequence), all_gather, or hybrid: `ulysses` of the cp ranks
-    exchange heads, the groups of them form a ring (arXiv 2405.07719). balanced_context: each rank of a ring has an
-    early and a late chunk (zigzag), else the last rank has the work of the longest rows.
+    exchange heads, the groups of them form a ring (arXiv 2405.07719); staged: prompts of latent attention cut over
+    tokens, heads and tokens again (latent.py). balanced_context: each rank of a ring has an early and a late chunk
+    (zigzag), else the last rank has the work of the longest rows.
     expert_distribution, expert_skew: see ExpertMlp; redundant_experts: further copies, spread over ep;
     fused_experts: routed experts as one ExpertMlp (inference) or as grouped GEMMs (training).
     """
@@ -61,7 +62,7 @@ class Shard:
     @property
     def head_ranks(self) -> Real:
         """Context-parallel ranks that share the heads instead of the sequence."""
-        return {"ulysses": self.cp, "hybrid": self.ulysses}.get(self.context, 1)
+        return {"ulysses": self.cp, "staged": self.cp, "hybrid": self.ulysses}.get(self.context, 1)
 
     def __post_init__(self) -> None:
         for name in ("tp", "ep", "etp", "cp"):
