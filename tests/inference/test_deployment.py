@@ -129,6 +129,20 @@ def test_a_front_end_serves_one_request_after_the_other() -> None:
     assert serve(LINEAR, at_once, 1.0).ttft_s >= 0.5 * 1000 * 0.1
 
 
+def test_a_burst_starts_when_all_its_templates_are_read() -> None:
+    """1,000 chat requests at 7 ms each: the engine gets nothing for 7 s (vllm-project/vllm PR 20065: 6 to 8 s), then
+    runs as it would; in a loop only the first wave is a burst, and two servers read half of it each."""
+    plain = serve(LINEAR, load(arrivals="set", requests=1000.0), 1.0)
+    held = serve(LINEAR, load(arrivals="set", requests=1000.0, template_s=7e-3), 1.0)
+    assert held.ttft_s == pytest.approx(plain.ttft_s + 7.0)
+    assert 1000.0 / held.requests_per_s == pytest.approx(1000.0 / plain.requests_per_s + 7.0)
+    halves = [serve(LINEAR, load(arrivals="set", requests=1000.0, template_s=x), 2.0) for x in (0.0, 7e-3)]
+    assert halves[1].ttft_s == pytest.approx(halves[0].ttft_s + 3.5)
+    loops = [serve(LINEAR, load(arrivals="loop", concurrency=100.0, template_s=x), 1.0) for x in (0.0, 7e-3)]
+    assert 1000.0 / loops[1].requests_per_s == pytest.approx(1000.0 / loops[0].requests_per_s + 0.7)
+    assert loops[1].ttft_s == pytest.approx(loops[0].ttft_s + 0.1 * 0.7 + 0.9 * 7e-3)
+
+
 def test_equal_lengths_keep_ranks_in_step() -> None:
     """Ranks that wait for each other lose nothing when all of them prefill in the same steps."""
     waiting = replace(LINEAR, ranks=8, lone_s=0.05)

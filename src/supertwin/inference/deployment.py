@@ -6,6 +6,7 @@ residence.py with different conditions on the number of requests.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from supertwin.inference.closed import closed_loop, closed_set, saturated
@@ -22,11 +23,19 @@ def serve(curves: Curves, load: Load, instances: float, disaggregated: tuple[flo
 
 def _through_front_end(engine: Serving, load: Load, instances: float) -> Serving:
     """A server's front end (HTTP, tokeniser) is one process that takes requests one after the other: no instance serves
-    more than 1 / request_gap_s, and of a set that is offered at once the mean request waits for half of all others."""
-    most = instances / max(load.request_gap_s, 1e-9)
+    more than 1 / request_gap_s, and of a set that is offered at once the mean request waits for half of all others.
+
+    Its event loop runs the handlers of a burst one after the other up to their first wait, so the engine starts when
+    the templates of all are read (template_s each); a later request waits for its own."""
+    most = instances / max(load.request_gap_s, load.template_s, 1e-9)
     rate, ttft = min(engine.requests_per_s, most), engine.ttft_s
     if load.arrivals == "set":
         ttft = max(ttft, 0.5 * load.requests / most)
+    burst = {"set": load.requests, "loop": load.concurrency}.get(load.arrivals, 0.0) / instances * load.template_s
+    if burst > 0.0 and math.isfinite(burst):
+        first = min(1.0, burst / load.template_s * instances / max(load.requests, 1.0))
+        ttft += first * burst + (1.0 - first) * load.template_s
+        rate = load.requests / (load.requests / rate + burst)
     return replace(engine, requests_per_s=rate, ttft_s=ttft)
 
 

@@ -66,6 +66,7 @@ class Load:
     input_len, new_tokens: prompt tokens and those of them that the prefix cache does not hold; output_len tokens;
     accepted: tokens per request and decode step; requests: size of the run; varied: output lengths are not all equal.
     longest_over_mean: longest reply that the data set holds, over the mean one.
+    template_s: host time per request of a burst before the first of them reaches the engine.
     tpot_limit_s: p99 limit up to which the load was raised (0: none). Near its limit an engine's rate hardly depends on
     the residents, so the mean TPOT follows from the limit rather than from the rate.
     """
@@ -80,6 +81,7 @@ class Load:
     requests: float = 1000.0
     varied: bool = False
     request_gap_s: float = 0.0
+    template_s: float = 0.0
     mixes_prefill: bool = True
     tpot_limit_s: float = 0.0
     longest_over_mean: float = math.inf

@@ -14,6 +14,7 @@ from supertwin.core.prediction import Z90
 from supertwin.core.regimes import Scored
 from supertwin.inference.assumptions import Engine, engine
 from supertwin.inference.case import Deployment
+from supertwin.inference.chat import template_s
 from supertwin.inference.curves import curves, decode_time
 from supertwin.inference.deployment import Curves, Load, Serving, serve
 from supertwin.inference.launch import started
@@ -223,6 +224,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         arrivals=arrivals, input_len=r.input_len, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
         concurrency=r.concurrency, rate_per_s=r.rate_per_s, requests=r.requests,
         varied=r.varied, request_gap_s=front_end,
+        template_s=0.0 if r.counted or r.data_set else template_s(d.framework, model.name),  # MLPerf sends tokens
         mixes_prefill=about.mixes_prefill,
         tpot_limit_s=r.tpot_limit_s,
         longest_over_mean=r.longest_over_mean,
