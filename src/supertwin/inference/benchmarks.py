@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
 DATASET_INPUT_LEN = {
     "OpenOrca": (
         294.0,
@@ -51,16 +48,3 @@ TRTLLM_REQUESTS = {
 
 VLLM_GB300_TOKENS = {"deepseek-r1": 32768, "deepseek-v3.2": 20480}
 """max-num-batched-tokens at TP 2 by model in vLLM's post on GB300 of 2026-02, "Optimize Batch Configuration"."""
-
-
-_CHUNKS = re.compile(r"\b(\d+)K (?:dynamic |static )?chunks", re.IGNORECASE)
-
-
-def batched_tokens(row: Mapping[str, object]) -> int:
-    """Tokens of one step that a row ("dynamic 32K chunks") or its source gives its server, 0 where none is named."""
-    named = _CHUNKS.search(str(row.get("notes") or ""))
-    if named:
-        return int(named[1]) * 1024
-    if "DeepSeek on GB300" in str(row.get("source") or "") and row.get("tp") == 2:
-        return VLLM_GB300_TOKENS.get(str(row.get("model")), 0)
-    return 0

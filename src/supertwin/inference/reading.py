@@ -23,9 +23,9 @@ from supertwin.inference.benchmarks import (
     MLPERF_SAMPLES,
     MLPERF_TPOT_S,
     TRTLLM_REQUESTS,
-    batched_tokens,
 )
 from supertwin.inference.case import Deployment
+from supertwin.inference.pages import framework_of, options
 from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
@@ -40,8 +40,6 @@ _DATASET_OF_MODEL = {
 _WIDE = ("bf16", "fp16")
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
 _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
-_MEMORY_SHARE = re.compile(r"mem(?:ory)?[- ]fraction(?:-static)?[ =/]+(0\.\d+)", re.IGNORECASE)
-_MOST_RUNNING = re.compile(r"max[- ](?:running(?:-requests)?|num[- ]seqs)[ =]+(\d+)", re.IGNORECASE)
 _POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
 _EIGHT_BIT_KV = ("tensorrt", "cuda")  # NVFP4 checkpoints state an FP8 cache (kv_cache_quant_algo; vLLM PR 29980)
 UNSTATED_CONTEXT = 4096.0
@@ -120,6 +118,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     room = sizes["tp"] * sizes["pp"] * sizes["dp"] * chip.usable_memory_bytes
     if "precision-doubtful" in flags and weight in _WIDE and weights_bytes > room and "fp8" in chip.peak_flop_per_s:
         weight = activation = defaults["weight_dtype"] = scaling_of(model, "fp8", "fp8")[0]
+    served = options(row)
     mtp = int(number(row, "mtp_tokens", 0.0))
     if not mtp and "spec-decode-eagle3" in flags and row.get("mtp_tokens") is None:
         mtp = defaults["mtp_tokens"] = EAGLE3_DRAFTS
@@ -134,7 +133,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         microbatch_overlap=overlap_of(row, chip, defaults),
         expert_balance=balance_of(row, chip, defaults),
         redundant_experts=redundant_of(row, model, sizes["ep"], defaults),
-        framework=str(row.get("framework") or ""),
+        framework=framework_of(row, served),
         kv_pool=_pool(row, model, flags),
         **_local(flags, sizes),
     )  # fmt: skip
@@ -147,8 +146,8 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         number(row, "concurrency", 0.0), number(row, "request_rate_per_s", 0.0),
         _requests(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
         flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row),
-        bool(_RANDOM.search(str(row.get("notes") or ""))), _named(row, _MEMORY_SHARE), int(_named(row, _MOST_RUNNING)),
-        batched_tokens(row), defaults,
+        bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share, served.most_running,
+        served.batched_tokens, defaults,
     )  # fmt: skip
 
 

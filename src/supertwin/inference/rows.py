@@ -19,6 +19,7 @@ from supertwin.inference.curves import curves, decode_time
 from supertwin.inference.deployment import Curves, Load, Serving, serve
 from supertwin.inference.launch import started
 from supertwin.inference.memory import largest_batch, total_weights_bytes
+from supertwin.inference.pages import chip_of
 from supertwin.inference.placement import place
 from supertwin.inference.reading import Reading, read
 from supertwin.inference.regimes import as_error, interval, regimes
@@ -120,7 +121,7 @@ def _curves(
 
 
 def _key(row: Mapping[str, object], flags: frozenset[str]) -> tuple[str, int]:
-    chip = str(row["chip"])
+    chip = chip_of(row)
     bins = _BINS.get(chip, {})
     return next((name for flag, name in bins.items() if flag in flags), chip), int(float(str(row["n_devices"])))
 
