@@ -47,6 +47,7 @@ from supertwin.workload.operators import Attention, ExpertMlp, Gemm, Operator, V
 
 Source = tuple[str, str, str, str]
 _GET_COST = attrgetter("time_s", "compute_s", "memory_s", "overhead_s", "flop", "bytes")
+MOST_SEEN = 4096  # operators whose spread is kept: prepared lists have theirs for good
 _TRAINING_LIBRARIES = ("training", "fa2", "fa3", "cudnn", "aiter")
 
 
@@ -85,6 +86,7 @@ class CostEngine:
         self._attention: dict[str, AttentionModel] = {}
         self._products = ProductTable(chip, self._gemm)
         self._spreads: dict[tuple[Any, ...], float] = {}
+        self._seen: dict[int, tuple[Operator, float]] = {}
         self._sources: tuple[int, tuple[Source, ...]] = (-1, ())
 
     def price(self, operators: Sequence[Operator]) -> list[OperatorCost]:
@@ -133,6 +135,16 @@ class CostEngine:
 
     def spread(self, cost: OperatorCost) -> float:
         """90 % half-width of ln(measured / predicted) of one priced operator."""
+        seen = self._seen.get(id(cost.operator))
+        if seen is not None and seen[0] is cost.operator:
+            return seen[1]
+        found = self._spread_by_key(cost)
+        if len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
+        self._seen[id(cost.operator)] = cost.operator, found
+        return found
+
+    def _spread_by_key(self, cost: OperatorCost) -> float:
         key = _spread_key(cost.operator)
         if key is None:
             return self._spread(cost.operator)

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block, one_expert, spread_shared
@@ -25,7 +23,7 @@ from supertwin.workload.block import norm, plain, vector
 from supertwin.workload.feed_forward import effective_topk, feed_forward_operators
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators
 from supertwin.workload.operators import ExpertMlp, Gemm, Operator
-from supertwin.workload.shard import Shard, Step
+from supertwin.workload.shard import Shard, Step, maximum
 
 _BETWEEN = ("moe/router", "moe/dispatch", "moe/combine", "moe/reduce", "moe/add")
 """Parts of a mixture that do not run on its devices: choice, ways and sums belong to the attention side."""
@@ -166,7 +164,7 @@ def _ways(
     copies: Real = distinct_places(float(both.experts.ep), effective_topk(block)) if block.experts else 1.0
     sending = shape.tokens * copies / shard.tp
     receiving = shape.shared_tokens * copies / both.expert_devices * skew
-    most: Real = np.maximum(sending, np.asarray(receiving))
+    most = maximum(sending, receiving)
     width = block.latent or model.hidden
     out: Real = most * token_bytes(width, shard.dispatch_dtype)
     home: Real = most * token_bytes(width, shard.combine_dtype)

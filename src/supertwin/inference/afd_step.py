@@ -19,17 +19,17 @@ from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions
 from supertwin.inference.afd import Hop, Sides, ends, hops, sides
 from supertwin.inference.case import Deployment
-from supertwin.inference.layers import shard_of
+from supertwin.inference.layers import Block, shard_of
 from supertwin.inference.pieces import Piece, pieces_of
 from supertwin.inference.placement import Real
-from supertwin.inference.plan import Plan, engine_of, expert_kernels
+from supertwin.inference.plan import Plan
 from supertwin.inference.shape import Shape
 from supertwin.inference.times import StepTimes
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 from supertwin.network.collective import collective_time
 from supertwin.network.group import Group
-from supertwin.workload.operators import Communication
+from supertwin.workload.shard import maximum
 
 WAIT = ("round trip of a micro-batch", "network")
 
@@ -46,10 +46,7 @@ class Stage:
     @property
     def longest_s(self) -> Real:
         """The slowest of the four; both ways run at once."""
-        found: Real = np.maximum(
-            np.maximum(self.attention_s, self.experts_s), np.maximum(self.out_s, np.asarray(self.home_s))
-        )
-        return found
+        return maximum(maximum(self.attention_s, self.experts_s), maximum(self.out_s, self.home_s))
 
     @property
     def round_trip_s(self) -> Real:
@@ -58,8 +55,7 @@ class Stage:
 
     def period_s(self, microbatches: int) -> Real:
         """A layer of all micro-batches in steady state."""
-        found: Real = np.maximum(microbatches * self.longest_s, self.round_trip_s)
-        return found
+        return maximum(microbatches * self.longest_s, self.round_trip_s)
 
 
 def pipeline_s(stages: Sequence[tuple[Stage, float]], microbatches: int) -> Real:
@@ -70,26 +66,60 @@ def pipeline_s(stages: Sequence[tuple[Stage, float]], microbatches: int) -> Real
     return steady - last.period_s(microbatches) + drained
 
 
-def afd_step(model: ModelSpec, system: System, d: Deployment, shape: Shape) -> StepTimes:
-    """Time of one decode step. shape: sequences of all micro-batches on one attention rank."""
+@dataclass(frozen=True, slots=True)
+class AfdPlan:
+    """A step before pricing. shape: sequences of all micro-batches on one attention rank; visits and rest (embedding,
+    head and sampling): of one micro-batch."""
+
+    deployment: Deployment
+    both: Sides
+    shape: Shape
+    engine: assumptions.Engine
+    visits: tuple[Hop, ...]
+    rest: Block
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks in the order in which they are priced."""
+        return (*(b for h in self.visits for b in (h.attention, h.experts) if b is not None), self.rest)
+
+    @property
+    def numbers(self) -> tuple[Real, ...]:
+        """Bytes of all ways, out and home by turns."""
+        return tuple(size for h in self.visits for size in (h.out_bytes, h.home_bytes))
+
+    def refilled(self, shape: Shape, blocks: tuple[Block, ...], numbers: tuple[Real, ...]) -> AfdPlan:
+        """The plan of a step of another size, from its blocks and numbers."""
+        block, size = iter(blocks), iter(numbers)
+        visits = tuple(
+            Hop(next(block), None if h.experts is None else next(block), next(size), next(size), h.count)
+            for h in self.visits
+        )
+        return AfdPlan(self.deployment, self.both, shape, self.engine, visits, next(block))
+
+
+def afd_plan(model: ModelSpec, system: System, d: Deployment, shape: Shape) -> AfdPlan:
+    """A decode step. shape: sequences of all micro-batches on one attention rank."""
     both, m = sides(d), d.afd_microbatches
     engine = assumptions.speculating(assumptions.engine(d.framework, system.chip), d.mtp_tokens, d.dp)
     small = replace(shape, sequences=shape.sequences / m, shared_sequences=shape.shared_sequences / m)
     shard = shard_of(model, d, both.attention, system.chip, engine)
-    visits, rest = list(hops(model, d, small, shard)), ends(model, small, shard)
-    blocks = [b for h in visits for b in (h.attention, h.experts) if b is not None] + [rest]
-    compute = [o for b in blocks for o in b.operators if not isinstance(o, Communication)]
-    costs = iter(engine_of(system.chip, expert_kernels(d, system.chip)).price(compute))
-    plans = [Plan(p, small, engine, (), 0.0) for p in (both.attention, both.experts)]
+    return AfdPlan(d, both, shape, engine, tuple(hops(model, d, small, shard)), ends(model, small, shard))
+
+
+def afd_times(plan: AfdPlan, system: System, costs: Iterator[OperatorCost]) -> StepTimes:
+    """Time of a step whose operators were priced."""
+    both, engine, m = plan.both, plan.engine, plan.deployment.afd_microbatches
+    plans = [Plan(p, plan.shape, engine, (), 0.0) for p in (both.attention, both.experts)]
     out = StepTimes()
     stages: list[tuple[Stage, float]] = []
-    for hop in visits:
+    for hop in plan.visits:
         stages.append((_visit(out, hop, (system, both, m), plans, costs), hop.count))
-    for p in pieces_of(rest, plans[0], system, costs):
+    for p in pieces_of(plan.rest, plans[0], system, costs):
         out.add(p.part, p.bound, p.time_s * m)
-        _count(out, p, m * both.attention_devices / d.devices)
+        _count(out, p, m * both.attention_devices / plan.deployment.devices)
     out.add(*WAIT, pipeline_s(stages, m) - sum((s.period_s(m) * n for s, n in stages), start=0.0))
-    out.add("host", "latency", engine.step_gap_s + engine.sequence_gap_s * shape.sequences)
+    out.add("host", "latency", engine.step_gap_s + engine.sequence_gap_s * plan.shape.sequences)
     _tell(out, stages, m)
     return out
 

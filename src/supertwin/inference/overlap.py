@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.cost.result import OperatorCost
+from supertwin.workload.shard import maximum, minimum
 
 Real = float | npt.NDArray[np.float64]
 
@@ -33,11 +34,11 @@ def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0) -> Real:
     stream, as with 0.28 drawn: same source).
     """
     memory = cost.memory_s / (min(1.0, 2.0 * share) * (1.0 - drawn))
-    start = np.minimum(cost.overhead_s, KERNEL_START_S)
+    start = minimum(cost.overhead_s, KERNEL_START_S)
     fixed = cost.overhead_s - start
     own = cost.compute_s / share + fixed * share**-FIXED_EXPONENT
-    before = np.maximum(np.maximum(cost.compute_s + fixed, cost.memory_s), 1e-15)
-    slowed: Real = np.maximum(cost.time_s - start, 0.0) * np.maximum(own, memory) / before
+    before = maximum(maximum(cost.compute_s + fixed, cost.memory_s), 1e-15)
+    slowed: Real = maximum(cost.time_s - start, 0.0) * maximum(own, memory) / before
     return slowed + start
 
 

@@ -22,7 +22,7 @@ from supertwin.workload.operators import Communication
 _CORE, _TURN = "attention core", "cp p2p"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
     """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with);
     outward: an exchange that brings tokens to their experts."""

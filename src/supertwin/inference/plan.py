@@ -11,7 +11,7 @@ from supertwin.inference.launch import scheduled
 from supertwin.inference.layers import Block, Habits, shard_of
 from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.picks import picks_of
-from supertwin.inference.placement import Placement, moe, place
+from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
@@ -49,6 +49,15 @@ class Plan:
     experts: float
     separate: bool = False
     ring: bool = False
+
+    @property
+    def numbers(self) -> tuple[Real, ...]:
+        """Sizes of the step beside those of its blocks: none."""
+        return ()
+
+    def refilled(self, shape: Shape, blocks: tuple[Block, ...], _numbers: tuple[Real, ...]) -> Plan:
+        """The plan of a step of another size, from its blocks."""
+        return Plan(self.placement, shape, self.engine, blocks, self.experts, self.separate)
 
 
 def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bool:

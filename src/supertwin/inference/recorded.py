@@ -20,6 +20,7 @@ from supertwin.cost.gemm import is_head
 from supertwin.cost.prepared import Prepared
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.stack import GET_SIZES, SIZES, loop_class
+from supertwin.inference.afd_step import AfdPlan, afd_plan
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.plan import Plan, engine_of, expert_kernels, plan_of
@@ -30,6 +31,8 @@ from supertwin.model.spec import ModelSpec
 from supertwin.workload.operators import Attention, Communication, Gemm, Operator, changed
 
 Asked = Sequence[tuple[Deployment, Shape]]
+AnyPlan = Plan | AfdPlan
+Priced = tuple[list[AnyPlan], list[OperatorCost]]
 MOST = 128
 """Lists of deployments that are kept, and recordings of each."""
 MOST_WAYS = 8
@@ -66,18 +69,19 @@ class Recording:
     """Plans of a list of deployments without their sizes."""
 
     replay: Replay
-    plans: tuple[Plan, ...]
+    plans: tuple[AnyPlan, ...]
     outlines: tuple[tuple[Outline, ...], ...]
+    numbers: tuple[tuple[int, ...], ...]
     prepared: Prepared
 
-    def priced(self, shapes: Sequence[Shape], inputs: Sequence[float]) -> tuple[list[Plan], list[OperatorCost]] | None:
+    def priced(self, shapes: Sequence[Shape], inputs: Sequence[float]) -> Priced | None:
         """Plans of a step and the costs of their operators; None where the recording does not hold."""
         values = self.replay.values(inputs)
         if values is None:
             return None
         plans = [
-            Plan(p.placement, shape, p.engine, tuple(o.filled(values) for o in own), p.experts, p.separate)
-            for p, shape, own in zip(self.plans, shapes, self.outlines, strict=True)
+            p.refilled(shape, tuple(o.filled(values) for o in own), tuple(values[i] for i in more))
+            for p, shape, own, more in zip(self.plans, shapes, self.outlines, self.numbers, strict=True)
         ]
         return plans, self.prepared.costs(np.array(values))
 
@@ -95,23 +99,33 @@ class _Known:
 _known: OrderedDict[tuple[Any, ...], _Known] = OrderedDict()
 
 
-def priced(model: ModelSpec, system: System, asked: Asked) -> tuple[list[Plan], Iterator[OperatorCost]]:
+def forget() -> None:
+    """Drop all recordings."""
+    _known.clear()
+
+
+def planned(model: ModelSpec, system: System, asked: Asked) -> list[AnyPlan]:
+    """Steps before pricing."""
+    return [(afd_plan if d.afd_instances else plan_of)(model, system, d, shape) for d, shape in asked]
+
+
+def priced(model: ModelSpec, system: System, asked: Asked) -> tuple[list[AnyPlan], Iterator[OperatorCost]]:
     """Plans of some steps of one model and the costs of their operators, in order. Compute operators of the plans may
     have the sizes of another step: the costs have the right ones."""
     compared = _priced_again(model, system, asked)
     if compared is not None:
         return compared[0], iter(compared[1])
-    plans = [plan_of(model, system, deployment, shape) for deployment, shape in asked]
+    plans = planned(model, system, asked)
     costs = engine_of(system.chip, expert_kernels(asked[0][0], system.chip)).price(compute_of(plans))
     return plans, iter(costs)
 
 
-def compute_of(plans: Sequence[Plan]) -> list[Operator]:
+def compute_of(plans: Sequence[AnyPlan]) -> list[Operator]:
     """Operators of all plans that the cost engine prices."""
     return [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
 
 
-def _priced_again(model: ModelSpec, system: System, asked: Asked) -> tuple[list[Plan], list[OperatorCost]] | None:
+def _priced_again(model: ModelSpec, system: System, asked: Asked) -> Priced | None:
     inputs = [x for _, shape in asked for x in _numbers(shape)]
     if any(type(x) is not float for x in inputs):
         return None
@@ -155,15 +169,16 @@ def record(model: ModelSpec, system: System, asked: Asked, engine: CostEngine) -
     """
     tape = Tape()
     # acceptance of drafts has no part in a step's operators; what would read it gets no number
-    plain = [(replace(d, mtp_acceptance=float("nan")), shape) for d, shape in asked]
-    traced = [plan_of(model, system, d, _traced(tape, shape)) for d, shape in plain]
+    plain = [(replace(d, mtp_acceptance=float("nan")), _traced(tape, shape)) for d, shape in asked]
+    traced = planned(model, system, plain)
     compute = compute_of(traced)
     for o in compute:
         _guard_class(o)
     places = [tuple(tape.place(x) for x in GET_SIZES[type(o)](o)) for o in compute]
     blocks = [[_outlined(tape, b) for b in p.blocks] for p in traced]
     outer = [x for own in blocks for _, exchanges, skew in own for x in (*_all(exchanges), *_some(skew))]
-    replay, at = tape.cut([x for row in places for x in row] + outer)
+    numbers = [[tape.place(x) for x in p.numbers] for p in traced]
+    replay, at = tape.cut([x for row in (*places, *numbers, outer) for x in row])
     outlines = [
         tuple(
             Outline(b, {i: {n: at[x] for n, x in own.items()} for i, own in ex.items()}, None if s is None else at[s])
@@ -173,8 +188,12 @@ def record(model: ModelSpec, system: System, asked: Asked, engine: CostEngine) -
     ]
     concrete = [_concrete(tape, o) for o in compute]
     prepared = engine.prepare(concrete, [tuple(at[x] for x in row) for row in places])
-    plans = tuple(replace(p, blocks=(), shape=shape) for p, (_, shape) in zip(traced, asked, strict=True))
-    return Recording(replay, plans, tuple(outlines), prepared)
+    others = tuple(tuple(at[x] for x in row) for row in numbers)
+    plans = tuple(
+        p.refilled(shape, tuple(b for b, _, _ in own), tuple(tape.values[x] for x in row))
+        for p, own, row, (_, shape) in zip(traced, blocks, numbers, asked, strict=True)
+    )
+    return Recording(replay, plans, tuple(outlines), others, prepared)
 
 
 def _all(exchanges: Mapping[int, Mapping[str, int]]) -> Iterator[int]:

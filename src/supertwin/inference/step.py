@@ -6,12 +6,13 @@ All times broadcast over the batch, so one call samples a whole curve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions
-from supertwin.inference.afd_step import afd_step
+from supertwin.inference.afd_step import AfdPlan, afd_times
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
@@ -33,12 +34,15 @@ def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape)
 
 
 def steps(model: ModelSpec, system: System, asked: Sequence[tuple[Deployment, Shape]]) -> list[StepTimes]:
-    """Several steps whose arrays broadcast against each other, priced in one call of the cost engine (one each where
-    attention and feed-forward are split)."""
-    if any(deployment.afd_instances for deployment, _ in asked):
-        return [afd_step(model, system, deployment, shape) for deployment, shape in asked]
+    """Several steps whose arrays broadcast against each other, priced in one call of the cost engine."""
     plans, costs = priced(model, system, asked)
-    return [assembled(p, [pieces_of(b, p, system, costs) for b in p.blocks], model, system) for p in plans]
+    return [_times(p, model, system, costs) for p in plans]
+
+
+def _times(plan: Plan | AfdPlan, model: ModelSpec, system: System, costs: Iterator[OperatorCost]) -> StepTimes:
+    if isinstance(plan, AfdPlan):
+        return afd_times(plan, system, costs)
+    return assembled(plan, [pieces_of(b, plan, system, costs) for b in plan.blocks], model, system)
 
 
 def added_up(plan: Plan, pieces: Sequence[list[Piece]], system: System) -> StepTimes:

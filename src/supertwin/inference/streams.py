@@ -5,7 +5,7 @@ Times are those of one micro-batch; the laws of the overlap itself are in overla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from supertwin.inference import assumptions, overlap
 from supertwin.inference.pieces import Piece
 from supertwin.inference.placement import Real
 from supertwin.machine.chip import Chip
+from supertwin.workload.shard import maximum
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,9 @@ def stage_times(split: Sequence[Piece]) -> dict[str, Real]:
 
 
 def _shares(split: list[Piece], in_first: list[bool], first: npt.NDArray[np.bool_]) -> Mapping[tuple[str, str], Real]:
-    critical = [np.where(first == side, p.time_s, 0.0) for p, side in zip(split, in_first, strict=True)]
-    total = np.maximum(sum(critical), 1e-15)
+    pick: Callable[..., Real] = np.where if first.ndim else lambda shown, time, hidden: time if shown else hidden
+    critical = [pick(first == side, p.time_s, 0.0) for p, side in zip(split, in_first, strict=True)]
+    total = maximum(sum(critical), 1e-15)
     out: dict[tuple[str, str], Real] = {}
     for p, time in zip(split, critical, strict=True):
         key = (p.part, p.bound)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import inf
 
 import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import UnknownName
+from supertwin.core.memo import by_identity
 from supertwin.machine.fitted import Parameters, named_folder
 from supertwin.machine.system import System, Tier
 from supertwin.network.algorithms import ALGORITHMS, OPERATIONS, Algorithm, tree_depth
@@ -132,7 +132,7 @@ def _evaluate_scalar(plan: Plan, size: float) -> CollectiveTime:
     return CollectiveTime(latency + bandwidth, latency, bandwidth, chosen.algorithm, plan.tier)
 
 
-@lru_cache(maxsize=4096)
+@by_identity(most=4096)
 def _plan(
     tiers: tuple[Tier, ...], chip: str, relative: str, vendor: str, call: tuple[str, str, str, str], group: Group
 ) -> Plan:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import InputError
+from supertwin.core.memo import by_identity
 from supertwin.machine.system import Tier
 from supertwin.network.group import Group
 
@@ -46,6 +47,7 @@ def pair_levels(tiers: tuple[Tier, ...], group: Group) -> tuple[Level, ...]:
     return (_level(tiers[position], 1, 2, below),)
 
 
+@by_identity(most=4096)
 def group_levels(tiers: tuple[Tier, ...], group: Group) -> tuple[Level, ...]:
     """Tiers that the group spans, innermost first; empty for a group of one.
 
