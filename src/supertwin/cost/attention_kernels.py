@@ -177,7 +177,7 @@ def coordinates(axes: tuple[str, ...], variant: Variant, shape: Shape) -> list[A
         "items": lambda: shape.batch * heads,
         "q": lambda: shape.q_len,
         "keys": lambda: keys_touched(shape),
-        "group": lambda: shape.heads / shape.kv_heads,
+        "group": lambda: (shape.q_len if variant.phase == "decode" else 1.0) * shape.heads / shape.kv_heads,
         "depth": lambda: shape.kv_len / shape.q_len,
         "windowed": lambda: np.where((shape.window > 0) & (shape.window < shape.kv_len), 2.0, 1.0),
     }

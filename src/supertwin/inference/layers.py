@@ -22,7 +22,7 @@ from supertwin.machine.chip import Chip
 from supertwin.model.spec import AttentionSpec, LayerSpec, ModelSpec
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
 from supertwin.workload.operators import Communication, ExpertMlp, Gemm, Operator, Real, Vector, changed
-from supertwin.workload.shard import Shard, Step
+from supertwin.workload.shard import Shard, Step, maximum
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
 GATHER_MOST_RANKS = 8
@@ -33,7 +33,8 @@ GATHER_MOST_RANKS = 8
 class Block:
     """Operators that run `count` times per step. layer: one of the model's layers; microbatches: 2 where the operators
     are those of one of two overlapped micro-batches; shortcut: its experts run beside the dense path (LongCat-Flash,
-    arXiv 2509.01322), which hides their exchange; skew: rows of the busiest expert rank over the mean."""
+    arXiv 2509.01322), which hides their exchange; skew: rows that the busiest rank sends or gets over those of a rank
+    with all its sequences."""
 
     operators: tuple[Operator, ...]
     count: float
@@ -46,11 +47,12 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class Habits:
     """Passes over tokens beside the model's own operators. joins_keys: full latent attention joins the two parts of its
-    keys, else it lays the parts of queries and keys out by head; routes_in_passes: see with_routing_passes; picks:
-    what sparse cores compute beyond the model's own heads and keys."""
+    keys, else it lays the parts of queries and keys out by head; routes_in_passes, wide_gate: see with_routing_passes;
+    picks: what sparse cores compute beyond the model's own heads and keys."""
 
     joins_keys: bool = True
     routes_in_passes: bool = False
+    wide_gate: bool = True
     picks: Picks = PLAIN_PICKS
 
 
@@ -120,7 +122,7 @@ def blocks(
     With micro-batch overlap, layers whose experts lie behind an exchange are given for one of two micro-batches.
     """
     model = spread_shared(model, placement, deployment.redundant_experts)
-    fill = shape.shared_sequences / (shape.sequences * placement.ranks)
+    fill, met = shape.fill(placement.ranks), shape.met(placement.ranks)
     step, cut = _sized(model, deployment, placement, shape, shard)
     sharers = placement.ranks * placement.context_share
     overlapped = deployment.microbatch_overlap and placement.ep > 1 and sharers > 1
@@ -130,13 +132,14 @@ def blocks(
         split = overlapped and _has_experts(layer)
         ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
         ops = with_kept_formats(ops, model, layer, shard)
-        skew = (half if split else (step, cut))[1].expert_skew
+        skew = (half if split else (step, cut))[1].expert_skew * met
         if shard.context == "ring":
             ops = in_hops(ops, placement.cp)
         if layer.attention is not None and layer.attention.kind == "mla":
             ops = with_latent_copies(ops, layer.attention, about.joins_keys)
             ops = with_padding(ops, layer.attention.index_topk, about.picks)
-        ops = with_routing_passes(ops, skew) if about.routes_in_passes else ops
+        ops = with_routing_passes(ops, skew, about.wide_gate) if about.routes_in_passes else ops
+        skew = maximum(skew, 1.0)  # the other way of a pair: a full rank sends all its tokens
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
@@ -208,17 +211,18 @@ def with_latent_copies(ops: list[Operator], block: AttentionSpec, joined: bool) 
     return out
 
 
-def with_routing_passes(ops: list[Operator], skew: Real = 1.0) -> list[Operator]:
+def with_routing_passes(ops: list[Operator], skew: Real = 1.0, wide_gate: bool = True) -> list[Operator]:
     """Tokens are copied in the order of their experts before an all-to-all, sorted by local expert after it, put back
     into the order of arrival before the way home, and summed at home (cann-recipes-infer, DeepSeek-R1 prefill, "double
     routing": init_routing, re_routing, index_select, finalize_routing). The gate runs on a copy of the tokens in FP32
     (MoEGate: hidden_states.to(torch.float32)). Decode steps run fused kernels instead.
 
-    skew: rows of the busiest rank over the mean; the passes between the two ways are as uneven as the experts.
+    skew: rows that the busiest rank gets over those that a full rank sends; the passes between the two ways take them.
+    wide_gate: the chip multiplies FP32 (TPUs and Gaudi do not; their gate stays as the model has it).
     """
     out: list[Operator] = []
     for o in ops:
-        if isinstance(o, Gemm) and o.part == "moe/router":
+        if wide_gate and isinstance(o, Gemm) and o.part == "moe/router":
             cells = o.m * o.k
             cast = Vector(part="moe/router", op="copy", bytes_read=cells * 2.0, bytes_written=cells * 4.0)
             out += [cast, changed(o, dtype="fp32", weight_dtype="")]

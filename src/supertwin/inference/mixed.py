@@ -56,7 +56,8 @@ def mixed_blocks(
     for decode, chunk in zip_longest(*parts):
         merged = decode if chunk is None else replace(decode, operators=tuple(merge(decode.operators, chunk.operators)))
         if about.routes_in_passes and merged.layer:
-            merged = replace(merged, operators=tuple(with_routing_passes(list(merged.operators), merged.skew)))
+            passed = with_routing_passes(list(merged.operators), merged.skew, about.wide_gate)
+            merged = replace(merged, operators=tuple(passed))
         out.append(merged)
     return tuple(out)
 

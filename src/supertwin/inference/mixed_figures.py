@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from supertwin.core.prediction import Memory
 from supertwin.inference.case import InferenceCase
+from supertwin.inference.memory import held, memory_of
 from supertwin.inference.mixed import chunk_shape
 from supertwin.inference.placement import Placement, place
 from supertwin.inference.shape import Shape
@@ -59,13 +61,12 @@ def mixed_figures(
     return {**figures, **found}, prompt + output
 
 
-def held_tokens(case: InferenceCase) -> tuple[float, float, float]:
-    """(sequences, context of each, new tokens of the step) on one attention rank: decode sequences with their context,
-    and the chunk's prompts, counted as sequences of the same length that hold as many tokens."""
-    d, shape = case.deployment, mixed_shape(case, place(case.deployment))
-    whole = max(case.batch * d.tp * d.pp, 1.0) if case.batch else 0.0
+def mixed_memory(case: InferenceCase) -> Memory:
+    """Memory of one device: decode sequences with their context, and beside them the prompts of the chunk."""
+    model, system, d = case.model, case.system, case.deployment
+    tokens = float(np.max(mixed_shape(case, place(d)).all_tokens))
+    decoding = max(case.batch * d.tp * d.pp, 1.0) if case.batch else 0.0
     prompts = case.chunk_tokens / max(min(case.chunk_tokens, case.input_len), 1) * d.pp if case.chunk_tokens else 0.0
-    length = float(case.input_len + case.prefix_len)
-    context = float(case.kv_len) if case.batch else length
-    sequences = whole + prompts * length / max(context, 1.0)
-    return sequences, context, float(np.max(shape.all_tokens))
+    used = memory_of(model, system, d, decoding, float(case.kv_len), tokens)
+    beside = held(model, system, d, (prompts, float(case.input_len + case.prefix_len), 0.0))
+    return replace(used, kv_cache_bytes=used.kv_cache_bytes + float(beside.kv_bytes))

@@ -87,6 +87,7 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
     habits = Habits(
         joins_keys=system.chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
         routes_in_passes=separate or (engine.routes_in_passes and shape.kernels_of == "prefill"),
+        wide_gate="fp32" in system.chip.peak_flop_per_s,
         picks=picks_of(engine, system.chip, shape.kernels_of),
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)

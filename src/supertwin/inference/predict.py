@@ -13,7 +13,7 @@ from supertwin.inference.afd_memory import afd_memory
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.context import busiest_rank, with_spread
 from supertwin.inference.memory import memory_of
-from supertwin.inference.mixed_figures import held_tokens, mixed_figures, mixed_shape, with_parts
+from supertwin.inference.mixed_figures import mixed_figures, mixed_memory, mixed_shape, with_parts
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
@@ -166,7 +166,7 @@ def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
 
 def _memory(case: InferenceCase) -> Memory:
     if case.phase == "mixed":
-        return memory_of(case.model, case.system, case.deployment, *held_tokens(case))
+        return mixed_memory(case)
     new, keys = _lengths(case)
     sequences, tokens = resident(case.deployment, case.batch, new)
     if case.deployment.afd_instances:

@@ -56,6 +56,16 @@ class Shape:
         squares = self.shared_sequences * self.q_len**2 + other.shared_sequences * other.q_len**2
         return self.shared_tokens**2 / squares
 
+    def fill(self, ranks: float) -> Real:
+        """Sequences over those of as many full ranks: below 1 where some ranks have none."""
+        return self.shared_sequences / (self.sequences * ranks)
+
+    def met(self, ranks: float) -> Real:
+        """Tokens that meet in the experts over those of as many full ranks."""
+        if self.beside is None:
+            return self.fill(ranks)
+        return self.shared_tokens / ((self.tokens + self.beside.tokens) * ranks)
+
     def halved(self) -> Shape:
         """One of two micro-batches."""
         return replace(
