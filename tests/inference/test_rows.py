@@ -118,6 +118,15 @@ def test_nvfp4_checkpoints_state_an_eight_bit_cache() -> None:
     assert _reading(weight_dtype="nvfp4", kv_dtype="bf16", **case).deployment.kv_dtype == "bf16"
 
 
+@pytest.mark.parametrize(("model", "group", "kv"), [("qwen3-32b", "gpustack", "bf16"), ("llama-3.1-8b", "x", "fp8")])
+def test_checkpoints_with_block_scales_state_no_cache_format(model: str, group: str, kv: str) -> None:
+    """trtllm-serve Qwen3-32B-FP8 keeps a BF16 cache; checkpoints of one scale per matrix have an FP8 one."""
+    row = {"phase": "serving", "model": model, "framework": "TensorRT-LLM 1.2.0rc1", "weight_dtype": "fp8"}
+    row |= {"chip": "h100-sxm", "n_devices": 1.0, "tp": 1.0, "source_group": group}
+    chosen = load_model(model)
+    assert read(row, chosen, load_chip("h100-sxm"), 1e9).deployment.kv_dtype == kv
+
+
 def test_tokens_of_a_step_that_a_source_states() -> None:
     case = {"model": "deepseek-r1", "chip": "gb300", "n_devices": 2.0, "phase": "prefill", "framework": "vLLM 0.14.1"}
     post = {"source": "vLLM blog 2026-02-13 DeepSeek on GB300", "weight_dtype": "nvfp4", **case}

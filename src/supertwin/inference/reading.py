@@ -41,7 +41,9 @@ _WIDE = ("bf16", "fp16")
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
 _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
-_EIGHT_BIT_KV = ("tensorrt", "cuda")  # NVFP4 checkpoints state an FP8 cache (kv_cache_quant_algo; vLLM PR 29980)
+# NVFP4 and NVIDIA's own FP8 checkpoints state an FP8 cache (kv_cache_quant_algo; vLLM PR 29980), those of the families
+# with block scales none: kv_cache_dtype auto keeps BF16 for them.
+_EIGHT_BIT_KV = ("tensorrt", "cuda")
 UNSTATED_CONTEXT = 4096.0
 CUT_REPLY = 4.0
 LONGEST_CONVERSATION = 2048.0
@@ -270,7 +272,8 @@ def _formats(
         defaults["activation_dtype"] = activation
     if not kv:
         tuned = framework.startswith(_EIGHT_BIT_KV) or row.get("source_group") == "mlperf"
-        eight = weight == "nvfp4" or (weight == "fp8" and tuned)
+        plain = scaling_of(model, weight, activation)[0] == "fp8-blockwise" and not _is_perf_overview(row)
+        eight = weight == "nvfp4" or (weight == "fp8" and tuned and not plain)
         kv = defaults["kv_dtype"] = "fp8" if eight else "bf16"
     return (*scaling_of(model, weight, activation), kv)
 
