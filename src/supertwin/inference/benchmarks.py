@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 DATASET_INPUT_LEN = {
     "OpenOrca": (
         294.0,
         "llama2-70b set of MLPerf: GPT-4 split of OpenOrca up to 1,024 tokens; mean prompt of same order",
     ),
-    "OpenOrca+GSM8K+MBXP": (210.0, "5,000 samples each; GSM8K about 60 to 100, MBXP about 150 to 200 tokens"),
+    "OpenOrca+GSM8K+MBXP": (
+        370.0,
+        "5,000 samples each; GSM8K with worked examples before the question (sample train.548 in NVIDIA's Mixtral script:"
+        " 662 tokens), OpenOrca 294, MBXP about 160 (380 characters and the instruction)",
+    ),
     "LongBench-class": (9428.0, "MLCommons blog on Llama 3.1 405B, 2025-04: mean input 9,428, output 684 tokens"),
     "CNN-DailyMail": (778.0, "MLCommons blog on Llama 3.1 8B, 2025-09: mean input 778, output 73 tokens"),
     "reasoning mix": (800.0, "MLCommons blog on DeepSeek-R1, 2025-09: short prompts, mean output 3,880 tokens"),
@@ -30,7 +37,32 @@ MLPERF_SAMPLES = {
     "llama-3.1-8b": 13368,
     "deepseek-r1": 4388,
 }
-"""Samples of the MLPerf data sets: an offline run answers each once (MLCommons inference_policies)."""
+"""Samples of the MLPerf data sets, the fewest of a run (loadgen/mlperf.conf: performance_sample_count_override)."""
+
+_LEAST_RUN_S = 600.0
+_NVIDIA_RUN_S = {"llama-2-70b": 2400.0, "mixtral-8x7b": 2400.0}
+_NVIDIA_SETS = {"deepseek-r1": 6.0}
+_OFFLINE_SLACK = 1.1
+
+
+def mlperf_run(row: Mapping[str, object]) -> tuple[float, float]:
+    """(samples of the data set, fewest seconds) of an MLPerf run, without repetitions that the rate asks for.
+
+    A run lasts 600 s at least (mlperf.conf: min_duration). NVIDIA's harness, which most submitters run, asks for 2,400 s
+    of Llama 2 70B and Mixtral (closed/NVIDIA/configs, min_duration) and for six data sets of DeepSeek-R1 under load
+    (min_query_count 26,328).
+    """
+    model = str(row.get("model"))
+    nvidia = str(row.get("framework") or "").startswith(("TensorRT", "CUDA"))
+    sets = _NVIDIA_SETS.get(model, 1.0) if nvidia and row.get("phase") == "serving" else 1.0
+    return sets * MLPERF_SAMPLES.get(model, 24576), _NVIDIA_RUN_S.get(model, _LEAST_RUN_S) if nvidia else _LEAST_RUN_S
+
+
+def mlperf_samples(data_set: float, seconds: float, rate_per_s: float, offline: bool) -> float:
+    """Requests of a run: whole data sets (equal issue mode, mlperf.conf: sample_concatenate_permutation) that last long
+    enough at the rate, offline with a tenth more (LoadGen, Offline: samples_per_query)."""
+    asked = rate_per_s * seconds * (_OFFLINE_SLACK if offline else 1.0)
+    return data_set * max(1.0, math.ceil(asked / data_set - 1e-9))
 
 TRTLLM_REQUESTS = {
     (128, 128): 30000,

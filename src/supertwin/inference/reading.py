@@ -20,13 +20,15 @@ from supertwin.inference.assumptions import (
 )
 from supertwin.inference.benchmarks import (
     DATASET_INPUT_LEN,
-    MLPERF_SAMPLES,
     MLPERF_TPOT_S,
     TRTLLM_REQUESTS,
+    mlperf_run,
+    mlperf_samples,
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.pages import framework_of, options
 from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
+from supertwin.inference.trtllm_bench import limits
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
@@ -54,7 +56,8 @@ class Reading:
     """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits);
     data_set: lengths are those of a data set, answered once; counted: a queue of a known number of requests;
     one_length: random prompts, all answers asked for at one length;
-    memory_share, most_running, batched_tokens: options of the server that the row or its source names (0: none)."""
+    memory_share, most_running, batched_tokens: options of the server that the row or its source names (0: none);
+    least_run_s: an offline run repeats its data set (requests) until it lasts as long."""
 
     deployment: Deployment
     n_devices: int
@@ -78,6 +81,7 @@ class Reading:
     memory_share: float = 0.0
     most_running: int = 0
     batched_tokens: int = 0
+    least_run_s: float = 0.0
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -141,6 +145,9 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
     batch = row.get("batch_per_device")
+    most_running, tokens = served.most_running, served.batched_tokens
+    if _is_perf_overview(row):
+        most_running, tokens = _tuned(model, chip, deployment, (input_len, output_len))
     return Reading(
         deployment, n, str(row["phase"]), input_len, output_len, kv_len,
         number(row, "prefix_hit_rate", 0.0), 1.0 + mtp * deployment.mtp_acceptance,
@@ -148,8 +155,8 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         number(row, "concurrency", 0.0), number(row, "request_rate_per_s", 0.0),
         _requests(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
         flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row),
-        bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share, served.most_running,
-        served.batched_tokens, defaults,
+        bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
+        most_running, tokens, _least_run(row), defaults,
     )  # fmt: skip
 
 
@@ -219,12 +226,12 @@ def _check_ranges(row: Mapping[str, object]) -> None:
 
 
 def _requests(row: Mapping[str, object]) -> float:
-    """Size of the run. MLPerf runs last at least 600 s (rules); the experimental sweeps of InferenceX send ten prompts
-    per request in flight (bmk_*_sbatch.sh: NUM_PROMPTS)."""
+    """Size of the run; the experimental sweeps of InferenceX send ten prompts per request in flight (bmk_*_sbatch.sh:
+    NUM_PROMPTS)."""
     flags = str(row.get("flags") or "")
     concurrency = number(row, "concurrency", 0.0)
-    if row.get("source_group") == "mlperf" and row.get("phase") == "offline":
-        return float(MLPERF_SAMPLES.get(str(row.get("model")), 24576))
+    if row.get("source_group") == "mlperf":
+        return mlperf_samples(*mlperf_run(row), number(row, "request_rate_per_s", 0.0), offline=False)
     stated = _RUN.search(str(row.get("notes") or ""))
     if stated:
         return float(stated[1])
@@ -235,9 +242,17 @@ def _requests(row: Mapping[str, object]) -> float:
         return concurrency or float(MAX_QUEUE_REQUESTS)
     if "experimental-sweep" in flags:
         return 10.0 * concurrency
-    if row.get("source_group") == "mlperf":
-        return max(float(MAX_QUEUE_REQUESTS), 600.0 * number(row, "request_rate_per_s", 0.0))
     return float(MAX_QUEUE_REQUESTS)
+
+
+def _tuned(model: ModelSpec, chip: Chip, d: Deployment, lengths: tuple[float, float]) -> tuple[int, int]:
+    """(requests of the instance, tokens of a step on a rank) of trtllm-bench: one micro-batch per pipeline stage."""
+    found = limits(model, chip, (d.weight_dtype, d.kv_dtype), (d.tp * d.dp, d.pp), lengths)
+    return found.batch_size * d.pp * d.dp, found.num_tokens
+
+
+def _least_run(row: Mapping[str, object]) -> float:
+    return mlperf_run(row)[1] if row.get("source_group") == "mlperf" and row.get("phase") == "offline" else 0.0
 
 
 def _is_perf_overview(row: Mapping[str, object]) -> bool:

@@ -13,6 +13,7 @@ from supertwin.core.errors import SupertwinError
 from supertwin.core.prediction import Z90
 from supertwin.core.regimes import Scored
 from supertwin.inference.assumptions import Engine, engine
+from supertwin.inference.benchmarks import mlperf_samples
 from supertwin.inference.case import Deployment
 from supertwin.inference.chat import template_s
 from supertwin.inference.curves import curves, decode_time
@@ -208,7 +209,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
     new = max(r.input_len * (1.0 - r.hit_rate), 1.0)
     arrivals = _arrivals(r)
     bounded = {"set": max(r.requests, r.concurrency), "loop": r.concurrency}.get(arrivals, math.inf)
-    most = bounded / r.instances
+    most = math.inf if r.least_run_s else bounded / r.instances
     split = _split(r)
     if split:
         most = r.concurrency / split[1] if r.concurrency else math.inf
@@ -230,6 +231,9 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         tpot_limit_s=r.tpot_limit_s,
         longest_over_mean=r.longest_over_mean,
     )  # fmt: skip
+    if r.least_run_s:
+        steady = serve(curve, replace(load, arrivals="saturated"), r.instances, split).requests_per_s
+        load = replace(load, requests=mlperf_samples(r.requests, r.least_run_s, steady, offline=True))
     return _rates(serve(curve, load, r.instances, split), r)
 
 
