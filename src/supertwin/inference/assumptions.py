@@ -6,6 +6,7 @@ defaults, host gaps come from statements of the engines' authors, routing statis
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -25,7 +26,8 @@ class Engine:
     ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather); expert_kernels:
     calibration context of its default expert kernels; routes_in_passes: long prefill steps exchange tokens by a plain
     all-to-all, and sort and restore them in passes of their own; static_memory: the share is that of weights and
-    caches alone, activations lie outside; gathers_dense: attention ranks that share experts share MLPs and the head
+    caches alone, activations lie outside; sequence_host_s: host work per resident sequence and step beside the device's
+    own (overlapped scheduling), which bounds the step; gathers_dense: attention ranks that share experts share MLPs and the head
     too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off).
     """
 
@@ -45,9 +47,20 @@ class Engine:
     routes_in_passes: bool = False
     static_memory: bool = False
     gathers_dense: bool = False
+    sequence_host_s: float = 0.0
 
 
 _US = 1e-6
+PYTHON_SEQUENCE_S = 45.11e-3 / 1536
+"""Host time per sequence and step of TensorRT-LLM's Python executor on a Grace processor: 45.11 ms per iteration with
+1,536 sequences per rank where the host is the bottleneck (gpt-oss-120b on GB200, NVIDIA/TensorRT-LLM pull request 10273).
+Its sampler alone takes 34 us per sequence in a step of 256 (pull request 16564)."""
+
+GRACE_SLOWER = 1.4
+"""Time of such Python work on a core of Grace (Neoverse V2, 3.4 GHz) over that on the x86 cores of HGX machines (3.8 to
+4.1 GHz under such loads; assumption)."""
+
+_GRACE = ("gh200", "gb200", "gb300")
 _VLLM_LIMITS = "vllm engine/arg_utils.py: 1024 sequences, 8192 tokens on >= 70 GiB parts except A100, else 256 and 2048"
 
 ENGINES: tuple[Engine, ...] = (
@@ -56,6 +69,13 @@ ENGINES: tuple[Engine, ...] = (
         "TensorRT-LLM docs: max_batch_size 2048, max_num_tokens 8192, free fraction 0.90 (perf-overview: often 0.95);"
         " llm_args.MoeConfig.backend of 1.0: CUTLASS",
         "cutlass",
+    ),
+    Engine(
+        "tensorrt-llm-pytorch", 300 * _US, 0.5 * _US, 5e-3, 35 * _US, 0.90, True, 2048, 8192, True, "gather",
+        "as tensorrt-llm; from 1.0 on in Python by default (llm_args.TorchLlmArgs): 35 us between kernels outside graphs"
+        " (NVIDIA/TensorRT-LLM pull request 12653); host per sequence: PYTHON_SEQUENCE_S",
+        "cutlass",
+        sequence_host_s=PYTHON_SEQUENCE_S / GRACE_SLOWER,
     ),
     Engine(
         "mlperf-tensorrt", 200 * _US, 0.2 * _US, 2e-3, 3 * _US, 0.95, True, 2048, 8192, True, "gather",
@@ -188,6 +208,9 @@ def engine(framework: str, chip: Chip | None = None) -> Engine:
     text = framework.lower()
     npu = "ascend" in text or (chip is not None and chip.vendor == "huawei")
     found = _BY_NAME[_engine_name(text, npu)]
+    if found.sequence_host_s and chip is not None and chip.name.startswith(_GRACE):
+        slow = GRACE_SLOWER
+        found = replace(found, sequence_host_s=found.sequence_host_s * slow, launch_s=found.launch_s * slow)
     if found.name in ("vllm", "vllm-async") and chip is not None:
         small = chip.name.startswith("a100") or chip.memory_bytes < 70 * 2**30
         return replace(found, max_num_seqs=256, max_batched_tokens=2048) if small else found
@@ -206,7 +229,7 @@ def speculating(about: Engine, drafts: int, ranks: int) -> Engine:
 def _engine_name(text: str, npu: bool) -> str:
     for mark, name in _NAMED:
         if mark in text:
-            return name
+            return name if name != "tensorrt-llm" else _trtllm_name(text)
     if "sglang" in text:
         return "sglang-ascend" if npu else "sglang-deepep" if "deepep" in text or "ep" in text.split() else "sglang"
     if "tensorrt" in text or text.startswith("cuda"):
@@ -225,6 +248,11 @@ _NAMED = (
     ("trtllm", "tensorrt-llm"),
     ("trt-llm", "tensorrt-llm"),
 )
+
+
+def _trtllm_name(text: str) -> str:
+    """Versions before 1.0 ran compiled engines; later ones and those that are not named run the Python executor."""
+    return "tensorrt-llm" if re.search(r"\b0\.\d", text) else "tensorrt-llm-pytorch"
 
 
 def _vllm_name(text: str) -> str:

@@ -41,7 +41,7 @@ def _steady_ttft(curves: Curves, load: Load, n: float) -> float:
     if not load.mixes_prefill and not load.varied:
         return _burst_ttft(curves, n)
     carrying = max(curves.prefill_one_s, float(curves.step(n)) + curves.prefill_each_s, curves.issue_s)
-    chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    chunks = float(curves.chunks(load, n))
     queue = max(0.0, 1.0 - steps / chunks) * n * curves.prefill_each_s if steps > 0 else 0.5 * n * curves.prefill_each_s
     return 0.5 * float(curves.step(n)) * (steps > 0) + carrying + queue
 
@@ -95,7 +95,7 @@ def _short_requests(curves: Curves, load: Load, n: float) -> float:
     """
     if not load.varied:
         return 1.0
-    chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    chunks = float(curves.chunks(load, n))
     least = max(LEAST_OUTPUT, 0.5 * chunks) if load.mixes_prefill else LEAST_OUTPUT
     return max(1.0, -EULER_GAMMA - math.log(least / load.output_len))
 

@@ -56,7 +56,7 @@ def curves(
     alone, together = (float(np.ravel(full.time_s)[i]) for i in (0, -1))
     return Curves(
         resident=resident,
-        decode_s=np.broadcast_to(tau.time_s, resident.shape),
+        decode_s=np.broadcast_to(np.asarray(tau.time_s) - tau.waited_s, resident.shape),
         prefill_one_s=alone / p.pp * (1.0 + (p.pp - 1.0) / max(1.0, new_tokens / chunk)),
         prefill_each_s=together / (fill * p.dp * p.pp),
         prefill_step_s=together,
@@ -67,6 +67,8 @@ def curves(
         capacity=capacity,
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,
+        issue_each_s=engine.sequence_host_s / ranks,
+        step_tokens=float(chunk * p.dp),
     )
 
 

@@ -17,7 +17,7 @@ from supertwin.machine.chip import Chip
 FILE = "intervals.json"
 STEP = "step"
 _STEPS = ("prefill", "decode", "kernel-step", "mixed")
-_COMPILED = ("tensorrt-llm", "mlperf-tensorrt", "vllm-rocm-mlperf")
+_COMPILED = ("tensorrt-llm", "tensorrt-llm-pytorch", "mlperf-tensorrt", "vllm-rocm-mlperf")
 
 
 def regimes(metric: str, phase: str, about: Engine, chip: Chip, flags: Collection[str] = ()) -> Regimes:

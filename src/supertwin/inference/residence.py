@@ -20,6 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+LEAST_ROOM = 1.0 / 8.0
+"""Least share of a step's tokens that prompts get however many sequences decode (assumption)."""
+
 Array = npt.NDArray[np.float64]
 
 
@@ -27,10 +30,12 @@ Array = npt.NDArray[np.float64]
 class Curves:
     """Step times of one instance.
 
-    resident, decode_s: [n] requests per instance (increasing) and time of one decode step;
+    resident, decode_s: [n] requests per instance (increasing) and time of one decode step on the device;
     prefill_one_s: prefill of one request alone; prefill_each_s: prefill time per request when steps are full;
     prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
-    issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens);
+    issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens); issue_each_s: host
+    time of any step for each resident, beside the device's;
+    step_tokens: most tokens of one step of the instance, decode tokens included (0: as chunk_tokens, beside them);
     lone_s: what one prompt adds to a step on one of `ranks` attention ranks that share experts and so wait for it
     (0: ranks do not wait for each other);
     capacity: most requests that memory and the engine's limits admit; prefill_devices, decode_devices: per instance.
@@ -48,9 +53,22 @@ class Curves:
     capacity: float
     prefill_devices: int
     decode_devices: int
+    issue_each_s: float = 0.0
+    step_tokens: float = 0.0
 
     def step(self, n: Array | float) -> Array:
-        """tau(n), linear between the sampled points and beyond the last one by its slope."""
+        """tau(n), on the device or as long as the host takes for n residents."""
+        return np.maximum(self.device(n), self.issue_each_s * np.asarray(n, dtype=float))
+
+    def chunks(self, load: Load, n: Array | float) -> Array:
+        """Steps that carry the prompts of n requests when they fill what the decode tokens of n residents leave."""
+        n = np.asarray(n, dtype=float)
+        left = np.maximum(self.step_tokens - n * load.accepted, LEAST_ROOM * self.step_tokens)
+        room = np.minimum(self.chunk_tokens, left) if self.step_tokens and load.mixes_prefill else self.chunk_tokens
+        return np.asarray(n * max(load.new_tokens, 1.0) / room)
+
+    def device(self, n: Array | float) -> Array:
+        """tau(n) without the host, linear between the sampled points and beyond the last one by its slope."""
         n = np.asarray(n, dtype=float)
         inside = np.interp(n, self.resident, self.decode_s)
         slope = (self.decode_s[-1] - self.decode_s[-2]) / (self.resident[-1] - self.resident[-2])
@@ -111,17 +129,17 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     decode step. Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of them.
     """
     n = np.asarray(n, dtype=float)
-    steps, tau, prefill = decode_steps(load), curves.step(n), n * curves.prefill_each_s
-    chunks = n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+    steps, tau, prefill = decode_steps(load), curves.device(n), n * curves.prefill_each_s
+    chunks, host = curves.chunks(load, n), curves.issue_each_s * n
     if not burst and steps > 0:
         busy = np.minimum(n / (curves.ranks * steps), 1.0)
         prefill = np.maximum(prefill, steps * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s)
     if not load.mixes_prefill:
-        return np.asarray(steps * tau + prefill)
+        return np.asarray(steps * np.maximum(tau, host) + prefill)
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
-    shared = np.minimum(np.minimum(steps, chunks) * curves.step(1.0), 0.8 * prefill)
+    shared = np.minimum(np.minimum(steps, chunks) * curves.device(1.0), 0.8 * prefill)
     one = tau + (prefill - shared) / np.maximum(carrying, 1e-9)
-    waits = carrying * np.maximum(curves.issue_s - one, 0.0)
+    waits = carrying * np.maximum(curves.issue_s + host - one, 0.0) + (steps - carrying) * np.maximum(host - tau, 0.0)
     return np.asarray(steps * tau + prefill - shared + waits)
 
 

@@ -58,7 +58,7 @@ def assembled(plan: Plan, pieces: Sequence[list[Piece]], model: ModelSpec, syste
     out = added_up(plan, pieces, system)
     add_handovers(out, model, system, plan.placement, plan.shape)
     add_uneven_stages(out, model, plan.placement, plan.shape)
-    _add_host(out, plan.engine, plan.shape)
+    _add_host(out, plan.engine, plan.shape, plan.placement.pp)
     return out
 
 
@@ -84,10 +84,14 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
         out.add(part, bound, both.layer_s * share * block.count)
 
 
-def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape) -> None:
-    """Decode runs captured graphs: a gap per step and per sequence. Prefill, or a step with a chunk of it, has no graph
-    and cannot be faster than the host issues kernels."""
-    per_sequence = engine.sequence_gap_s * shape.sequences if shape.phase == "decode" else 0.0
-    issue = 0.0 if shape.kernels_of == "decode" else out.kernels * engine.launch_s
-    waiting = np.maximum(issue - np.asarray(out.time_s), 0.0)
-    out.add("host", "latency", waiting + engine.step_gap_s + per_sequence)
+def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape, pp: int) -> None:
+    """Decode runs captured graphs: a gap per step and per sequence, and no faster than the host prepares the sequences
+    of all pp micro-batches beside it. Prefill, or a step with a chunk of it, has no graph and cannot be faster than the
+    host issues kernels."""
+    decodes = shape.sequences if shape.phase == "decode" else 0.0
+    per_sequence = engine.sequence_gap_s * decodes
+    issue = engine.sequence_host_s * pp * decodes
+    if shape.kernels_of != "decode":
+        issue = issue + out.kernels * engine.launch_s
+    out.waited_s = np.maximum(issue - np.asarray(out.time_s), 0.0)
+    out.add("host", "latency", out.waited_s + engine.step_gap_s + per_sequence)

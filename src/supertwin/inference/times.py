@@ -15,6 +15,7 @@ class StepTimes:
     last_layer_s: exposed time of one layer of the last kind (the MoE layer of a mixed model);
     streams_s: the two sides of one micro-batch in that layer, when two are overlapped: (attention, experts) on core
     groups, (compute, exchange) otherwise;
+    waited_s: part of the host's time in which the device has nothing to do because it outlasts the step;
     kernels: operators executed; figures: further ones by name; costs: (cost, executions).
     """
 
@@ -22,6 +23,7 @@ class StepTimes:
     parts: dict[tuple[str, str], Real] = field(default_factory=dict)
     last_layer_s: Real = 0.0
     streams_s: tuple[Real, Real] = (0.0, 0.0)
+    waited_s: Real = 0.0
     kernels: float = 0.0
     figures: dict[str, Real] = field(default_factory=dict)
     costs: list[tuple[OperatorCost, Real]] = field(default_factory=list)

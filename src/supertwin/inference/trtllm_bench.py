@@ -1,7 +1,8 @@
 """What `trtllm-bench throughput` gives the engine: the most requests and tokens of a step.
 
 TensorRT-LLM, tensorrt_llm/bench/build/tuning.py (calc_engine_setting, finetune_setting), unchanged from 0.17 to 1.0: both
-follow from the cache that the memory holds and from the lengths of the set.
+follow from the cache that the memory holds and from the lengths of the set. Prompts are not cut, so a step takes a whole
+one beside a full batch (bench/benchmark/utils/general.py).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def limits(
     room = (chip.memory_bytes * tp * pp - parameter_count(model).total * weight) * CACHE_SHARE
     requests = max(room, 0.0) / (token_bytes(model, tp, kv) * sum(lengths))
     raw = min(requests, MOST_REQUESTS) / pp
-    return Limits(_batch_size(raw), _num_tokens(min(raw * (1.0 + lengths[0] / max(lengths[1], 1.0)), MOST_TOKENS)))
+    batch = _batch_size(raw)
+    tokens = _num_tokens(min(raw * (1.0 + lengths[0] / max(lengths[1], 1.0)), MOST_TOKENS))
+    return Limits(batch, max(tokens, math.ceil(lengths[0]) + batch))
 
 
 def token_bytes(model: ModelSpec, tp: int, kv_bytes: float) -> float:
