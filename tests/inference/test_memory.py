@@ -54,7 +54,8 @@ def test_longer_requests_fit_less_often() -> None:
 @pytest.mark.parametrize(
     ("framework", "name"),
     [
-        ("TensorRT-LLM 1.0", "tensorrt-llm"),
+        ("TensorRT-LLM 1.0", "tensorrt-llm-pytorch"),
+        ("TensorRT-LLM 0.17", "tensorrt-llm"),
         ("TensorRT 10.11, CUDA 12.9", "mlperf-tensorrt"),
         ("vLLM 0.6.0", "vllm-v0"),
         ("vLLM 0.11.0", "vllm"),

@@ -1,0 +1,116 @@
+"""Rules of published benchmarks, and the host of TensorRT-LLM's Python executor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supertwin.inference.assumptions import GRACE_SLOWER, PYTHON_SEQUENCE_S, engine
+from supertwin.inference.benchmarks import DATASET_INPUT_LEN, mlperf_run, mlperf_samples
+from supertwin.inference.case import Deployment
+from supertwin.inference.residence import Curves, Load, cycle_s
+from supertwin.inference.shape import Shape
+from supertwin.inference.step import step
+from supertwin.inference.trtllm_bench import limits
+from supertwin.machine import load_chip, load_system, system_for_chip
+from supertwin.model import load_model
+
+MLPERF = {"source_group": "mlperf", "model": "llama-2-70b", "framework": "TensorRT 10.8, CUDA 12.8", "phase": "offline"}
+
+
+def test_mlperf_runs_last_long_enough_in_whole_data_sets() -> None:
+    assert mlperf_run(MLPERF) == (24576, 2400.0)
+    assert mlperf_run({**MLPERF, "framework": "vLLM 0.9"}) == (24576, 600.0)
+    # closed/NVIDIA, DeepSeek-R1 Server: min_query_count 26,328
+    assert mlperf_run({**MLPERF, "model": "deepseek-r1", "phase": "serving"}) == (26328, 600.0)
+    assert mlperf_samples(8313, 600.0, 2.0, offline=False) == 8313
+    assert mlperf_samples(24576, 2400.0, 350.0, offline=True) == 38 * 24576  # 1.1 x 840,000 in whole sets
+
+
+@given(st.floats(1.0, 1e5), st.floats(1.0, 1e4), st.floats(0.0, 1e4))
+@settings(max_examples=50, deadline=None)
+def test_a_run_is_never_shorter_than_asked(data_set: float, seconds: float, rate: float) -> None:
+    samples = mlperf_samples(data_set, seconds, rate, offline=False)
+    assert samples >= data_set and samples >= rate * seconds * (1 - 1e-6)
+    assert samples / data_set == pytest.approx(round(samples / data_set))
+
+
+def test_mixtral_prompts_hold_worked_examples() -> None:
+    length, source = DATASET_INPUT_LEN["OpenOrca+GSM8K+MBXP"]
+    assert length == pytest.approx((294 + 662 + 160) / 3, rel=0.01)
+    assert "662" in source
+
+
+@pytest.mark.parametrize(
+    ("lengths", "batch", "tokens"),
+    [
+        ((128.0, 128.0), 4096, 8192),  # the cache holds 8,081
+        ((2048.0, 128.0), 1024, 16384),  # 951, and 951 x 17 tokens
+        ((1000.0, 1000.0), 1280, 2304),  # 1,034, and 2,069
+        ((20000.0, 2000.0), 96, 20096),  # 94: a whole prompt beside a full batch
+    ],
+)
+def test_trtllm_bench_fills_the_cache(lengths: tuple[float, float], batch: int, tokens: int) -> None:
+    """tuning.py by hand: 140.4 GiB less 8.03e9 bytes, 95 % of it over 65,536 bytes per token (Llama-3.1-8B, FP8)."""
+    found = limits(load_model("llama-3.1-8b"), load_chip("h200-sxm"), ("fp8", "fp8"), (1, 1), lengths)
+    assert (found.batch_size, found.num_tokens) == (batch, tokens)
+
+
+def test_trtllm_bench_cuts_the_batch_over_stages() -> None:
+    chip, model = load_chip("b200-sxm"), load_model("llama-3.3-70b")
+    whole = limits(model, chip, ("nvfp4", "fp8"), (1, 1), (128.0, 128.0))
+    staged = limits(model, chip, ("nvfp4", "fp8"), (1, 4), (128.0, 128.0))
+    assert staged.batch_size == 1024 and whole.batch_size > 1024
+    assert staged.num_tokens == 2048
+
+
+def test_the_python_executor_bounds_small_steps_alone() -> None:
+    """GB200, 1,536 sequences: the host takes 45.11 ms per iteration (pull request 10273), whatever the device needs."""
+    system, model = system_for_chip("gb200", 1), load_model("llama-3.1-8b")
+    on_grace = engine("TensorRT-LLM 1.0", system.chip)
+    assert on_grace.sequence_host_s == pytest.approx(PYTHON_SEQUENCE_S)
+    assert on_grace.sequence_host_s == pytest.approx(engine("TensorRT-LLM 1.0").sequence_host_s * GRACE_SLOWER)
+    assert engine("TensorRT-LLM 0.17", system.chip).sequence_host_s == 0.0
+    d = Deployment(weight_dtype="fp8", activation_dtype="fp8", kv_dtype="fp8", framework="TensorRT-LLM 1.0")
+
+    def time_s(deployment: Deployment, kv_len: float) -> float:
+        shape = Shape("decode", np.array([1536.0]), np.array([1536.0]), 1.0, kv_len)
+        return float(np.ravel(step(model, system, deployment, shape).time_s)[0])
+
+    compiled = replace(d, framework="TensorRT-LLM 0.17")
+    assert time_s(compiled, 64.0) < 0.03
+    assert time_s(d, 64.0) == pytest.approx(45.11e-3, rel=0.05)
+    assert time_s(d, 8192.0) == pytest.approx(time_s(compiled, 8192.0), rel=0.02)
+
+
+CURVES = Curves(
+    resident=np.array([1.0, 1024.0]), decode_s=np.array([0.01, 0.02]), prefill_one_s=0.02, prefill_each_s=0.01,
+    prefill_step_s=0.02, chunk_tokens=2000.0, issue_s=0.0, lone_s=0.0, ranks=1, capacity=1024.0,
+    prefill_devices=1, decode_devices=1, step_tokens=2048.0,
+)  # fmt: skip
+LOAD = Load("set", 1000, 1000, 1000, requests=1024)
+
+
+def test_decodes_take_their_tokens_of_a_step() -> None:
+    """1,024 residents leave 1,024 of 2,048 tokens, one prompt per step; without decodes two ride in each."""
+    assert float(CURVES.chunks(LOAD, 1024.0)) == pytest.approx(1000.0)
+    assert float(CURVES.chunks(LOAD, 8.0)) == pytest.approx(8 * 1000 / 2000)
+    assert float(CURVES.chunks(replace(LOAD, mixes_prefill=False), 1024.0)) == pytest.approx(1024 * 1000 / 2000)
+    assert float(CURVES.chunks(LOAD, 1e6)) == pytest.approx(1e6 * 1000 / (2048 / 8))
+
+
+def test_the_host_is_hidden_behind_a_longer_step() -> None:
+    free = float(cycle_s(CURVES, LOAD, 512.0, True))
+    short = replace(CURVES, issue_each_s=1e-6)
+    bound = replace(CURVES, issue_each_s=1e-4)
+    assert float(cycle_s(short, LOAD, 512.0, True)) == pytest.approx(free)
+    assert float(cycle_s(bound, LOAD, 512.0, True)) == pytest.approx(999 * 512e-4, rel=0.01)
+    assert float(bound.step(512.0)) == pytest.approx(512e-4)
+
+
+def test_a_system_of_the_catalogue_has_the_same_engine() -> None:
+    assert engine("TensorRT-LLM", load_system("dgx-h200:8").chip).name == "tensorrt-llm-pytorch"
