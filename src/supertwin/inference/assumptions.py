@@ -27,8 +27,8 @@ class Engine:
     calibration context of its default expert kernels; routes_in_passes: long prefill steps exchange tokens by a plain
     all-to-all, and sort and restore them in passes of their own; static_memory: the share is that of weights and
     caches alone, activations lie outside; sequence_host_s: host work per resident sequence and step beside the device's
-    own (overlapped scheduling), which bounds the step; gathers_dense: attention ranks that share experts share MLPs and the head
-    too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off).
+    own (overlapped scheduling), which bounds the step; gathers_dense: attention ranks that share experts share MLPs and
+    the head too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off).
     """
 
     name: str
@@ -53,8 +53,8 @@ class Engine:
 _US = 1e-6
 PYTHON_SEQUENCE_S = 45.11e-3 / 1536
 """Host time per sequence and step of TensorRT-LLM's Python executor on a Grace processor: 45.11 ms per iteration with
-1,536 sequences per rank where the host is the bottleneck (gpt-oss-120b on GB200, NVIDIA/TensorRT-LLM pull request 10273).
-Its sampler alone takes 34 us per sequence in a step of 256 (pull request 16564)."""
+1,536 sequences per rank where the host is the bottleneck (gpt-oss-120b on GB200; NVIDIA/TensorRT-LLM pull request
+10273). Its sampler alone takes 34 us per sequence in a step of 256 (pull request 16564)."""
 
 GRACE_SLOWER = 1.4
 """Time of such Python work on a core of Grace (Neoverse V2, 3.4 GHz) over that on the x86 cores of HGX machines (3.8 to
@@ -72,8 +72,8 @@ ENGINES: tuple[Engine, ...] = (
     ),
     Engine(
         "tensorrt-llm-pytorch", 300 * _US, 0.5 * _US, 5e-3, 35 * _US, 0.90, True, 2048, 8192, True, "gather",
-        "as tensorrt-llm; from 1.0 on in Python by default (llm_args.TorchLlmArgs): 35 us between kernels outside graphs"
-        " (NVIDIA/TensorRT-LLM pull request 12653); host per sequence: PYTHON_SEQUENCE_S",
+        "as tensorrt-llm; from 1.0 on in Python by default (llm_args.TorchLlmArgs): 35 us between kernels outside"
+        " graphs (NVIDIA/TensorRT-LLM pull request 12653); host per sequence: PYTHON_SEQUENCE_S",
         "cutlass",
         sequence_host_s=PYTHON_SEQUENCE_S / GRACE_SLOWER,
     ),

@@ -12,8 +12,8 @@ DATASET_INPUT_LEN = {
     ),
     "OpenOrca+GSM8K+MBXP": (
         370.0,
-        "5,000 samples each; GSM8K with worked examples before the question (sample train.548 in NVIDIA's Mixtral script:"
-        " 662 tokens), OpenOrca 294, MBXP about 160 (380 characters and the instruction)",
+        "5,000 samples each; GSM8K with worked examples before the question (sample train.548 in NVIDIA's Mixtral"
+        " script: 662 tokens), OpenOrca 294, MBXP about 160 (380 characters and the instruction)",
     ),
     "LongBench-class": (9428.0, "MLCommons blog on Llama 3.1 405B, 2025-04: mean input 9,428, output 684 tokens"),
     "CNN-DailyMail": (778.0, "MLCommons blog on Llama 3.1 8B, 2025-09: mean input 778, output 73 tokens"),
@@ -48,8 +48,8 @@ _OFFLINE_SLACK = 1.1
 def mlperf_run(row: Mapping[str, object]) -> tuple[float, float]:
     """(samples of the data set, fewest seconds) of an MLPerf run, without repetitions that the rate asks for.
 
-    A run lasts 600 s at least (mlperf.conf: min_duration). NVIDIA's harness, which most submitters run, asks for 2,400 s
-    of Llama 2 70B and Mixtral (closed/NVIDIA/configs, min_duration) and for six data sets of DeepSeek-R1 under load
+    A run lasts 600 s at least (mlperf.conf: min_duration). NVIDIA's harness, which most submitters run, asks for
+    2,400 s of Llama 2 70B and Mixtral (closed/NVIDIA/configs, min_duration) and for six data sets of DeepSeek-R1 under load
     (min_query_count 26,328).
     """
     model = str(row.get("model"))

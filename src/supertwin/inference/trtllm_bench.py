@@ -1,8 +1,8 @@
 """What `trtllm-bench throughput` gives the engine: the most requests and tokens of a step.
 
-TensorRT-LLM, tensorrt_llm/bench/build/tuning.py (calc_engine_setting, finetune_setting), unchanged from 0.17 to 1.0: both
-follow from the cache that the memory holds and from the lengths of the set. Prompts are not cut, so a step takes a whole
-one beside a full batch (bench/benchmark/utils/general.py).
+TensorRT-LLM, tensorrt_llm/bench/build/tuning.py (calc_engine_setting, finetune_setting), unchanged from 0.17 to 1.0:
+both follow from the cache that the memory holds and from the lengths of the set. Prompts are not cut, so a step takes a
+whole one beside a full batch (bench/benchmark/utils/general.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Limits:
 def limits(
     model: ModelSpec, chip: Chip, formats: tuple[str, str], sizes: tuple[int, int], lengths: tuple[float, float]
 ) -> Limits:
-    """formats: of weights and cache; sizes: tp (attention ranks included) and pp; lengths: prompt and answer in tokens."""
+    """formats: of weights and cache; sizes: tp (attention ranks included) and pp; lengths: tokens of prompt, answer."""
     weight, kv = (number_format(f).bytes_per_element for f in formats)
     tp, pp = sizes
     room = (chip.memory_bytes * tp * pp - parameter_count(model).total * weight) * CACHE_SHARE
