@@ -49,8 +49,8 @@ def mlperf_run(row: Mapping[str, object]) -> tuple[float, float]:
     """(samples of the data set, fewest seconds) of an MLPerf run, without repetitions that the rate asks for.
 
     A run lasts 600 s at least (mlperf.conf: min_duration). NVIDIA's harness, which most submitters run, asks for
-    2,400 s of Llama 2 70B and Mixtral (closed/NVIDIA/configs, min_duration) and for six data sets of DeepSeek-R1 under load
-    (min_query_count 26,328).
+    2,400 s of Llama 2 70B and Mixtral (closed/NVIDIA/configs, min_duration) and for six data sets of DeepSeek-R1 under
+    load (min_query_count 26,328).
     """
     model = str(row.get("model"))
     nvidia = str(row.get("framework") or "").startswith(("TensorRT", "CUDA"))
