@@ -173,10 +173,17 @@ def random_rows() -> Table:
     return table(rng.integers(0, LAYOUTS, ROWS), rng.uniform(1.0, 512.0, ROWS), rng.integers(1, 32769, ROWS))
 
 
-@pytest.mark.parametrize("columns", [grid, random_rows])
-def test_sweep_of_100000_deployments(benchmark: Any, columns: Callable[[], Table], capsys: Any) -> None:
+def mixed_grid() -> Table:
+    """The grid with chunks of 256 to 2,048 tokens of prompts in the steps."""
+    found = grid()
+    chunk = np.random.default_rng(0).choice([256, 512, 1024, 2048], LAYOUTS)
+    return {**found, "input_len": 4096, "chunk_tokens": np.repeat(chunk, ROWS // LAYOUTS)}
+
+
+@pytest.mark.parametrize(("columns", "phase"), [(grid, "decode"), (random_rows, "decode"), (mixed_grid, "mixed")])
+def test_sweep_of_100000_deployments(benchmark: Any, columns: Callable[[], Table], phase: str, capsys: Any) -> None:
     asked = columns()
-    found = benchmark(sweep, load_model("deepseek-r1"), load_system("cm384"), "decode", asked)
+    found = benchmark(sweep, load_model("deepseek-r1"), load_system("cm384"), phase, asked)
     assert found["legal"].all()
     assert len(found["step_time_s"]) == ROWS
     report(benchmark, {"the target": TARGET_SWEEP_S}, capsys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 
 from supertwin.core.errors import InputError, UnknownName
 from supertwin.core.prediction import Prediction
+from supertwin.core.splits import split_of
 from supertwin.inference import Deployment, InferenceCase, predict, sweep
 from supertwin.machine import load_system
 from supertwin.model import load_model
 
 MODULE = import_module("supertwin.inference.sweep")  # the package gives the function under that name
 RTOL = 1e-9
+SIZES = ("batch", "kv_len", "input_len", "prefix_len", "chunk_tokens")
 
 
 def row_of(columns: dict[str, Any], index: int) -> dict[str, Any]:
@@ -28,7 +31,9 @@ def one_by_one(model: str, system: str, phase: str, columns: dict[str, Any], row
     legal = 0
     for i in rows:
         row = row_of(columns, i)
-        sizes = {n: row.pop(n) for n in ("batch", "kv_len", "input_len", "prefix_len") if n in row}
+        if isinstance(split := row.get("afd"), str):
+            row["afd"] = split_of(split) or (0, 0)
+        sizes = {n: row.pop(n) for n in SIZES if n in row}
         case = InferenceCase(load_model(model), load_system(system), Deployment(**row), phase, **sizes)
         expected = outcome(case)
         legal += not isinstance(expected, str)
@@ -54,12 +59,16 @@ def same(found: dict[str, Any], i: int, expected: Prediction, phase: str) -> Non
     figures, memory = expected.figures, expected.memory
     pairs = {"step_time_s": expected.step_time_s, "tokens_per_s_per_device": expected.tokens_per_s_per_device}
     pairs |= {n: getattr(memory, n) for n in ("parameters_bytes", "kv_cache_bytes", "peak_bytes")}
-    if phase == "decode":
+    if phase == "mixed":
+        users = figures["tpot_s"], figures["output_tokens_per_s_per_user"]
+        pairs |= dict(zip(("tpot_s", "tokens_per_s_per_user"), (x or math.nan for x in users), strict=True))
+        pairs |= {n: figures[n] or 0.0 for n in ("input_tokens_per_s_per_device", "output_tokens_per_s_per_device")}
+    elif phase == "decode":
         pairs |= {"tpot_s": figures["tpot_s"], "tokens_per_s_per_user": figures["output_tokens_per_s_per_user"]}
     else:
         pairs["ttft_s"] = figures["ttft_s"]
     for name, value in pairs.items():
-        assert found[name][i] == pytest.approx(value, rel=RTOL), name
+        assert found[name][i] == pytest.approx(value, rel=RTOL, nan_ok=True), name
     assert found["fits"][i] == memory.fits
 
 
@@ -86,6 +95,7 @@ def mixed(rows: int, seed: int, legal_share: float = 0.8) -> dict[str, Any]:
         "kv_len": rng.integers(0, 20000, rows),
         "input_len": rng.choice([0, 1, 100, 1000, 9000], rows, p=[0.02, 0.08, 0.3, 0.3, 0.3]),
         "prefix_len": rng.choice([0, 500, -1], rows, p=[0.6, 0.38, 0.02]),
+        "chunk_tokens": 0,
         "framework": rng.choice(["", "sglang deepep", "vllm 0.10"], rows),
     }
 
@@ -106,6 +116,45 @@ def test_random_rows_are_predicted_as_alone(model: str, system: str, phase: str)
         columns["ep"] = 1
     legal = one_by_one(model, system, phase, columns, range(60))
     assert 15 < legal < 60
+
+
+@pytest.mark.parametrize(
+    ("model", "system"),
+    [("deepseek-r1", "cm384:64"), ("gpt-oss-120b", "dgx-h100:64"), ("qwen3-next-80b-a3b", "dgx-h100:64")],
+)
+def test_mixed_rows_are_predicted_as_alone(model: str, system: str) -> None:
+    """Steps with both parts, with one of them, and with none."""
+    columns, rng = mixed(60, seed=len(model)), np.random.default_rng(5)
+    columns["batch"] = np.where(rng.random(60) < 0.2, 0.0, columns["batch"])
+    columns["chunk_tokens"] = rng.choice([0, 1, 512, 3000, -1], 60, p=[0.2, 0.1, 0.35, 0.33, 0.02])
+    legal = one_by_one(model, system, "mixed", columns, range(60))
+    assert 15 < legal < 60
+
+
+@pytest.mark.parametrize("model", ["deepseek-r1", "qwen3-235b-a22b", "llama3.1-70b"])
+def test_split_rows_are_predicted_as_alone(model: str) -> None:
+    """Attention and feed-forward apart or together, in one table; either side may be the fuller one."""
+    rng = np.random.default_rng(len(model))
+    afd = rng.choice(["", "1A1F", "2A2F", "4A4F", "3A1F"], 40)
+    tp, dense = rng.choice([1, 2, 4], 40), model.startswith("llama")
+    attention = np.array([int(x[0]) if x else 4 for x in afd])
+    columns = {
+        "afd": afd,
+        "afd_unit": 8,
+        "afd_microbatches": rng.choice([1, 2, 3], 40),
+        "tp": tp,
+        "dp": attention * 8 // tp,
+        "ep": 1 if dense else np.where(rng.random(40) < 0.7, 8, 1),
+        "dp_attention": not dense,
+        "mtp_tokens": rng.choice([0, 1, 2], 40),
+        "mtp_acceptance": 0.6,
+        "batch": rng.uniform(0.5, 60.0, 40),
+        "kv_len": rng.integers(1, 30_000, 40),
+    }
+    assert 15 < one_by_one(model, "cm384:64", "decode", columns, range(40)) <= 40
+    one = {**{n: x[0].item() if isinstance(x, np.ndarray) else x for n, x in columns.items()}, "afd": (2, 2)}
+    one["dp"] = 16 // one["tp"]
+    assert one_by_one(model, "cm384:64", "decode", one, range(1)) == 1
 
 
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
@@ -150,6 +199,8 @@ def test_empty_table() -> None:
         ({"batch": 1, "kv_len": 1, "tp": "two"}, "expected int"),
         ({"batch": 1, "kv_len": 1, "weight_dtype": 8}, "expected str"),
         ({"batch": 1, "kv_len": 1, "dp_attention": 1}, "expected bool"),
+        ({"batch": 1, "kv_len": 1, "afd": ["2A"]}, "2A2F"),
+        ({"batch": 1, "kv_len": 1, "afd": 2}, "2A2F"),
     ],
 )
 def test_unusable_columns_are_refused(columns: dict[str, Any], word: str) -> None:

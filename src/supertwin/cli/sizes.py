@@ -7,6 +7,7 @@ import re
 
 from supertwin.cli.options import shorten
 from supertwin.core.errors import InputError
+from supertwin.core.splits import MOST_INSTANCES, split_of
 
 _FACTORS = {"": 1.0, "B": 1.0} | {
     prefix + unit: float(base**power)
@@ -20,8 +21,6 @@ _COUNTS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:[eE][0-9]{1,2})?)\s*([KMBGTkmbgt]?)")
 _MOST = 1e18
 _MOST_POINTS = 16
-_SPLIT = re.compile(r"([0-9]{1,5})[aA]([0-9]{1,5})[fF]")
-_MOST_INSTANCES = 4096
 
 
 def parse_sizes(flag: str, text: str) -> list[float]:
@@ -55,12 +54,12 @@ def parse_devices(flag: str, text: str) -> list[int]:
 
 def parse_split(flag: str, text: str) -> tuple[int, int]:
     """(x, y) of xAyF: attention and feed-forward instances. Raises InputError."""
-    match = _SPLIT.fullmatch(text.strip())
-    if match is None or not (1 <= int(match[1]) <= _MOST_INSTANCES and 1 <= int(match[2]) <= _MOST_INSTANCES):
+    found = split_of(text)
+    if found is None:
         raise InputError(
-            f"{flag}: expected xAyF with 1 to {_MOST_INSTANCES} of each, such as 2A2F, got {shorten(text)!r}"
+            f"{flag}: expected xAyF with 1 to {MOST_INSTANCES} of each, such as 2A2F, got {shorten(text)!r}"
         )
-    return int(match[1]), int(match[2])
+    return found
 
 
 def _size(flag: str, word: str) -> float:

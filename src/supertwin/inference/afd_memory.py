@@ -11,8 +11,8 @@ from supertwin.inference.afd import Sides, sides
 from supertwin.inference.assumptions import RUNTIME_BYTES
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import shard_of
-from supertwin.inference.memory import ACTIVATION_COPIES, sequence_bytes
-from supertwin.inference.placement import moe
+from supertwin.inference.memory import ACTIVATION_COPIES, Held, sequence_bytes
+from supertwin.inference.placement import Real, moe
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, layer_parameters, parameter_count
 from supertwin.model.spec import LayerSpec, ModelSpec
@@ -23,10 +23,17 @@ from supertwin.workload.shard import Shard
 def afd_memory(
     model: ModelSpec, system: System, d: Deployment, sequences: float, context: float
 ) -> tuple[Memory, Memory]:
-    """(attention device, feed-forward device) with `sequences` of `context` tokens on one attention rank.
+    """(attention device, feed-forward device); see afd_held."""
+    attention, experts = afd_held(model, system, d, (sequences, context))
+    return attention.memory(system), experts.memory(system)
+
+
+def afd_held(model: ModelSpec, system: System, d: Deployment, sizes: tuple[Real, Real]) -> tuple[Held, Held]:
+    """(attention device, feed-forward device) at sizes = (sequences, tokens of each) on one attention rank.
 
     Both hold the tokens of one micro-batch per buffer, and as many buffers as micro-batches.
     """
+    sequences, context = sizes
     both = sides(d)
     engine = assumptions.engine(d.framework, system.chip)
     shard = shard_of(model, d, both.attention, system.chip, engine)
@@ -35,20 +42,14 @@ def afd_memory(
     one = token_bytes(model.hidden, shard.dispatch_dtype) + token_bytes(model.hidden, shard.combine_dtype)
     mixture = moe(model)
     copies = float(min(mixture.topk, both.experts.ep)) if mixture is not None else 1.0
-    capacity = system.chip.usable_memory_bytes
-    kv = sequences * float(np.max(sequence_bytes(model, shard, context, d.mtp_tokens > 0)))
+    kv = sequences * sequence_bytes(model, shard, context, d.mtp_tokens > 0)
     arriving = tokens * d.dp * copies / both.expert_devices
 
-    def side(weights: float, held: float, rows: float, travelling: float) -> Memory:
-        return Memory(
-            parameters_bytes=weights,
-            activations_bytes=ACTIVATION_COPIES * rows / d.afd_microbatches * model.hidden * 2.0,
-            kv_cache_bytes=held,
-            workspace_bytes=RUNTIME_BYTES + travelling * float(np.max(one)),
-            capacity_bytes=capacity,
-        )
+    def side(weights: float, kept: Real, rows: Real, travelling: Real) -> Held:
+        activations = ACTIVATION_COPIES * rows / d.afd_microbatches * model.hidden * 2.0
+        return Held(weights, activations, kept, RUNTIME_BYTES + travelling * float(np.max(one)))
 
-    return side(attention, kv, tokens, tokens / d.tp * copies), side(experts, 0.0, arriving, arriving)
+    return side(attention, kv, tokens, tokens / d.tp * copies), side(experts, 0.0 * kv, arriving, arriving)
 
 
 def _weights(model: ModelSpec, d: Deployment, both: Sides, shard: Shard) -> tuple[float, float]:

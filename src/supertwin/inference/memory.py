@@ -146,6 +146,21 @@ class Held:
     kv_bytes: Real
     workspace_bytes: Real
 
+    @property
+    def peak_bytes(self) -> Real:
+        """All together."""
+        return self.weights_bytes + self.activations_bytes + self.kv_bytes + self.workspace_bytes
+
+    def memory(self, system: System) -> Memory:
+        """That of a step that is no sweep."""
+        return Memory(
+            parameters_bytes=self.weights_bytes,
+            activations_bytes=float(self.activations_bytes),
+            kv_cache_bytes=float(self.kv_bytes),
+            workspace_bytes=float(self.workspace_bytes),
+            capacity_bytes=system.chip.usable_memory_bytes,
+        )
+
 
 def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[Real, Real, Real]) -> Held:
     """What lies on one device at sizes = (sequences resident on its attention rank, tokens of context of each, new
@@ -165,14 +180,7 @@ def memory_of(
     model: ModelSpec, system: System, deployment: Deployment, sequences: float, context: float, step_tokens: float
 ) -> Memory:
     """Memory of one device; see held."""
-    found = held(model, system, deployment, (sequences, context, step_tokens))
-    return Memory(
-        parameters_bytes=found.weights_bytes,
-        activations_bytes=float(found.activations_bytes),
-        kv_cache_bytes=float(found.kv_bytes),
-        workspace_bytes=float(found.workspace_bytes),
-        capacity_bytes=system.chip.usable_memory_bytes,
-    )
+    return held(model, system, deployment, (sequences, context, step_tokens)).memory(system)
 
 
 def largest_batch(model: ModelSpec, system: System, deployment: Deployment, context: float, engine: Engine) -> float:

@@ -17,23 +17,23 @@ import numpy as np
 
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import PLAIN, Block, Habits, blocks, with_routing_passes
-from supertwin.inference.placement import Placement
+from supertwin.inference.placement import Placement, Real
 from supertwin.inference.shape import Shape
 from supertwin.model.spec import ModelSpec
 from supertwin.workload.operators import Attention, Communication, ExpertMlp, Gemm, Operator, Vector
-from supertwin.workload.shard import Shard
+from supertwin.workload.shard import Shard, minimum
 
 OWN_KERNELS = ("scan", "conv")
 """Vector work of recurrent layers that has one kernel for chunks and one for single tokens."""
 
 
-def chunk_shape(tokens: float, prompt: float, cached: float, ranks: int) -> Shape:
+def chunk_shape(tokens: Real, prompt: Real, cached: Real, ranks: int) -> Shape:
     """A chunk of `tokens` on every attention rank, cut from prompts of `prompt` new tokens after `cached` ones.
 
     A prompt longer than the chunk takes several steps: the mean chunk of it follows half of the rest. Shorter prompts
     share a chunk.
     """
-    new = min(tokens, prompt)
+    new = minimum(tokens, prompt)
     sequences = tokens / new
     past = cached + (prompt - new) / 2.0
     return Shape("prefill", sequences, sequences * ranks, new, past + new)

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from supertwin.core.prediction import Memory
-from supertwin.inference.case import InferenceCase
-from supertwin.inference.memory import held, memory_of
+from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.memory import Held, held
 from supertwin.inference.mixed import chunk_shape
-from supertwin.inference.placement import Placement, place
+from supertwin.inference.placement import Real, place
 from supertwin.inference.shape import Shape
+from supertwin.machine.system import System
+from supertwin.model.spec import ModelSpec
+from supertwin.workload.shard import maximum, minimum
 
 
-def mixed_shape(case: InferenceCase, placement: Placement) -> Shape:
+@dataclass(frozen=True, slots=True)
+class MixedSizes:
+    """What a mixed step is asked for, numbers or arrays: see InferenceCase. Rows of one call all have a decode part or
+    none, and all a chunk or none."""
+
+    batch: Real
+    kv_len: Real
+    input_len: Real
+    prefix_len: Real
+    chunk_tokens: Real
+
+
+def sizes_of(case: InferenceCase) -> MixedSizes:
+    """Those of a case."""
+    return MixedSizes(case.batch, case.kv_len, case.input_len, case.prefix_len, case.chunk_tokens)
+
+
+def mixed_shape(d: Deployment, sizes: MixedSizes) -> Shape:
     """Shape of the step: its decode part carries the chunk. One without decode part is a prefill step."""
-    chunk = None
-    if case.chunk_tokens:
-        chunk = chunk_shape(float(case.chunk_tokens), float(case.input_len), float(case.prefix_len), placement.ranks)
-    if chunk is not None and case.batch == 0:
+    ranks, chunk = place(d).ranks, None
+    if np.any(sizes.chunk_tokens):
+        chunk = chunk_shape(sizes.chunk_tokens * 1.0, sizes.input_len * 1.0, sizes.prefix_len * 1.0, ranks)
+    if chunk is not None and not np.any(sizes.batch):
         return chunk
-    own = case.batch * placement.tp
-    new = 1.0 + case.deployment.mtp_tokens
-    return Shape("decode", max(own, 1.0), max(own * placement.ranks, 1.0), new, float(case.kv_len), chunk)
+    own = sizes.batch * d.tp
+    shared = maximum(own * ranks, 1.0)
+    return Shape("decode", maximum(own, 1.0), shared, 1.0 + d.mtp_tokens, sizes.kv_len * 1.0, chunk)
 
 
 def with_parts(shape: Shape) -> list[Shape]:
@@ -61,12 +80,12 @@ def mixed_figures(
     return {**figures, **found}, prompt + output
 
 
-def mixed_memory(case: InferenceCase) -> Memory:
+def mixed_held(model: ModelSpec, system: System, d: Deployment, sizes: MixedSizes) -> Held:
     """Memory of one device: decode sequences with their context, and beside them the prompts of the chunk."""
-    model, system, d = case.model, case.system, case.deployment
-    tokens = float(np.max(mixed_shape(case, place(d)).all_tokens))
-    decoding = max(case.batch * d.tp * d.pp, 1.0) if case.batch else 0.0
-    prompts = case.chunk_tokens / max(min(case.chunk_tokens, case.input_len), 1) * d.pp if case.chunk_tokens else 0.0
-    used = memory_of(model, system, d, decoding, float(case.kv_len), tokens)
-    beside = held(model, system, d, (prompts, float(case.input_len + case.prefix_len), 0.0))
-    return replace(used, kv_cache_bytes=used.kv_cache_bytes + float(beside.kv_bytes))
+    decoding = maximum(sizes.batch * d.tp * d.pp, 1.0) if np.any(sizes.batch) else 0.0
+    prompts: Real = 0.0
+    if np.any(sizes.chunk_tokens):
+        prompts = sizes.chunk_tokens / maximum(minimum(sizes.chunk_tokens, sizes.input_len), 1.0) * d.pp
+    used = held(model, system, d, (decoding, sizes.kv_len * 1.0, mixed_shape(d, sizes).all_tokens))
+    beside = held(model, system, d, (prompts, sizes.input_len * 1.0 + sizes.prefix_len, 0.0))
+    return replace(used, kv_bytes=used.kv_bytes + beside.kv_bytes)

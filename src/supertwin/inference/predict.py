@@ -13,7 +13,7 @@ from supertwin.inference.afd_memory import afd_memory
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.context import busiest_rank, with_spread
 from supertwin.inference.memory import memory_of
-from supertwin.inference.mixed_figures import mixed_figures, mixed_memory, mixed_shape, with_parts
+from supertwin.inference.mixed_figures import mixed_figures, mixed_held, mixed_shape, sizes_of, with_parts
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
@@ -92,7 +92,7 @@ def _with_scaling(case: InferenceCase) -> InferenceCase:
 def shape_of(case: InferenceCase) -> Shape:
     """Shape of the step on one attention rank."""
     if case.phase == "mixed":
-        return mixed_shape(case, place(case.deployment))
+        return mixed_shape(case.deployment, sizes_of(case))
     shape = step_shape(case.deployment, case.phase, case.batch, _lengths(case))
     return with_spread(shape, case.prompt_cv, place(case.deployment).ranks) if case.prompt_cv else shape
 
@@ -166,7 +166,7 @@ def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
 
 def _memory(case: InferenceCase) -> Memory:
     if case.phase == "mixed":
-        return mixed_memory(case)
+        return mixed_held(case.model, case.system, case.deployment, sizes_of(case)).memory(case.system)
     new, keys = _lengths(case)
     sequences, tokens = resident(case.deployment, case.batch, new)
     if case.deployment.afd_instances:

@@ -36,8 +36,9 @@ Priced = tuple[list[AnyPlan], list[OperatorCost]]
 MOST = 128
 """Lists of deployments that are kept, and recordings of each."""
 MOST_WAYS = 8
-_NUMBERS = ("sequences", "shared_sequences", "q_len", "kv_len")
+_NUMBERS = tuple(f.name for f in fields(Shape) if f.type == "Real")
 _GET_NUMBERS = attrgetter(*_NUMBERS)
+_GET_FORM = attrgetter(*(f.name for f in fields(Shape) if f.type != "Real" and f.name != "chunk"))
 _GET_SETTINGS = attrgetter(*(f.name for f in fields(Deployment) if f.name != "mtp_acceptance"))
 
 
@@ -127,8 +128,9 @@ def compute_of(plans: Sequence[AnyPlan]) -> list[Operator]:
 
 def _priced_again(model: ModelSpec, system: System, asked: Asked) -> Priced | None:
     inputs = [x for _, shape in asked for x in _numbers(shape)]
-    if any(type(x) is not float for x in inputs):
+    if not all(isinstance(x, float) for x in inputs) or any(shape.beside is not None for _, shape in asked):
         return None
+    inputs = [float(x) for x in inputs]
     engine = engine_of(system.chip, expert_kernels(asked[0][0], system.chip))
     key = (id(model), id(engine), *((_GET_SETTINGS(d), _form(shape)) for d, shape in asked))
     found = _known.get(key)
@@ -158,8 +160,10 @@ def _numbers(shape: Shape) -> tuple[Any, ...]:
     return own if shape.chunk is None else own + _numbers(shape.chunk)
 
 
-def _form(shape: Shape) -> tuple[str, ...]:
-    return (shape.phase,) if shape.chunk is None else (shape.phase, *_form(shape.chunk))
+def _form(shape: Shape) -> tuple[Any, ...]:
+    """What is no number in a shape."""
+    own: tuple[Any, ...] = _GET_FORM(shape)
+    return own if shape.chunk is None else (*own, _form(shape.chunk))
 
 
 def record(model: ModelSpec, system: System, asked: Asked, engine: CostEngine) -> Recording:
