@@ -204,3 +204,9 @@ def test_lengths_without_spread_change_nothing() -> None:
     assert found[0].step_time_s == found[1].step_time_s
     with pytest.raises(InputError, match="prompt_cv"):
         predict(r1(PARALLEL, cv=-1.0))
+
+
+def test_a_ring_seen_before_is_the_same_step() -> None:
+    """Steps that are asked for again replay their sizes; the turns must stay hidden in them."""
+    found = {predict(llama(8, "ring", input_len=65536)).step_time_s for _ in range(4)}
+    assert len(found) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from supertwin.cli.inference_options import OPTIONS, given_batch
+from supertwin.cli.inference_options import OPTIONS, given_batch, given_drafts
 from supertwin.cli.options import Argument, Command, Values
 from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.sizes import parse_split
@@ -34,7 +34,6 @@ _USED_LENGTHS = {
 }
 _LENGTHS = {"input_len": 4096, "kv_len": 4096, "prefix_len": 0, "chunk_tokens": 2048}
 _ALSO_CALLED = ("tensorrt", "trtllm", "trt-llm", "cloudmatrix")
-_ACCEPTANCE = 0.7  # of one draft: CloudMatrix384 paper, section 5; Ascend recipes
 
 
 def _run(values: Values) -> int:
@@ -124,13 +123,13 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
         activation_dtype=given.get("activation_dtype") or usual_activation(weight, chip),
         kv_dtype=given["kv_dtype"],
         mtp_tokens=drafts,
-        mtp_acceptance=float(given.get("mtp_acceptance", _ACCEPTANCE if drafts else 0.0)),
         microbatch_overlap=bool(values["microbatch_overlap"]),
         expert_balance=given["expert_balance"].replace("eplb", "natural"),
         redundant_experts=int(given["redundant_experts"]),
         dense_tp=int(given.get("dense_tp", 1)),
         output_tp=int(given.get("output_tp", 1)),
         head_tp=int(given.get("head_tp", 1)),
+        **given_drafts(given, drafts),
         cp_method=given.get("cp_method", "all-gather").replace("-", "_"),
         cp_balanced=values["cp_balanced"] is not False,
         exchange="separate" if given.get("exchange") == "separate" else "",
@@ -173,6 +172,9 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
             "prompt_cv": case.phase != "prefill" and f"{case.phase}; prefill takes it",
             "mtp_tokens": case.phase == "prefill" and bool(d.mtp_tokens) and "prefill",
             "mtp_acceptance": not d.mtp_tokens and "--mtp-tokens 0",
+            "draft": not d.mtp_tokens and "--mtp-tokens 0",
+            "draft_topk": not d.mtp_tokens and "--mtp-tokens 0",
+            "verify_tokens": not d.mtp_tokens and "--mtp-tokens 0",
             "microbatch_overlap": d.microbatch_overlap and not (experts and d.ep > 1) and "a single expert group",
         }
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from supertwin.cli.options import Option, shorten
 from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.steps import FORMATS
 from supertwin.core.errors import InputError
 
 _MOST_REQUESTS = 1e15
+_VERIFIED = 8  # SGLang: speculative_num_draft_tokens beside 4 branches
+_ACCEPTANCE = 0.7  # of one draft: CloudMatrix384 paper, section 5; Ascend recipes
 _FREE = "chosen to fit memory"
 CP_METHODS = ("all-gather", "ring", "ulysses", "staged")
 
@@ -37,8 +42,11 @@ OPTIONS = (
     Option("--weight-dtype", "str", "Stored weights.", "the checkpoint's, else bf16", FORMATS),
     Option("--activation-dtype", "str", "Activations in products.", "as the weights, where the chip can", FORMATS),
     Option("--kv-dtype", "str", "Stored keys and values.", "bf16", FORMATS),
-    Option("--mtp-tokens", "int", "Draft tokens per step.", "0", minimum=0, maximum=64),
-    Option("--mtp-acceptance", "float", "Accepted drafts over drafts.", "0.7", minimum=0, maximum=1),
+    Option("--mtp-tokens", "int", "Draft tokens per step; levels of a tree.", "0", minimum=0, maximum=64),
+    Option("--mtp-acceptance", "str", "Accepted over drafts, or at each position: 0.8,0.7,0.6.", "0.7"),
+    Option("--draft", "str", "Who drafts: mtp, eagle, eagle3, ngram, suffix, or a model.", "mtp"),
+    Option("--draft-topk", "int", "Nodes of a tree of drafts expanded per level.", "1", minimum=1, maximum=64),
+    Option("--verify-tokens", "int", "Nodes of the tree checked, root included.", "8", minimum=2, maximum=1024),
     Option("--microbatch-overlap", "yesno", "Overlap two micro-batches.", "no"),
     Option("--expert-balance", "str", "Load of the experts.", "natural", ("natural", "perfect", "eplb", "unknown")),
     Option("--redundant-experts", "int", "Replicated experts in all.", "0", minimum=0),
@@ -49,6 +57,44 @@ OPTIONS = (
     Option("--trace", "path", "Write the step as a Perfetto trace (.json or .json.gz)."),
     *SERVING_OPTIONS,
 )  # fmt: skip
+
+
+def given_drafts(given: Mapping[str, str], drafts: int) -> dict[str, Any]:
+    """Fields of a deployment: who drafts, the tree, and accepted drafts over drafts. Raises InputError.
+
+    One number is accepted drafts over drafts; in a tree, and in a list (its last number goes on), the acceptance of the
+    first guess at each position given all before it.
+    """
+    from supertwin.inference.acceptance import expected_accepted, tree_nodes
+
+    topk = int(given.get("draft_topk", 1))
+    found: dict[str, Any] = {"draft": given.get("draft", "").strip(), "draft_topk": topk}
+    found["draft"] = "" if found["draft"].lower() == "mtp" else found["draft"]
+    verified = int(given.get("verify_tokens", min(_VERIFIED, 1 + tree_nodes(drafts, topk)) if topk > 1 else 0))
+    if drafts:
+        found["verify_tokens"] = verified
+    chances = _chances(given.get("mtp_acceptance", str(_ACCEPTANCE)))
+    if len(chances) > max(drafts, 1):
+        raise InputError(f"--mtp-acceptance: {len(chances)} positions given, but --mtp-tokens is {drafts}")
+    if drafts and (len(chances) > 1 or topk > 1):
+        every = [*chances, *[chances[-1]] * (drafts - len(chances))]
+        accepted = expected_accepted(every, topk, verified) / drafts
+    else:
+        accepted = chances[0] if drafts or "mtp_acceptance" in given else 0.0
+    return {**found, "mtp_acceptance": accepted}
+
+
+def _chances(text: str) -> list[float]:
+    try:
+        chances = [float(word) for word in text.split(",")]
+    except ValueError:
+        chances = [-1.0]
+    if not all(0.0 <= chance <= 1.0 for chance in chances):
+        raise InputError(
+            "--mtp-acceptance: expected a number, or one per position such as 0.8,0.7, of at least 0 and at most 1, "
+            f"got {shorten(text)!r}"
+        )
+    return chances
 
 
 def given_batch(value: object) -> float | None:

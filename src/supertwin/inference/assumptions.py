@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from supertwin.inference.acceptance import expected_accepted
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
@@ -193,6 +194,10 @@ UNOVERLAPPED_GAP_S = 800e-6
 """Host gap of a step whose scheduling does not overlap the device, as in vLLM V1; SGLang's EAGLE worker switches its
 overlapped scheduler off (server_args: disable_overlap_schedule with speculative decoding, PR 3986)."""
 
+EAGLE3_TREE = (4, 4, 16)
+"""Levels, nodes expanded per level and tokens verified of a tree that states none: GPUStack's performance lab, page
+qwen3-8b/h100-latency (its other runs change one of the three)."""
+
 EAGLE3_DRAFTS = 3
 """Draft steps of an EAGLE-3 run that states none: `speculative-num-steps 3` of SGLang's examples and recipes."""
 
@@ -298,9 +303,9 @@ def scaling_of(model: ModelSpec, weight: str, activation: str) -> tuple[str, str
     return weight, activation
 
 
-def draft_acceptance(draft_tokens: int) -> float:
-    """Mean accepted drafts over drafts when each is accepted with DRAFT_ACCEPTANCE given its predecessors."""
+def draft_acceptance(draft_tokens: int, topk: int = 1, verified: int = 0) -> float:
+    """Mean accepted drafts over drafts (levels of a tree) when each, of the first guesses, is accepted with
+    DRAFT_ACCEPTANCE given its predecessors."""
     if draft_tokens <= 0:
         return 0.0
-    p = DRAFT_ACCEPTANCE
-    return sum(p**i for i in range(1, draft_tokens + 1)) / draft_tokens
+    return expected_accepted([DRAFT_ACCEPTANCE] * draft_tokens, topk, verified) / draft_tokens

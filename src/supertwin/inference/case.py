@@ -26,6 +26,8 @@ class Deployment:
     head are cut although attention is data parallel (local.py).
     kv_pool: tokens of a sequence that sparse attention keeps on the device while all keys lie in host memory; 0: all
     lie on the device (offload.py).
+    mtp_tokens: drafts in a row; mtp_acceptance: accepted drafts over mtp_tokens. draft: who makes them (drafts.py), ""
+    the model's own module; draft_topk > 1: a tree of mtp_tokens levels, of which verify_tokens - 1 nodes are checked.
     afd (x, y): x attention and y feed-forward instances of afd_unit devices each, with afd_microbatches in ping-pong
     (afd.py); the dp attention ranks of tp devices lie on the first, the ep expert ranks on the second.
     """
@@ -53,9 +55,22 @@ class Deployment:
     kv_pool: int = 0
     cp_method: str = "all_gather"
     cp_balanced: bool = True
+    draft: str = ""
+    draft_topk: int = 1
+    verify_tokens: int = 0
     afd: tuple[int, int] = (0, 0)
     afd_unit: int = 8
     afd_microbatches: int = 3
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of a sequence that one decode step checks: the last one and its drafts."""
+        return self.verify_tokens or 1 + self.mtp_tokens
+
+    @property
+    def drafts_itself(self) -> bool:
+        """Whether the model's own module drafts."""
+        return self.mtp_tokens > 0 and self.draft in ("", "mtp")
 
     @property
     def token_split(self) -> int:

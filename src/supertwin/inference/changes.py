@@ -72,7 +72,7 @@ def _batch_changes(case: InferenceCase) -> Iterator[Change]:
 
 def _draft_changes(case: InferenceCase) -> Iterator[Change]:
     drafts = case.deployment.mtp_tokens
-    if case.phase == "prefill":
+    if case.phase == "prefill" or case.deployment.verify_tokens:
         return
     for count in (drafts + 1, drafts - 1):
         if count < 0:

@@ -80,7 +80,7 @@ def decode_shape(deployment: Deployment, resident: Array, kv_len: float) -> Shap
         phase="decode",
         sequences=np.maximum(per_rank, 1.0),
         shared_sequences=np.maximum(per_rank * p.ranks, 1.0),
-        q_len=1.0 + deployment.mtp_tokens,
+        q_len=1.0 * deployment.new_tokens,
         kv_len=kv_len,
     )
 

@@ -12,6 +12,7 @@ from supertwin.inference.assumptions import Engine
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.context import in_hops
+from supertwin.inference.drafts import draft_passes, drafter
 from supertwin.inference.kept import with_kept_formats
 from supertwin.inference.local import cut_locally, widths
 from supertwin.inference.offload import with_host_keys
@@ -143,7 +144,7 @@ def blocks(
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
-        out += _drafts(model, deployment.mtp_tokens, step, cut, fill)
+        out += _drafts(model, deployment, step, cut, fill)
     if deployment.kv_pool:
         out = [replace(block, operators=tuple(with_host_keys(block.operators, deployment.kv_pool))) for block in out]
     groups = widths(deployment)
@@ -274,15 +275,21 @@ def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape:
     return rank_skew(rows, slots, deployment.expert_balance, shape.prompts / apart)
 
 
-def _drafts(model: ModelSpec, drafts: int, step: Step, shard: Shard, fill: Real) -> list[Block]:
-    """The first draft pass runs over all tokens of the step, each further one over one token per sequence.
+def _drafts(model: ModelSpec, deployment: Deployment, step: Step, shard: Shard, fill: Real) -> list[Block]:
+    """The first draft pass runs over all tokens of the step, each further one over one token per sequence, or over the
+    nodes that a tree expands.
 
     A model without an MTP module drafts with one more layer of its first kind and the head (EAGLE-like).
     """
+    if not deployment.drafts_itself:
+        found = drafter(model, deployment.draft)
+        passes = [] if found is None else draft_passes(found, deployment, step, shard)
+        return [Block(tuple(ops), count) for ops, count in passes]
     out = [Block(tuple(_busy_share(_draft(model, step, shard), fill)), 1.0)]
-    if drafts > 1:
-        single = replace(step, q_len=1.0)
-        out.append(Block(tuple(_busy_share(_draft(model, single, shard), fill)), float(drafts - 1)))
+    if deployment.mtp_tokens > 1:
+        single = replace(step, q_len=float(deployment.draft_topk))
+        further = _busy_share(_draft(model, single, shard), fill)
+        out.append(Block(tuple(further), float(deployment.mtp_tokens - 1)))
     return out
 
 

@@ -13,6 +13,7 @@ from supertwin.inference import assumptions
 from supertwin.inference.assumptions import RUNTIME_BYTES, Engine
 from supertwin.inference.case import Deployment
 from supertwin.inference.context import staged_savings
+from supertwin.inference.drafts import bf16, draft_weights_bytes, drafter
 from supertwin.inference.layers import shard_of, transport
 from supertwin.inference.local import saved_parameters, widths
 from supertwin.inference.placement import Placement, Real, moe, place
@@ -38,7 +39,9 @@ def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, engine
     engine that gathers them cuts MLPs, shared experts and the head over all attention ranks."""
     wide = engine is not None and engine.gathers_dense and deployment.dp_attention
     key = _key(shard, deployment.dp if wide else 1)
-    whole = _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.mtp_tokens > 0, key)
+    whole = _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.drafts_itself, key)
+    if deployment.draft and deployment.mtp_tokens:
+        whole += draft_weights_bytes(model, deployment.draft, deployment.tp)
     groups = widths(deployment)
     if not groups and shard.context != "staged":
         return whole
@@ -121,6 +124,13 @@ def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool =
     return out
 
 
+def request_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, context: Real) -> Real:
+    """Cache of one sequence of `context` tokens, with that of the module or model that drafts."""
+    own = sequence_bytes(model, shard, context, deployment.drafts_itself, deployment.kv_pool)
+    found = drafter(model, deployment.draft) if deployment.draft and deployment.mtp_tokens else None
+    return own if found is None else own + sequence_bytes(found.model, bf16(shard), context)
+
+
 def buffer_bytes(model: ModelSpec, placement: Placement, tokens_per_rank: Real, shard: Shard, engine: Engine) -> Real:
     """Exchange buffers of dispatch and combine on one device.
 
@@ -169,7 +179,7 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     placement = place(deployment)
     engine = assumptions.engine(deployment.framework, system.chip)
     shard = shard_of(model, deployment, placement, system.chip, engine)
-    each = sequence_bytes(model, shard, context, deployment.mtp_tokens > 0, deployment.kv_pool)
+    each = request_bytes(model, deployment, shard, context)
     kv = sequences * each / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)
     activations = ACTIVATION_COPIES * step_tokens * model.hidden * 2.0
@@ -191,6 +201,6 @@ def largest_batch(model: ModelSpec, system: System, deployment: Deployment, cont
     used = fixed.parameters_bytes if engine.static_memory else fixed.peak_bytes
     capacity = system.chip.usable_memory_bytes
     room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used
-    kept = sequence_bytes(model, shard, context, deployment.mtp_tokens > 0, deployment.kv_pool)
+    kept = request_bytes(model, deployment, shard, context)
     each = float(kept) / (deployment.pp * placement.cp)
     return max(0.0, room / max(each, 1.0)) * placement.dp

@@ -43,7 +43,7 @@ def mixed_shape(d: Deployment, sizes: MixedSizes) -> Shape:
         return chunk
     own = sizes.batch * d.tp
     shared = maximum(own * ranks, 1.0)
-    return Shape("decode", maximum(own, 1.0), shared, 1.0 + d.mtp_tokens, sizes.kv_len * 1.0, chunk)
+    return Shape("decode", maximum(own, 1.0), shared, 1.0 * d.new_tokens, sizes.kv_len * 1.0, chunk)
 
 
 def with_parts(shape: Shape) -> list[Shape]:

@@ -11,6 +11,7 @@ from supertwin.core.errors import InputError
 from supertwin.inference.afd_check import check_afd
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.context import check_context_method
+from supertwin.inference.drafts import check_drafts
 from supertwin.inference.local import check_widths
 from supertwin.model.spec import FeedForwardSpec, ModelSpec
 from supertwin.network.group import Group
@@ -112,6 +113,8 @@ def check(case: InferenceCase) -> None:
     if case.batch < 0 or (case.batch == 0 and case.chunk_tokens == 0):
         raise InputError(f"batch = {case.batch:g}: expected requests per device above 0 (below 1 is legal with tp > 1)")
     _check_lengths(case)
+    if d.draft or d.draft_topk != 1 or d.verify_tokens:
+        check_drafts(case.model, d)
     check_afd(d, case.phase, moe(case.model) is not None)
     _check_devices(case)
     requests = case.batch * d.devices

@@ -57,7 +57,7 @@ class Plan:
 
     def refilled(self, shape: Shape, blocks: tuple[Block, ...], _numbers: tuple[Real, ...]) -> Plan:
         """The plan of a step of another size, from its blocks."""
-        return Plan(self.placement, shape, self.engine, blocks, self.experts, self.separate)
+        return Plan(self.placement, shape, self.engine, blocks, self.experts, self.separate, self.ring)
 
 
 def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bool:

@@ -127,6 +127,8 @@ def _figures(case: InferenceCase, times: StepTimes, each: Sequence[float]) -> tu
             output_tokens_per_s_per_chip=tokens * chip.devices_per_package,
             requests_in_flight=case.batch * d.devices,
         )
+        if d.draft or d.draft_topk > 1:
+            figures["tokens_per_step"] = accepted
         streams = times.streams_s
         if np.any(streams[0]):
             figures["first_stream_s"] = first(streams[0])
@@ -203,6 +205,10 @@ def _layout(d: Deployment) -> dict[str, int | str]:
     out: dict[str, int | str] = {name: int(getattr(d, name)) for name in ("tp", "pp", "dp", "ep", "cp", "dp_attention")}
     out.update(weight_dtype=d.weight_dtype, activation_dtype=d.activation_dtype, kv_dtype=d.kv_dtype)
     out.update(mtp_tokens=d.mtp_tokens, devices=d.devices)
+    if d.draft:
+        out.update(draft=d.draft)
+    if d.draft_topk > 1:
+        out.update(draft_topk=d.draft_topk, verify_tokens=d.new_tokens)
     if d.afd_instances:
         out.update(afd=f"{d.afd[0]}A{d.afd[1]}F", afd_unit=d.afd_unit, afd_microbatches=d.afd_microbatches)
     return out
@@ -245,6 +251,6 @@ def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:
             f"does not fit: {_gib(memory.peak_bytes)} needed of {_gib(memory.capacity_bytes)} per device"
             f" (weights {_gib(memory.parameters_bytes)}, KV {_gib(memory.kv_cache_bytes)})"
         )
-    if case.deployment.mtp_tokens and case.model.mtp is None:
+    if case.deployment.drafts_itself and case.model.mtp is None:
         out.append(f"{case.model.name} has no MTP module: drafts are priced as one layer of the model")
     return (*out, *notes(case), *bill_warnings(case.system))

@@ -14,6 +14,7 @@ from typing import Any
 from supertwin.core.errors import InputError
 from supertwin.inference.assumptions import (
     EAGLE3_DRAFTS,
+    EAGLE3_TREE,
     MAX_QUEUE_REQUESTS,
     draft_acceptance,
     scaling_of,
@@ -126,11 +127,14 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         weight = activation = defaults["weight_dtype"] = scaling_of(model, "fp8", "fp8")[0]
     served = options(row)
     mtp = int(number(row, "mtp_tokens", 0.0))
+    tree: dict[str, Any] = {}
     if not mtp and "spec-decode-eagle3" in flags and row.get("mtp_tokens") is None:
-        mtp = defaults["mtp_tokens"] = EAGLE3_DRAFTS
+        if "spec-tree" in flags:
+            mtp, tree["draft_topk"], tree["verify_tokens"] = EAGLE3_TREE
+        mtp = defaults["mtp_tokens"] = mtp or EAGLE3_DRAFTS
     acceptance = row.get("mtp_acceptance")
     if mtp and acceptance is None:
-        acceptance = defaults["mtp_acceptance"] = draft_acceptance(mtp)
+        acceptance = defaults["mtp_acceptance"] = draft_acceptance(mtp, *tree.values())
     deployment = Deployment(
         **_placed(row, flags, sizes),
         dp_attention=bool(sizes["dp_attention"]),
@@ -141,6 +145,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         redundant_experts=redundant_of(row, model, sizes["ep"], defaults),
         framework=framework_of(row, served),
         kv_pool=_pool(row, model, flags),
+        draft=_drafter(mtp, model, flags), **tree,
         **_local(flags, sizes),
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
@@ -182,6 +187,12 @@ def _placed(row: Mapping[str, object], flags: frozenset[str], sizes: Mapping[str
     if "hybrid-sp-tp-sp-mla" in flags and placed["cp_adds_devices"] and sizes["cp"] == 1:
         placed.update(cp=sizes["dp"], dp=1, cp_method="staged")
     return placed
+
+
+def _drafter(drafts: int, model: ModelSpec, flags: frozenset[str]) -> str:
+    """An EAGLE-3 head where the row says so, or says that the model's own module does not draft and it has none."""
+    eagle = "spec-decode-eagle3" in flags or ("spec-decode-not-mtp" in flags and model.mtp is None)
+    return "eagle3" if drafts and eagle else ""
 
 
 def _pool(row: Mapping[str, object], model: ModelSpec, flags: frozenset[str]) -> int:

@@ -158,7 +158,7 @@ def _layer(r: Reading, model: ModelSpec, system: System) -> dict[str, float]:
     """One MoE layer of a decode step."""
     p, batch = place(r.deployment), r.batch or 1.0
     b = np.array([batch * p.tp])
-    shape = Shape("decode", b, b * p.ranks, 1.0 + r.deployment.mtp_tokens, r.kv_len)
+    shape = Shape("decode", b, b * p.ranks, 1.0 * r.deployment.new_tokens, r.kv_len)
     return {"step_time_s": float(np.ravel(step(model, system, r.deployment, shape).last_layer_s)[0])}
 
 

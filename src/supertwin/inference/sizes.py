@@ -13,7 +13,7 @@ def lengths_of(deployment: Deployment, phase: str, given: tuple[Real, Real, Real
     input_len, kv_len, prefix_len = given
     if phase == "prefill":
         return input_len * 1.0, (input_len + prefix_len) * 1.0
-    return 1.0 + deployment.mtp_tokens, kv_len * 1.0
+    return 1.0 * deployment.new_tokens, kv_len * 1.0
 
 
 def step_shape(deployment: Deployment, phase: str, batch: Real, lengths: tuple[Real, Real]) -> Shape:
