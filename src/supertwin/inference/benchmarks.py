@@ -64,6 +64,7 @@ def mlperf_samples(data_set: float, seconds: float, rate_per_s: float, offline: 
     asked = rate_per_s * seconds * (_OFFLINE_SLACK if offline else 1.0)
     return data_set * max(1.0, math.ceil(asked / data_set - 1e-9))
 
+
 TRTLLM_REQUESTS = {
     (128, 128): 30000,
     (128, 2048): 3000,
