@@ -15,6 +15,7 @@ from supertwin.calibration.links_fit import Sample, Template, fit_protocols, pre
 from supertwin.calibration.links_priors import (
     Groups,
     fabric_priors,
+    fused_priors,
     hccl_by_vector_cores,
     hccl_on,
     hccl_on_mesh,
@@ -243,13 +244,13 @@ def _exchange_rows(rows: Sequence[Row], groups: dict[str, Groups], ascend: Group
         def of(system: str, op: str = op, tokens: str = "") -> Any:
             return lambda r: r["op"] == op and r["system"] == system and tokens in ("", r["tokens_per_rank"])
 
-        known = {"efficiency": 0.84, "sharpness": 1.0, "fused": 1.0}
-        names = ["fixed_s", "message_s"]
+        known, names = fused_priors(), ["message_s", "wait_s"]
         cann = fit_exchange_rows(rows, of("CloudMatrix384 CANN EP"), names, known)
         ascend[f"exchange/cann/fused/{op}"] = {**cann, **_rdma(outer)}
         superpod = "Atlas A3 384 SuperPOD"
         few = fit_exchange_rows(rows, of(superpod, tokens="128"), names, known)
         ascend[f"exchange/deepep-ascend/low-latency/{op}"] = {**few, **_rdma(outer)}
+        known = {"efficiency": 0.84, "sharpness": 1.0, "fused": 1.0, "distinct": 1.0}
         names = ["fixed_s", "message_s", "rank_s"]
         ascend[f"exchange/deepep-ascend/normal/{op}"] = {
             **fit_exchange_rows(rows, of(superpod, tokens="4096"), names, known), **_rdma(outer)

@@ -27,6 +27,7 @@ RANGES: Mapping[str, tuple[float, float, float]] = {
     "rank_s": (1e-8, 1e-11, 5e-5),
     "message_s": (5e-9, 1e-13, 1e-6),
     "token_s": (1e-9, 1e-13, 1e-6),
+    "wait_s": (1e-6, 1e-9, 1e-4),
     "outer_efficiency": (0.85, 0.05, 1.0),
     "outer_fixed_s": (1e-5, 1e-7, 1e-3),
     "outer_hop_s": (3e-6, 1e-8, 1e-4),

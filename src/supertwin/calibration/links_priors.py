@@ -24,6 +24,11 @@ UB_TABLE = {
     "inter/device-host/write": (107.0, 1.9), "intra/device-host/write": (110.0, 1.1),
 }  # fmt: skip
 
+# Fixed part of a fused dispatch or combine on the A3: start, flags and two synchronisations of all vector cores. The
+# measured rows all have 128 tokens and cannot tell it from a time per copy; light-llm-simulator (a community model of
+# the A3, Apache-2.0) takes 15 us.
+FUSED_FIXED_S = 15e-6
+
 # 64 B latencies (Insights into DeepSeek-V3, arXiv 2505.09343, table 5): us, with the line rates of the H800 node.
 VERBS_TABLE = {
     "ib-same-leaf": (2.8, 50.0), "ib-cross-leaf": (3.7, 50.0),
@@ -37,6 +42,13 @@ RING_HOP_S = 3e-6
 # Copy engines between two devices of a node, and to the host (nvbandwidth, p2pBandwidthLatencyTest): share of line rate
 COPY_SHARE = {"a100-sxm-80gb": 274.5 / 300, "h100-sxm": 376.0 / 450, "h200-sxm": 396.4 / 450}
 HOST_SHARE = 55.43 / 63.0
+
+
+def fused_priors() -> dict[str, float]:
+    """CANN's fused exchanges: what rows of 128 tokens cannot tell. Vector cores write over UB at the rate of a pair."""
+    line = 7 * 28.0  # GB/s of a die
+    efficiency = round(UB_TABLE["intra/device-device/write"][0] / line, 3)
+    return {"efficiency": efficiency, "fixed_s": FUSED_FIXED_S, "sharpness": 1.0, "fused": 1.0}
 
 
 def numbers(fixed_s: float, hop_s: float, efficiency: float, **more: float) -> dict[str, float]:

@@ -29,7 +29,8 @@ class Engine:
     all-to-all, and sort and restore them in passes of their own; static_memory: the share is that of weights and
     caches alone, activations lie outside; sequence_host_s: host work per resident sequence and step beside the device's
     own (overlapped scheduling), which bounds the step; gathers_dense: attention ranks that share experts share MLPs and
-    the head too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off).
+    the head too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off); prolog: decode runs what
+    precedes the core of latent attention as one kernel (prolog.py).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Engine:
     static_memory: bool = False
     gathers_dense: bool = False
     sequence_host_s: float = 0.0
+    prolog: bool = False
 
 
 _US = 1e-6
@@ -127,13 +129,13 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "cann-recipes", 700 * _US, 0.0, 0.0, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",
         "offline loop with one graph per step; CM384 paper 4.2.4: 0.6 to 0.8 ms to launch one graph",
-        routes_in_passes=True,
+        routes_in_passes=True, prolog=True,
     ),
     Engine(
         "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 8192, False, "dispatch",
         "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed;"
         " table 3: 16,384 prompt tokens per package and step, two dies",
-        routes_in_passes=True,
+        routes_in_passes=True, prolog=True,
     ),
     Engine(
         "deepseek", 300 * _US, 0.0, 5e-3, 8 * _US, 0.95, False, 4096, 16384, False, "dispatch",

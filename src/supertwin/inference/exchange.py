@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supertwin.core.formats import number_format
+from supertwin.inference.arrival import NO_MEETING
 from supertwin.inference.local import AXIS
 from supertwin.inference.offload import HOST, fetch_s
 from supertwin.inference.placement import Placement, Real
@@ -14,6 +15,7 @@ from supertwin.machine.system import System
 from supertwin.network.collective import CollectiveTime, collective_time
 from supertwin.network.exchange import LOW_LATENCY_TOKENS, Exchange, price_exchange
 from supertwin.network.group import Group
+from supertwin.workload.balance import expected_maximum
 from supertwin.workload.operators import Communication
 
 COUNT_BYTES, SCALE_BYTES = 8.0, 4.0  # rows per expert (int64) and scale of a quantised row (FP32)
@@ -68,22 +70,33 @@ def _routed(system: System, o: Communication, group: Group, routed: Routed) -> C
     Ascend with 4,096. On NVIDIA decode keeps the low-latency kernels at any batch (SGLang deepep_mode auto, vLLM
     deepep_low_latency: captured graphs need their fixed buffers; SGLang's GB200 runs sized them for 1,408 tokens)."""
 
-    def timed(library: str, mode: str) -> CollectiveTime:
-        call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, routed.experts)
+    def timed(library: str, mode: str, together: bool = False) -> CollectiveTime:
+        call = Exchange(o.op, o.tokens, o.hidden, o.topk, o.dtype, mode, routed.experts, together=together)
         return _busiest(price_exchange(system, call, group, library), routed.skew)
 
     most = np.inf if system.chip.vendor == "nvidia" else LOW_LATENCY_TOKENS
     few = o.tokens <= (most if routed.decodes else 0)
+    ascend = system.chip.vendor == "huawei"  # fused kernels: arrival.py has the wait
     if few if isinstance(few, bool) else np.all(few):
-        return timed("default", "low-latency")
-    if system.chip.vendor != "huawei":
+        return timed("default", "low-latency", ascend)
+    if not ascend:
         return timed("default", "auto" if np.any(few) else "normal")
     normal = _all_to_all(system, o, group, routed) if routed.plain else timed("deepep-ascend", "normal")
     if not np.any(few):
         return normal
-    fused = timed("default", "low-latency")
+    fused = timed("default", "low-latency", ascend)
     time, fixed = (np.where(few, getattr(fused, n), getattr(normal, n)) for n in ("time_s", "latency_s"))
     return replace(normal, time_s=time, latency_s=fixed, bandwidth_s=time - fixed)
+
+
+def awaited(system: System, placement: Placement, o: Communication, routed: Routed) -> Real:
+    """e(n) of the ranks that wait for each other in this exchange: fused dispatch and combine on Ascend, else none."""
+    if o.op not in ("dispatch", "combine") or system.chip.vendor != "huawei" or not routed.decodes:
+        return NO_MEETING
+    largest = expected_maximum(placement.ep_group.size)
+    if isinstance(o.tokens, (int, float)):
+        return largest if o.tokens <= LOW_LATENCY_TOKENS else NO_MEETING
+    return np.where(np.asarray(o.tokens) <= LOW_LATENCY_TOKENS, largest, 0.0)
 
 
 def _all_to_all(system: System, o: Communication, group: Group, routed: Routed) -> CollectiveTime:

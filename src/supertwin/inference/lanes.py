@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from supertwin.inference.anatomy import Anatomy, Opened, scalar
+from supertwin.inference.arrival import waits_s
 from supertwin.inference.overlap import beside, slowed
 from supertwin.inference.pieces import Piece
+from supertwin.inference.step import RANK_WAIT
 from supertwin.inference.streams import cores_taken, exposed_share, on_core_groups, on_two_groups, stage_times
 
 COMPUTE, EXCHANGE, PIPELINE, HOST = "compute", "exchange", "pipeline", "host"
@@ -98,9 +100,13 @@ def _serial(opened: Opened) -> Lanes:
     """Operators one after the other; beside a dense path (shortcut) only what outlasts it is drawn of exchanges."""
     shown = scalar(exposed_share(list(opened.pieces))) if opened.block.shortcut else 1.0
     out, at = [], 0.0
-    for operator, piece in opened.operators:
+    waits = waits_s([(piece.time_s, piece.largest) for piece in opened.pieces])
+    for (operator, piece), wait in zip(opened.operators, waits, strict=True):
         alone = scalar(piece.time_s)
         exchange = piece.stage == "exchange"
+        if (waited := scalar(wait) * shown) > 0.0:
+            out.append(Slice(EXCHANGE, RANK_WAIT[0], at, at + waited, alone_s=waited))
+            at += waited
         end = at + alone * (shown if exchange else 1.0)
         if end > at:
             out.append(Slice(EXCHANGE if exchange else COMPUTE, operator.part, at, end, alone_s=alone))

@@ -42,12 +42,14 @@ def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0) -> Real:
     return slowed + start
 
 
-def two_streams(attention_s: Real, experts_s: Real, memory_s: Real) -> Real:
+def two_streams(attention_s: Real, experts_s: Real, memory_s: Real, wait_s: Real = 0.0) -> Real:
     """A layer of two micro-batches on two core groups (CM384 paper 4.2.3): each stream runs both of them in turn.
 
-    memory_s: time that the traffic of both streams needs at full bandwidth; it bounds the sum.
+    memory_s: time that the traffic of both streams needs at full bandwidth; it bounds the sum. wait_s: wait for the
+    last rank, which the stream with time left has to spare.
     """
-    return 2.0 * np.maximum(np.maximum(attention_s, experts_s), memory_s)
+    shorter = np.minimum(attention_s, experts_s) + wait_s
+    return 2.0 * np.maximum(np.maximum(np.maximum(attention_s, experts_s), shorter), memory_s)
 
 
 def two_batches(compute_s: tuple[Real, Real], exchange_s: tuple[Real, Real], cores_taken: float) -> Real:

@@ -9,13 +9,15 @@ from functools import lru_cache
 import numpy as np
 
 from supertwin.cost.result import OperatorCost
+from supertwin.inference.arrival import NO_MEETING
 from supertwin.inference.context import turn_exposed_s
-from supertwin.inference.exchange import Routed, communication_s
+from supertwin.inference.exchange import Routed, awaited, communication_s
 from supertwin.inference.layers import Block
 from supertwin.inference.local import AXIS
 from supertwin.inference.offload import HOST
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
+from supertwin.inference.prolog import in_prolog
 from supertwin.machine.system import System
 from supertwin.workload.operators import Communication
 
@@ -25,7 +27,8 @@ _CORE, _TURN = "attention core", "cp p2p"
 @dataclass(slots=True)
 class Piece:
     """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with);
-    outward: an exchange that brings tokens to their experts."""
+    outward: an exchange that brings tokens to their experts; largest: e(n) of the n ranks that wait for each other in
+    it (arrival.py)."""
 
     part: str
     stage: str
@@ -34,6 +37,7 @@ class Piece:
     cost: OperatorCost | None = None
     count: Real = 1.0
     outward: bool = False
+    largest: Real = NO_MEETING
 
 
 def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCost]) -> list[Piece]:
@@ -41,14 +45,19 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     out = []
     for o in block.operators:
         if isinstance(o, Communication):
-            time = communication_s(system, plan.placement, o, routed_of(block, plan)) * o.count
+            routed = routed_of(block, plan)
+            time = communication_s(system, plan.placement, o, routed) * o.count
+            largest = awaited(system, plan.placement, o, routed)
             local = o.axis.startswith((AXIS, HOST))  # lies between two matrices of one path, beside nothing
             part, stage = _exchange_part(o.op, _axis_name(o.axis)), "exchange"
             if local:
                 stage = _place(o.part, "Gemm")[1]
-            out.append(Piece(part, stage, time, "network", outward=o.part.endswith("dispatch")))
+            outward = o.part.endswith("dispatch")
+            out.append(Piece(part, stage, time, "network", outward=outward, largest=largest))
         else:
             cost = next(costs)
+            if plan.prolog:
+                cost = in_prolog(o.part, cost)
             part, stage = _place(o.part, type(o).__name__)
             out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))
     return hidden_turns(out, plan.placement.cp) if plan.ring else out

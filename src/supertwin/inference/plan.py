@@ -51,6 +51,11 @@ class Plan:
     ring: bool = False
 
     @property
+    def prolog(self) -> bool:
+        """Whether the operators before the core of latent attention are one kernel."""
+        return self.engine.prolog and self.shape.kernels_of == "decode"
+
+    @property
     def numbers(self) -> tuple[Real, ...]:
         """Sizes of the step beside those of its blocks: none."""
         return ()

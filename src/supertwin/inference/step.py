@@ -13,6 +13,7 @@ import numpy as np
 from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions
 from supertwin.inference.afd_step import AfdPlan, afd_times
+from supertwin.inference.arrival import meets, waits_s
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
@@ -26,6 +27,8 @@ from supertwin.inference.times import StepTimes
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
+
+RANK_WAIT = ("rank wait", "latency")
 
 
 def step(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> StepTimes:
@@ -71,10 +74,12 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
     if block.microbatches == 1:
         shown = exposed_share(pieces) if block.shortcut else 1.0
         total: Real = 0.0
-        for p in pieces:
+        for p, wait in zip(pieces, waits_s([(p.time_s, p.largest) for p in pieces]), strict=True):
             time = p.time_s * shown if p.stage == "exchange" else p.time_s
             out.add(p.part, p.bound, time * block.count)
-            total = total + time
+            if meets(p.largest):
+                out.add(*RANK_WAIT, wait * shown * block.count)
+            total = total + time + wait * shown
         if block.layer:
             out.last_layer_s = total
         return

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.inference import assumptions, overlap
+from supertwin.inference.arrival import waits_s
 from supertwin.inference.pieces import Piece
 from supertwin.inference.placement import Real
 from supertwin.machine.chip import Chip
@@ -47,10 +48,10 @@ def cores_taken(chip: Chip, phase: str) -> float:
 def side_by_side(pieces: list[Piece], chip: Chip, phase: str) -> SideBySide:
     """A layer of two micro-batches: on two groups of cores (Ascend decode), or compute beside exchanges."""
     if on_two_groups(chip, phase):
-        attention, experts = on_core_groups(pieces)
-        streams = _total(attention), _total(experts)
+        groups = on_core_groups(pieces)
+        streams = _total(groups[0]), _total(groups[1])
         memory = np.asarray(_memory_s(pieces, True)) + _memory_s(pieces, False)
-        layer = overlap.two_streams(*streams, memory)
+        layer = overlap.two_streams(*streams, memory, _waiting_s(groups))
         sides = [p.stage == "attention" for p in pieces]
     else:
         streams = _compute_and_exchange(pieces)
@@ -81,6 +82,11 @@ def _stream(split: Sequence[Piece], attention: bool, drawn: Real) -> list[tuple[
 
 def _total(stream: list[tuple[Piece, Real]]) -> Real:
     return sum((time for _, time in stream), start=0.0)
+
+
+def _waiting_s(groups: tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]) -> Real:
+    """Wait of one micro-batch for the last rank, with each operator's time on its group of cores."""
+    return sum(waits_s([(time, piece.largest) for group in groups for piece, time in group]), start=0.0)
 
 
 def _memory_s(split: Sequence[Piece], attention: bool) -> Real:

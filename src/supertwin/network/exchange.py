@@ -7,8 +7,11 @@ Which bytes move depends on the mode:
   one of its experts. Of n ranks, top-k independent choices reach n (1 - (1 - 1/n)^k) of them (DeepEP normal kernels:
   RDMA once per node, then NVLink to the ranks).
 - low-latency: every (token, expert) copy travels on its own, straight to its rank.
-- fused: as normal, with a cost per message that the sender's cores issue (CANN fused dispatch and combine over UB,
-  CloudMatrix384 paper section 4.2.1).
+- fused: every copy on its own, with a cost per copy for the vector cores that count, write, collect or sum it (CANN
+  fused dispatch and combine over UB, CloudMatrix384 paper section 4.2.1; MoeDistributeDispatch sends BS x K rows).
+  Where constants say `distinct`, a token travels once to every rank as in normal mode.
+Kernels that wait for all ranks take wait_s e(n) longer in a benchmark, e(n) the expected maximum of n normal draws:
+ranks arrive apart. A caller that knows when they arrive sets `together` and adds its own wait.
 The inside rate is the smallest of the link share, what the communication cores move (sms x bytes per core) and what the
 receiving experts' cores take. Constants per library, mode and operation are fitted (network.links, exchange/...).
 """
@@ -30,6 +33,7 @@ from supertwin.network.collective import ANY, CONTEXTS, CollectiveTime, Real
 from supertwin.network.group import Group
 from supertwin.network.links import load_links_by_name
 from supertwin.network.span import Level, group_levels
+from supertwin.workload.balance import expected_maximum
 
 MODES = ("auto", "normal", "low-latency")
 OPERATIONS = ("dispatch", "combine", "prepare")
@@ -63,7 +67,8 @@ class Exchange:
     """One dispatch or combine. tokens_per_rank, hidden and topk may be arrays.
 
     experts: routed experts over all ranks (0 = as many as ranks); sms: cores given to communication (0 = library
-    default); block_limit: most blocks (nodes) that a token's experts may lie in (0 = no limit).
+    default); block_limit: most blocks (nodes) that a token's experts may lie in (0 = no limit); together: all ranks
+    arrive at once, without the wait that a benchmark contains.
     """
 
     op: str
@@ -75,6 +80,7 @@ class Exchange:
     experts: Real = 0.0
     sms: float = 0.0
     block_limit: float = 0.0
+    together: bool = False
 
 
 def exchange_time(  # noqa: PLR0913 - the fixed signature of the network layer
@@ -201,7 +207,7 @@ def volumes(found: Mapping[str, float], levels: tuple[Level, ...], call: Exchang
     tokens = call.tokens_per_rank
     unit = 0.0 if call.op == "prepare" else token_bytes(call.hidden, call.dtype)
     experts = np.maximum(call.experts, n)
-    by_copy = mode == "low-latency" and not found.get("fused")
+    by_copy = is_by_copy(found, mode)
     inner_rate = spread_rate(inside) if inside else levels[0].bytes_per_s
     s_per_byte: Real = 1.0 / (found["efficiency"] * inner_rate)
     if "sm_bytes_per_s" in found:
@@ -209,7 +215,8 @@ def volumes(found: Mapping[str, float], levels: tuple[Level, ...], call: Exchang
     if found.get("rdma_only"):
         copies_in, copies_out = 0.0 * call.topk, call.topk
     elif by_copy:
-        copies_in, copies_out = call.topk / blocks, call.topk * (1.0 - 1.0 / blocks)
+        own = 1.0 / n if found.get("fused") else 0.0  # rows for the rank itself do not leave it
+        copies_in, copies_out = call.topk * (1.0 / blocks - own), call.topk * (1.0 - 1.0 / blocks)
         if "expert_bytes_per_s" in found:
             s_per_byte = np.maximum(s_per_byte, 1.0 / (found["expert_bytes_per_s"] * experts))
     else:
@@ -217,10 +224,13 @@ def volumes(found: Mapping[str, float], levels: tuple[Level, ...], call: Exchang
         # the DeepEP V2 kernels let the network write to the final rank: no forwarding inside the node
         copies_in = distinct_places(n, call.topk) / (blocks if found.get("unforwarded") else 1.0)
         copies_out = distinct_places(reach, call.topk) * (1.0 - 1.0 / blocks)
-    beside = tokens * (copies_in * found.get("message_s", 0.0) + found.get("token_s", 0.0))
+    messages = call.topk if by_copy else copies_in
+    beside = tokens * (messages * found.get("message_s", 0.0) + found.get("token_s", 0.0))
     outside: Real = 0.0 * tokens
     outer_s_per_byte: Real = 0.0
     fixed = found["fixed_s"] + found.get("expert_s", 0.0) * experts + found.get("rank_s", 0.0) * n
+    if not call.together:
+        fixed = fixed + found.get("wait_s", 0.0) * expected_maximum(round(n))
     if blocks > 1 or found.get("rdma_only"):
         outer_rate = found.get("rdma_bytes_per_s", levels[-1].bytes_per_s)
         outer_rate = outer_rate * found.get("outer_efficiency", OUTER_EFFICIENCY)
@@ -243,6 +253,11 @@ def evaluate_exchange(
         time, data = float(time), float(data)
     kind = "fused" if found.get("fused") else mode
     return CollectiveTime(time, time - data, data, kind, levels[-1].tier)
+
+
+def is_by_copy(found: Mapping[str, float], mode: str) -> bool:
+    """Whether every (token, expert) copy travels on its own."""
+    return not found.get("distinct") if found.get("fused") else mode == "low-latency"
 
 
 def mode_of(call: Exchange) -> str:

@@ -1,7 +1,7 @@
 """MoE dispatch and combine, flow by flow: the volumes and costs of network.exchange on the links of a graph.
 
-normal and fused kernels: bytes inside the block of fast links go to its other ranks, bytes between blocks to the rank
-of the same place, which hands them on; both run at once. Low-latency kernels send every copy straight to its rank. The
+normal kernels: bytes inside the block of fast links go to its other ranks, bytes between blocks to the rank of the same
+place, which hands them on; both run at once. Low-latency and fused kernels send every copy straight to its rank. The
 engine's own rate (communication cores, receiving experts) is a limit of each flow; the share of the line rate that the
 kernel reaches is paid on the links.
 """
@@ -14,7 +14,16 @@ from dataclasses import replace
 import numpy as np
 
 from supertwin.core.errors import InputError
-from supertwin.network.exchange import MODES, OUTSIDE, Exchange, Volumes, constants, mode_of, volumes
+from supertwin.network.exchange import (
+    MODES,
+    OUTSIDE,
+    Exchange,
+    Volumes,
+    constants,
+    is_by_copy,
+    mode_of,
+    volumes,
+)
 from supertwin.network.faults import Fault
 from supertwin.network.flow.collectives import FlowCollective, Ranks, damaged, phase_times, ranks_of, slowest_links
 from supertwin.network.flow.fabric import NO_FLOWS, Ints, flows
@@ -57,7 +66,7 @@ def exchange(  # noqa: PLR0913 - mirrors network.exchange_time
     if not levels:
         return FlowCollective(op, "none", 0.0, 0.0, 0.0, (), (), run(NO_FLOWS))
     moved = volumes(found, levels, call, kind)
-    straight = bool(found.get("rdma_only")) or (kind == "low-latency" and not found.get("fused"))
+    straight = bool(found.get("rdma_only")) or is_by_copy(found, kind)
     patterns = _patterns(ranks, levels, moved, straight)
     shares = _shares(graph, levels, moved, float(found["efficiency"]))
     classes, owner = flows(damaged(graph, faults), patterns, [shares] * len(patterns))
