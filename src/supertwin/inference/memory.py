@@ -17,6 +17,7 @@ from supertwin.inference.drafts import bf16, draft_weights_bytes, drafter
 from supertwin.inference.layers import shard_of, transport
 from supertwin.inference.local import saved_parameters, widths
 from supertwin.inference.placement import Placement, Real, moe, place
+from supertwin.inference.profiled import padding_bytes, sampler_bytes
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, parameter_count
 from supertwin.model.spec import LayerSpec, ModelSpec
@@ -183,7 +184,9 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     kv = sequences * each / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)
     activations = ACTIVATION_COPIES * step_tokens * model.hidden * 2.0
-    return Held(weights_bytes(model, deployment, shard, engine), activations, kv, RUNTIME_BYTES + buffers)
+    weights = weights_bytes(model, deployment, shard, engine)
+    padding = padding_bytes(model, shard, engine, system.chip) / deployment.pp
+    return Held(weights + padding, activations, kv, RUNTIME_BYTES + buffers)
 
 
 def memory_of(
@@ -198,6 +201,7 @@ def largest_batch(model: ModelSpec, system: System, deployment: Deployment, cont
     placement = place(deployment)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     fixed = memory_of(model, system, deployment, 0.0, 0.0, min(engine.max_batched_tokens, 8192.0))
+    fixed = replace(fixed, activations_bytes=max(fixed.activations_bytes, sampler_bytes(model, engine, system.chip)))
     used = fixed.parameters_bytes if engine.static_memory else fixed.peak_bytes
     capacity = system.chip.usable_memory_bytes
     room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used

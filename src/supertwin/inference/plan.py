@@ -33,8 +33,12 @@ def engine_of(chip: Chip, expert_kernels: str = "") -> CostEngine:
 
 
 def expert_kernels(deployment: Deployment, chip: Chip) -> str:
-    """Kernels of the experts that the deployment's engine takes by default on the chip."""
-    return assumptions.engine(deployment.framework, chip).expert_kernels
+    """Kernels of the experts that the deployment's engine takes by default on the chip.
+
+    vLLM multiplies MXFP4 experts by OpenAI's Triton kernels on Hopper and by TensorRT-LLM's on Blackwell (mxfp4.py,
+    get_mxfp4_backend), which are those of TensorRT-LLM's tables (aiconfigurator, collector/trtllm/collect_moe.py)."""
+    about = assumptions.engine(deployment.framework, chip)
+    return "" if deployment.weight_dtype == "mxfp4" and about.name.startswith("vllm") else about.expert_kernels
 
 
 @dataclass(frozen=True, slots=True)
