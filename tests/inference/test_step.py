@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from supertwin.core.errors import InputError
 from supertwin.core.formats import number_format
 from supertwin.inference import Deployment, InferenceCase, check, predict
-from supertwin.inference.layers import with_routing_passes
 from supertwin.inference.overlap import two_batches, two_streams
+from supertwin.inference.passes import with_routing_passes
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
 from supertwin.machine import load_system

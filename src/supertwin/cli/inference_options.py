@@ -17,7 +17,7 @@ _FREE = "chosen to fit memory"
 CP_METHODS = ("all-gather", "ring", "ulysses", "staged")
 
 OPTIONS = (
-    Option("--on", "str", "System, with :N for N devices of it.", "cm384"),
+    Option("--on", "str", "System, with :N for N devices of it.", "cm384", form="SYSTEM[:N]"),
     Option("--phase", "str", "Which step; serve: a deployment.", "decode", ("prefill", "decode", "mixed", "serve")),
     Option("--tp", "int", "Tensor parallel size of attention.", _FREE, minimum=1),
     Option("--pp", "int", "Pipeline stages.", "1", minimum=1),
@@ -31,10 +31,10 @@ OPTIONS = (
     Option("--dense-tp", "int", "Attention ranks over which dense MLPs are cut.", "1", minimum=1),
     Option("--output-tp", "int", "Attention ranks over which the output projection is cut.", "1", minimum=1),
     Option("--head-tp", "int", "Attention ranks over which the LM head is cut.", "1", minimum=1),
-    Option("--afd", "str", "xAyF: x attention and y feed-forward instances apart, such as 2A2F (decode).", "off"),
+    Option("--afd", "str", "Decode: x attention and y feed-forward instances apart, such as 2A2F.", "off", form="xAyF"),
     Option("--afd-unit", "int", "With --afd: devices of one instance.", "those of a node", minimum=1),
     Option("--afd-microbatches", "int", "With --afd: micro-batches in ping-pong.", "3", minimum=1, maximum=64),
-    Option("--batch", "str", "Requests per device; max: the most that fits.", "up to 32; prefill: one per rank"),
+    Option("--batch", "str", "Requests per device; max: what fits.", "up to 32; prefill: one per rank", form="N|max"),
     Option("--input-len", "int", "New tokens of a prompt (prefill, mixed, serve).", "4096", minimum=1),
     Option("--prefix-len", "int", "Tokens in the cache before them, such as a shared prefix.", "0", minimum=0),
     Option("--chunk-tokens", "int", "Mixed: prompt tokens of one step on every attention rank.", "2048", minimum=0),

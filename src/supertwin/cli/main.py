@@ -71,9 +71,9 @@ def _sentence(error: Exception) -> str:
     prefix = f"{where}: " if where and where != "supertwin" else ""
     text = text[:1].lower() + text[1:].rstrip(".?")
     wrong = getattr(error, "option_name", None)
-    if wrong and type(error).__name__ == "NoSuchOption" and not getattr(error, "possibilities", None):
+    if wrong and type(error).__name__ == "NoSuchOption":
         legal = [name for parameter in context.command.params for name in parameter.opts] if context else []
-        text += "; " + nearest_sentence(wrong, sorted(legal))
+        text = f"no such option: {wrong}; {nearest_sentence(wrong, sorted(legal))}"
     return prefix + text
 
 

@@ -23,6 +23,7 @@ class Option:
     kind: int | float | str | list (may be repeated; joined with commas) | path | switch (present or not) | yesno
     (--flag / --no-flag). choices: closed list.
     minimum (inclusive unless `above`) and maximum bound numbers. default: text for the help of what happens without it.
+    form: what the help shows for the value where the kind does not say enough.
     """
 
     flag: str
@@ -33,6 +34,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     above: bool = False
+    form: str = ""
 
     @property
     def name(self) -> str:
@@ -43,8 +45,8 @@ class Option:
     @property
     def metavar(self) -> str:
         """What the help shows for the value."""
-        if self.choices:
-            return "|".join(self.choices)
+        if self.form or self.choices:
+            return self.form or "|".join(self.choices)
         return {"int": "N", "float": "X", "path": "PATH"}.get(self.kind, "NAME")
 
     def parse(self, given: str) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +58,8 @@ def serve(values: Values, job: Job, defaults: Mapping[str, object]) -> int:
     limits = _limits(values)
     best = _best(values, prepared, limits)
     shown = {**defaults, **{name: value for name, value in used.items() if values[name] is None}}
-    warnings = [f"--{name.replace('_', '-')} has no effect with serve" for name in _UNUSED if values[name] is not None]
+    warnings = list(_left_over(prepared.service, job.system.devices))
+    warnings += [f"--{name.replace('_', '-')} has no effect with serve" for name in _UNUSED if values[name] is not None]
     if values["zipf"] is not None and values["prefixes"] is None:
         warnings.append("--zipf has no effect without --prefixes")
     names = (str(values["model"]), str(values["on"] or "cm384"))
@@ -72,12 +73,20 @@ def serve(values: Values, job: Job, defaults: Mapping[str, object]) -> int:
     return 0
 
 
+def _left_over(service: Service, devices: int) -> Iterator[str]:
+    """Devices that no instance uses: the rest of whole instances, or more than the balance needs."""
+    if service.devices < devices:
+        yield f"{devices - service.devices} of the {devices} devices are left over: nothing per device counts them"
+
+
 def _prepared(values: Values, job: Job) -> tuple[Prepared, dict[str, object]]:
     """The service with its instances counted, priced; and the sizes that were chosen."""
     from supertwin.inference.deploy import prepare
 
     service = _service(values, job)
     used: dict[str, object] = {**DEFAULTS, "plane": service.plane, "on": job.system.name}
+    used |= {"framework": service.engine.name}
+    used |= {name: getattr(service.decode, name) for name in ("weight_dtype", "activation_dtype")}
     used |= {"prefill_devices": service.prefill_devices, "decode_devices": service.decode_devices}
     if not service.disaggregated:
         used.pop("plane")

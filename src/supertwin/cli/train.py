@@ -103,7 +103,7 @@ COMMAND = Command(
     run=_run,
     arguments=(Argument("model", "A shipped name, a folder with config.json, or a config.json."),),
     options=(
-        Option("--on", "str", "System, with :N for N devices of it.", "cm384"),
+        Option("--on", "str", "System, with :N for N devices of it.", "cm384", form="SYSTEM[:N]"),
         Option("--tp", "int", "Tensor parallel size.", _FREE, minimum=1),
         Option("--pp", "int", "Pipeline parallel size.", _FREE, minimum=1),
         Option("--ep", "int", "Expert parallel size, inside dp x cp x tp.", _FREE, minimum=1),

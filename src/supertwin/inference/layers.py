@@ -16,13 +16,14 @@ from supertwin.inference.drafts import draft_passes, drafter
 from supertwin.inference.kept import with_kept_formats
 from supertwin.inference.local import cut_locally, widths
 from supertwin.inference.offload import with_host_keys
+from supertwin.inference.passes import with_latent_copies, with_routing_passes
 from supertwin.inference.picks import PLAIN_PICKS, Picks, with_padding
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
-from supertwin.model.spec import AttentionSpec, LayerSpec, ModelSpec
+from supertwin.model.spec import FeedForwardSpec, LayerSpec, ModelSpec
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
-from supertwin.workload.operators import Communication, ExpertMlp, Gemm, Operator, Real, Vector, changed
+from supertwin.workload.operators import ExpertMlp, Gemm, Operator, Real, Vector, changed
 from supertwin.workload.shard import Shard, Step, maximum
 
 WIDE = ("bf16", "fp16", "fp32", "tf32")
@@ -153,6 +154,11 @@ def blocks(
     return tuple(out)
 
 
+def shared_fits(block: FeedForwardSpec) -> bool:
+    """Whether the shared expert has the size of a routed one, so that a rank can hold it alone."""
+    return block.experts > 0 and block.shared_inter == block.inter
+
+
 @lru_cache(maxsize=64)
 def spread_shared(model: ModelSpec, placement: Placement, redundant: int) -> ModelSpec:
     """With more ranks than routed experts and replicas, the other ranks hold copies of the shared expert, which then is
@@ -160,7 +166,7 @@ def spread_shared(model: ModelSpec, placement: Placement, redundant: int) -> Mod
 
     def spread(layer: LayerSpec) -> LayerSpec:
         f = layer.feed_forward
-        if f is None or not f.experts or f.shared_inter != f.inter or placement.ep <= f.experts + redundant:
+        if f is None or not shared_fits(f) or placement.ep <= f.experts + redundant:
             return layer
         more = placement.ep - redundant
         return replace(layer, feed_forward=replace(f, experts=more, topk=f.topk + 1, shared_inter=0))
@@ -173,7 +179,7 @@ def _sized(
     model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape, shard: Shard
 ) -> tuple[Step, Shard]:
     step = Step(phase=shape.phase, sequences=shape.sequences, q_len=shape.q_len, kv_len=shape.kv_len)
-    return step, replace(shard, expert_skew=_skew(model, deployment, placement, shape))
+    return step, replace(shard, expert_skew=expert_skew(model, deployment, placement, shape))
 
 
 def _has_experts(layer: LayerSpec) -> bool:
@@ -188,62 +194,6 @@ def _busy_share(ops: list[Operator], fill: Real) -> list[Operator]:
     else:
         filled = [_fewer(o, fill) if isinstance(o, ExpertMlp) else o for o in ops]
     return [x for o in filled for x in (one_expert(o) if isinstance(o, ExpertMlp) else [o])]
-
-
-def with_latent_copies(ops: list[Operator], block: AttentionSpec, joined: bool) -> list[Operator]:
-    """Copies that full latent attention makes of queries and keys before the core, per token and head.
-
-    joined: the keys of all heads are written from their two parts (vLLM MLACommonImpl: torch.cat of k_nope and the
-    expanded k_pe; SGLang forward_normal: two copies into an empty k). Else the core takes the parts apart, laid out by
-    head: the slice of q without position, the turned slice on its way to the rotation, and the turned key once per
-    head (cann-recipes-infer forward_page_attention_normal: permute, transpose and repeat around
-    npu_fused_infer_attention_score in layout NTD).
-    """
-    plain, turned = block.qk_nope_head_dim, block.qk_rope_head_dim
-    read, written = (plain, block.qk_head_dim) if joined else (plain + turned, plain + 2 * turned)
-    out: list[Operator] = []
-    for o in ops:
-        out.append(o)
-        if isinstance(o, Gemm) and o.part == "attention/kv":
-            bytes_each = 2.0 * o.m * (o.n / (plain + block.v_head_dim))
-            moved = (bytes_each * read, bytes_each * written)
-            kind = "copy" if joined else "permute"
-            out.append(Vector(part="attention/keys", op=kind, bytes_read=moved[0], bytes_written=moved[1]))
-    return out
-
-
-def with_routing_passes(ops: list[Operator], skew: Real = 1.0, wide_gate: bool = True) -> list[Operator]:
-    """Tokens are copied in the order of their experts before an all-to-all, sorted by local expert after it, put back
-    into the order of arrival before the way home, and summed at home (cann-recipes-infer, DeepSeek-R1 prefill, "double
-    routing": init_routing, re_routing, index_select, finalize_routing). The gate runs on a copy of the tokens in FP32
-    (MoEGate: hidden_states.to(torch.float32)). Decode steps run fused kernels instead.
-
-    skew: rows that the busiest rank gets over those that a full rank sends; the passes between the two ways take them.
-    wide_gate: the chip multiplies FP32 (TPUs and Gaudi do not; their gate stays as the model has it).
-    """
-    out: list[Operator] = []
-    for o in ops:
-        if wide_gate and isinstance(o, Gemm) and o.part == "moe/router":
-            cells = o.m * o.k
-            cast = Vector(part="moe/router", op="copy", bytes_read=cells * 2.0, bytes_written=cells * 4.0)
-            out += [cast, changed(o, dtype="fp32", weight_dtype="")]
-            continue
-        if not isinstance(o, Communication) or o.op not in ("dispatch", "combine"):
-            out.append(o)
-            continue
-        values: Real = o.tokens * o.hidden
-        sent: Real = values * o.topk * number_format(o.dtype).bytes_per_element
-        kept: Real = values * 2.0
-        away = sent * skew
-        home = o.op == "combine"
-        before = (away, away) if home else (kept, sent)
-        after = (sent + kept, kept) if home else (away, away)
-        out += [_permute(*before), o, _permute(*after)]
-    return out
-
-
-def _permute(bytes_read: Real, bytes_written: Real) -> Vector:
-    return Vector(part="moe/permute", op="permute", bytes_read=bytes_read, bytes_written=bytes_written)
 
 
 def one_expert(operator: ExpertMlp) -> list[Operator]:
@@ -265,7 +215,8 @@ def _fewer(operator: ExpertMlp, fill: Real) -> ExpertMlp:
     return changed(operator, rows=operator.rows * fill, tokens=operator.tokens * fill)
 
 
-def _skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> Real:
+def expert_skew(model: ModelSpec, deployment: Deployment, placement: Placement, shape: Shape) -> Real:
+    """Rows of the busiest expert rank over the mean."""
     block = moe(model)
     if block is None or placement.ep == 1 or block.groups > 1:
         return 1.0

@@ -34,7 +34,8 @@ def predict(case: InferenceCase) -> Prediction:
     """
     case = prepared(case)
     d = case.deployment
-    times, *alone = steps(case.model, case.system, [(d, shape) for shape in with_parts(shape_of(case))])
+    shape = shape_of(case)
+    times, *alone = steps(case.model, case.system, [(d, part) for part in with_parts(shape)])
     seconds = first(times.time_s)
     used = _memory(case)
     figures, tokens = _figures(case, times, [seconds, *(first(part.time_s) for part in alone)])
@@ -53,7 +54,7 @@ def predict(case: InferenceCase) -> Prediction:
         defaults=_defaults(case),
         interval=_interval(case, times, breakdown),
         sources=_sources(case),
-        warnings=_warnings(case, used),
+        warnings=(*notes(case, used, shape), *bill_warnings(case.system)),
     )
 
 
@@ -238,19 +239,3 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
 def first(value: Real) -> float:
     """The first of an array of figures, or the figure itself."""
     return float(value.flat[0]) if isinstance(value, np.ndarray) else float(value)
-
-
-def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / 2**30:,.1f} GiB"
-
-
-def _warnings(case: InferenceCase, memory: Memory) -> tuple[str, ...]:
-    out = []
-    if not memory.fits:
-        out.append(
-            f"does not fit: {_gib(memory.peak_bytes)} needed of {_gib(memory.capacity_bytes)} per device"
-            f" (weights {_gib(memory.parameters_bytes)}, KV {_gib(memory.kv_cache_bytes)})"
-        )
-    if case.deployment.drafts_itself and case.model.mtp is None:
-        out.append(f"{case.model.name} has no MTP module: drafts are priced as one layer of the model")
-    return (*out, *notes(case), *bill_warnings(case.system))

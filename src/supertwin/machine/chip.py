@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 
 from supertwin.core.units import UNITS
 
+_WIDER: Mapping[str, tuple[str, ...]] = {
+    "fp4": ("fp4", "fp8", "bf16"),
+    "int4": ("int4", "int8", "fp16", "bf16"),
+    "int8": ("int8", "fp16", "bf16"),
+    "fp8": ("fp8", "bf16", "fp16"),
+    "bf16": ("bf16", "fp16"),
+    "fp16": ("fp16", "bf16"),
+    "tf32": ("tf32", "fp32"),
+    "fp32": ("fp32",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Cited:
@@ -75,21 +86,15 @@ class Chip:
     sibling: str = ""
 
     def peak(self, rate: str) -> float:
-        """Dense peak in FLOP/s for a rate name; formats without hardware fall back to the next wider one that has it.
+        """Dense peak in FLOP/s for a rate name. Raises KeyError where nothing as wide is multiplied."""
+        return self.peak_flop_per_s[self.multiplied(rate)]
 
-        fp4 -> fp8 -> bf16; int4 -> int8 -> fp16; fp8 -> bf16; tf32 -> fp32.
+    def multiplied(self, rate: str) -> str:
+        """The rate at which a format is multiplied: its own, or that of the next wider one that has hardware.
+
+        fp4 -> fp8 -> bf16; int4 -> int8 -> fp16; fp8 -> bf16; bf16 <-> fp16; tf32 -> fp32. Raises KeyError.
         """
-        chain = {
-            "fp4": ("fp4", "fp8", "bf16"),
-            "int4": ("int4", "int8", "fp16", "bf16"),
-            "int8": ("int8", "fp16", "bf16"),
-            "fp8": ("fp8", "bf16", "fp16"),
-            "bf16": ("bf16", "fp16"),
-            "fp16": ("fp16", "bf16"),
-            "tf32": ("tf32", "fp32"),
-            "fp32": ("fp32",),
-        }[rate]
-        for name in chain:
+        for name in _WIDER[rate]:
             if name in self.peak_flop_per_s:
-                return self.peak_flop_per_s[name]
+                return name
         raise KeyError(rate)

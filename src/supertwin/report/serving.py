@@ -174,7 +174,8 @@ def serving_view(prepared: Prepared, best: Best, limits: Limits, names: Names, n
             _plane_table(prepared, point),
             Text(),
         ]
-    view += [heading("Weights", "load and switch"), pairs(_loading(loading(service))), Text(), pairs(_bill(money))]
+    view += [heading("Weights", "load and switch"), pairs(_loading(loading(service))), Text()]
+    view.append(pairs([*_instances(service), *_bill(money)]))
     defaults, warnings, explain = notes
     view.append(pairs([("defaults used", "  ".join(f"{k} {v}" for k, v in defaults.items()))]))
     view += [Text.assemble("  ", ("note: " + text, "yellow")) for text in warnings]
@@ -193,11 +194,20 @@ def _split(service: Service) -> str:
     )
 
 
+def _instances(service: Service) -> list[tuple[str, str]]:
+    """Sizes of one instance of each kind."""
+    sides = {name: side for name, side in _layout(service).items() if isinstance(side, dict)}
+    sizes = ("tp", "pp", "dp", "ep")
+    words = {name: "  ".join(f"{size} {side[size]}" for size in sizes) for name, side in sides.items()}
+    title = "instance" if "both" in words else "{} instance"
+    return [(title.format(name), text) for name, text in words.items()]
+
+
 def _headline(prepared: Prepared, best: Best, limits: Limits, money: Economy) -> list[tuple[str, str]]:
     point = best.point
     low, high = money.interval
     rows = [
-        ("requests/s", f"{number(point.requests_per_s)}  ({number(point.in_flight)} in flight), by {best.limited_by}"),
+        ("requests/s", f"{number(point.requests_per_s)}  ({number(point.in_flight)} in flight; {_limit(best)})"),
         ("time to first token", f"{seconds(point.ttft_s)}  (p99 {seconds(point.ttft_p99_s)})"),
         ("time per output token", f"{seconds(point.tpot_s)}  (p99 {seconds(point.tpot_p99_s)})"),
         ("output tokens/s", f"{number(money.output_tokens_per_s)}  (90 %: {number(low)} to {number(high)})"),
@@ -211,8 +221,17 @@ def _headline(prepared: Prepared, best: Best, limits: Limits, money: Economy) ->
     ]  # fmt: skip
     if math.isfinite(limits.ttft_s) or math.isfinite(limits.tpot_s):
         share = attainment(prepared, point, limits)
-        rows.append(("inside the limits", f"{percent(share)} of requests: {number(share * point.requests_per_s)}/s"))
+        bound = "; the limits are on the mean" if limits.statistic == "mean" else ""
+        text = f"{percent(share)} of requests, {number(share * point.requests_per_s)}/s{bound}"
+        rows.append(("inside the limits", text))
     return rows
+
+
+def _limit(best: Best) -> str:
+    """What keeps the rate from growing."""
+    if best.limited_by in ("ttft", "tpot"):
+        return f"limited by {best.limited_by.upper()}"
+    return "as offered" if best.limited_by == "arrivals" else f"limited by {best.limited_by}"
 
 
 def _curve(prepared: Prepared) -> RenderableType:
@@ -250,15 +269,15 @@ def _plane_name(service: Service, plane: str) -> str:
 
 
 def _loading(found: Loading) -> list[tuple[str, str]]:
-    def time(value: float | None) -> str:
-        return UNKNOWN if value is None else seconds(value)
-
     cold = f"{found.instances} instances: {seconds(found.cold_alone_s)}, with a pool {seconds(found.cold_pool_s)}"
-    warm = f"{time(found.local_s)} from the node's memory, {time(found.pool_s)} from the pool"
-    switch = (
-        f"{seconds(found.switch_cold_s)} cold, {time(found.switch_local_s)} local, {time(found.switch_pool_s)} pool"
-    )
+    warm = _times((found.local_s, "from the node's memory"), (found.pool_s, "from the pool"))
+    switch = _times((found.switch_cold_s, "cold"), (found.switch_local_s, "local"), (found.switch_pool_s, "pool"))
     return [("checkpoint", gib(found.checkpoint_bytes)), ("cold start", cold), ("warm start", warm), ("switch", switch)]
+
+
+def _times(*ways: tuple[float | None, str]) -> str:
+    """Those of some ways that the machine has."""
+    return ", ".join(f"{seconds(time)} {way}" for time, way in ways if time is not None) or UNKNOWN
 
 
 def _bill(money: Economy) -> list[tuple[str, str]]:

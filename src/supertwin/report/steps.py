@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from supertwin.core.prediction import Part, Prediction
 from supertwin.report.bars import COLOURS
+from supertwin.report.headline import headline
 from supertwin.report.memory import memory_fields, memory_view
 from supertwin.report.tables import grid, heading, pairs, sources_table
-from supertwin.report.text import UNKNOWN, bar, gib, number, percent, seconds, si, usd
+from supertwin.report.text import UNKNOWN, bar, number, percent, seconds, si, usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_BAR_WIDTH = 30
+_BAR_WIDTH = 20  # fits beside the longest names on 80 columns
 _SMALLEST_SHARE = 0.002
-_FIGURES: dict[str, tuple[str, Callable[[float | None], str]]] = {
-    "mfu": ("MFU", percent),
-    "ttft_s": ("time to first token", seconds),
-    "tpot_s": ("time per output token", seconds),
-    "output_tokens_per_s_per_device": ("output tokens/s per device", number),
-    "output_tokens_per_s_per_user": ("output tokens/s per user", number),
-    "input_tokens_per_s_per_device": ("input tokens/s per device", number),
-}
 
 
 def step_fields(prediction: Prediction, model: str, system: str) -> dict[str, Any]:
@@ -76,12 +69,12 @@ def step_view(
 
     reasons: what is shown instead of the breakdown by part.
     """
-    view: list[RenderableType] = [heading(title), pairs(_headline(prediction)), Text()]
+    view: list[RenderableType] = [heading(title), pairs(headline(prediction)), Text()]
     view += reasons or [
         heading("Where the time goes", "exposed time; hidden work is not counted"),
         breakdown(prediction.breakdown, explain),
     ]
-    view += [Text(), heading("Memory per device"), *memory_view(prediction.memory, explain), Text()]
+    view += [Text(), heading("Memory per device", _side(prediction)), *memory_view(prediction.memory, explain), Text()]
     view.append(pairs([("layout", _words(prediction.layout)), *_bill(prediction)]))
     if prediction.defaults:
         view.append(pairs([("defaults used", _words(prediction.defaults))]))
@@ -98,6 +91,13 @@ def step_view(
     return view
 
 
+def _side(prediction: Prediction) -> str:
+    """Whose memory it is where attention and feed-forward have devices of their own."""
+    if "afd" not in prediction.layout:
+        return ""
+    return f"of the {'attention' if prediction.memory.kv_cache_bytes else 'feed-forward'} side, the fuller one"
+
+
 def breakdown(parts: Sequence[Part], every: bool = False) -> RenderableType:
     """Waterfall of the exposed parts, largest first; small ones are added up unless `every`."""
     ordered = sorted(parts, key=lambda part: -part.share)
@@ -109,9 +109,8 @@ def breakdown(parts: Sequence[Part], every: bool = False) -> RenderableType:
     rest = [part for part in ordered if part not in shown]
     if rest:
         share = sum(part.share for part in rest)
-        rows.append(
-            (f"{len(rest)} smaller parts", seconds(sum(p.time_s for p in rest)), percent(share), "", _bar(share, ""))
-        )
+        name = f"{len(rest)} smaller part{'s' * (len(rest) > 1)}"
+        rows.append((name, seconds(sum(p.time_s for p in rest)), percent(share), "", _bar(share, "")))
     return grid(("part", "time", "share", "bound", ""), rows, wrap=4)
 
 
@@ -124,45 +123,6 @@ def bounds(parts: Sequence[Part]) -> RenderableType:
         (bound, percent(share), _bar(share, bound)) for bound, share in sorted(total.items(), key=lambda item: -item[1])
     ]
     return grid(("", "", ""), rows, wrap=2)
-
-
-def _headline(prediction: Prediction) -> list[tuple[str, str]]:
-    low, high = prediction.interval
-    span = f"  (90 %: {seconds(low * prediction.step_time_s)} to {seconds(high * prediction.step_time_s)})"
-    rows = _replicas(prediction)
-    rows += [
-        ("step time", seconds(prediction.step_time_s) + (span if (low, high) != (1.0, 1.0) else "")),
-        ("tokens/s per device", number(prediction.tokens_per_s_per_device)),
-    ]
-    if abs(prediction.tokens_per_s_per_chip / max(prediction.tokens_per_s_per_device, 1e-30) - 1.0) > 1e-9:
-        rows.append(("tokens/s per chip", number(prediction.tokens_per_s_per_chip)))
-    for name, value in prediction.figures.items():
-        title, form = _FIGURES.get(name) or (_title(name), _form(name))
-        if value is not None:
-            rows.append((title, form(value)))
-    return rows
-
-
-def _replicas(prediction: Prediction) -> list[tuple[str, str]]:
-    """How many of the devices one step uses, where it leaves some to replicas."""
-    used, replicas = int(prediction.layout.get("devices", 1)), int(prediction.layout.get("replicas", 1))
-    return [("devices", f"{used} of {used * replicas}, {replicas} replicas")] if replicas > 1 else []
-
-
-def _title(name: str) -> str:
-    return name.removesuffix("_s").replace("_per_s", "/s").replace("_", " ")
-
-
-def _form(name: str) -> Callable[[float | None], str]:
-    """How to print a figure, by the words of its name."""
-    words = set(name.split("_"))
-    if words & {"mfu", "hfu", "use", "share", "rate"}:
-        return percent
-    if "flop_per_s" in name:
-        return lambda value: si(value, "FLOP/s")
-    if name.endswith("_bytes"):
-        return gib
-    return seconds if name.endswith("_s") and "_per_s" not in name else number
 
 
 def _bill(prediction: Prediction) -> list[tuple[str, str]]:

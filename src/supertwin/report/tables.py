@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.padding import Padding
 from rich.table import Table
@@ -51,8 +51,20 @@ def pairs(rows: Iterable[tuple[str, str | Text]]) -> Padding:
 def sources_table(sources: Iterable[tuple[str, str, str, str]]) -> Padding:
     """The numbers a result stands on: name, value, source, layer (spec, calibration, assumption, not chosen)."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
-    for name, ratio in (("number", 4), ("value", 3), ("layer", None), ("source", 5)):
-        table.add_column(name, overflow="fold", ratio=ratio, no_wrap=ratio is None)
-    for name, value, source, layer in sources:
-        table.add_row(name, value, layer, source)
+    for title, ratio in (("number", None), ("value", 4), ("layer", None), ("source", 5)):
+        table.add_column(title, overflow="fold", ratio=ratio, no_wrap=ratio is None)
+    for row in _grouped(sources):
+        table.add_row(*row)
     return Padding(table, (0, 0, 0, 2))
+
+
+def _grouped(sources: Iterable[tuple[str, str, str, str]]) -> Iterator[tuple[str, str, str, str]]:
+    """Dotted names of one chip, system or room below their owner."""
+    last = ""
+    for name, value, source, layer in sources:
+        owner, dot, rest = name.partition(".")
+        dotted = bool(dot) and " " not in name
+        if dotted and owner != last:
+            yield owner, "", "", ""
+        last = owner if dotted else ""
+        yield f"  {rest}" if dotted else name, value, layer, source

@@ -133,12 +133,12 @@ def _on_time(prepared: Prepared, point: Point, limit_s: float) -> float:
     c = prepared.curves
     scale = point.tpot_s / float(c.step(max(point.resident, 1.0)))
     n = np.geomspace(1.0, max(c.capacity, 2.0), 256)
-    inside = n[np.asarray(c.step(n)) * scale <= limit_s]
-    if not inside.size:
-        return 0.0
-    if inside.size == n.size:
-        return 1.0
-    return 0.5 * math.erfc(-(float(inside[-1]) - point.resident) / math.sqrt(2.0 * max(point.resident, 1e-9)))
+    tpot = np.asarray(c.step(n)) * scale
+    inside = int(np.searchsorted(tpot, limit_s, side="right"))
+    if inside in (0, n.size):
+        return float(inside > 0)
+    most = float(np.interp(limit_s, tpot[inside - 1 : inside + 1], n[inside - 1 : inside + 1]))
+    return 0.5 * math.erfc(-(most - point.resident) / math.sqrt(2.0 * max(point.resident, 1e-9)))
 
 
 def pareto(prepared: Prepared, points: int = 13) -> list[Point]:
