@@ -149,3 +149,23 @@ def test_what_a_source_says_of_overlap_and_balance() -> None:
     unknown = {"expert_balance": "unknown", **npu}
     assert _reading(**unknown).deployment.expert_balance == "perfect"
     assert _reading(flags="acceptance-derived", **unknown).deployment.expert_balance == "natural"
+
+
+@pytest.mark.parametrize(("batch", "overlap"), [(4.0, False), (15.0, False), (16.0, True), (48.0, True)])
+def test_small_decode_batches_stay_whole(batch: float, overlap: bool) -> None:
+    """vLLM ParallelConfig.dbo_decode_token_threshold: 32 tokens; here two per request."""
+    row = {**next(r for r in ROWS if r["id"] == "cm384-paper-0003"), "batch_per_device": batch}
+    model, chip = load_model("deepseek-r1"), load_chip("ascend-910c-die")
+    found = read(row, model, chip, 1.3e12)
+    assert found.deployment.microbatch_overlap is overlap
+    assert ("microbatch_overlap" in found.defaults) is not overlap
+
+
+@pytest.mark.parametrize(("batch", "tpot_ms"), [(12.0, 24.6), (48.0, 49.4)])
+def test_decode_of_the_cm384_paper_at_two_batches(batch: float, tpot_ms: float) -> None:
+    """arXiv 2506.12708v2: 24 requests per package at 24.6 ms, 96 at 49.4 ms (4,096 tokens of context)."""
+    row = {**next(r for r in ROWS if r["id"] == "cm384-paper-0003"), "batch_per_device": batch}
+    found = predict_row(row)
+    assert not isinstance(found, Skip)
+    scored = {name: predicted for name, _, predicted, *_ in found}
+    assert scored["tpot_s"] == pytest.approx(tpot_ms / 1e3, rel=0.12)

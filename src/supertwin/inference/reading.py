@@ -140,7 +140,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         dp_attention=bool(sizes["dp_attention"]),
         weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
         mtp_tokens=mtp, mtp_acceptance=as_float(acceptance or 0.0),
-        microbatch_overlap=overlap_of(row, chip, defaults),
+        microbatch_overlap=overlap_of(row, chip, mtp, defaults),
         expert_balance=balance_of(row, chip, defaults),
         redundant_experts=redundant_of(row, model, sizes["ep"], defaults),
         framework=framework_of(row, served),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from supertwin.inference.assumptions import ATTENTION_DP_MODELS, unknown_balance
@@ -86,10 +87,18 @@ def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_byte
     return {"tp": min(tp, n), "dp": 1, "dp_attention": 0}
 
 
-def overlap_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object]) -> bool:
+SMALLEST_OVERLAP_TOKENS = 32
+"""Tokens of a rank from which engines split a decode batch (vLLM ParallelConfig.dbo_decode_token_threshold)."""
+
+
+def overlap_of(row: Mapping[str, object], chip: Chip, mtp_tokens: int, defaults: dict[str, object]) -> bool:
     """Two micro-batches where a row does not say: SGLang runs DeepEP instances with them in both phases (issue 6017 of
-    sgl-project/sglang: --enable-two-batch-overlap)."""
+    sgl-project/sglang: --enable-two-batch-overlap). Small decode batches stay whole."""
     stated = row.get("microbatch_overlap")
+    tokens = number(row, "batch_per_device", math.inf) * (1 + mtp_tokens)
+    if row.get("phase") == "decode" and tokens < SMALLEST_OVERLAP_TOKENS:
+        defaults["microbatch_overlap"] = 0
+        return False
     if stated is not None:
         return bool(as_float(stated))
     if "deepep" in str(row.get("framework") or "").lower() and chip.vendor == "nvidia":
