@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 DATASET_INPUT_LEN = {
@@ -45,6 +46,37 @@ _NVIDIA_SETS = {"deepseek-r1": 6.0}
 _OFFLINE_SLACK = 1.1
 
 
+_NVIDIA_LAYOUTS = {
+    ("llama-3.1-405b", "offline"): (("b200", 2, 2), ("gb200", 2, 2), ("gb300", 2, 1), ("h200", 4, 2), ("h100", 8, 1)),
+    ("llama-3.1-405b", "serving"): (("b200", 4, 1), ("gb200", 4, 1), ("gb300", 4, 1), ("h200", 8, 1), ("h100", 8, 1)),
+    ("llama-2-70b", "offline"): (("h100-sxm", 1, 2), ("h100-pcie", 1, 2)),
+    ("llama-2-70b", "serving"): (("h100-sxm", 1, 2), ("h100-pcie", 1, 2)),
+}
+_FIRST_STAGED = 8
+
+
+def mlperf_layout(row: Mapping[str, object]) -> tuple[int, int] | None:
+    """(tp, pp) of NVIDIA's harness for an MLPerf row that states none (closed/NVIDIA/configs of rounds 5.0 and 5.1:
+    TP4PP2 of Llama 3.1 405B offline on H200, TP2PP2 on B200; PP2 of Llama 2 70B on H100, from TensorRT 10.8 on)."""
+    if row.get("source_group") != "mlperf" or not _runs_nvidia(row):
+        return None
+    model = str(row.get("model"))
+    if model == "llama-2-70b" and _minor(row) < _FIRST_STAGED:
+        return None
+    known = _NVIDIA_LAYOUTS.get((model, str(row.get("phase"))), ())
+    return next(((tp, pp) for chip, tp, pp in known if str(row.get("chip")).startswith(chip)), None)
+
+
+def _runs_nvidia(row: Mapping[str, object]) -> bool:
+    return str(row.get("framework") or "").startswith(("TensorRT", "CUDA"))
+
+
+def _minor(row: Mapping[str, object]) -> int:
+    """Second number of a TensorRT 10 version, 0 of others."""
+    found = re.match(r"TensorRT 10\.(\d+)", str(row.get("framework") or ""))
+    return int(found[1]) if found else 0
+
+
 def mlperf_run(row: Mapping[str, object]) -> tuple[float, float]:
     """(samples of the data set, fewest seconds) of an MLPerf run, without repetitions that the rate asks for.
 
@@ -53,7 +85,7 @@ def mlperf_run(row: Mapping[str, object]) -> tuple[float, float]:
     load (min_query_count 26,328).
     """
     model = str(row.get("model"))
-    nvidia = str(row.get("framework") or "").startswith(("TensorRT", "CUDA"))
+    nvidia = _runs_nvidia(row)
     sets = _NVIDIA_SETS.get(model, 1.0) if nvidia and row.get("phase") == "serving" else 1.0
     return sets * MLPERF_SAMPLES.get(model, 24576), _NVIDIA_RUN_S.get(model, _LEAST_RUN_S) if nvidia else _LEAST_RUN_S
 

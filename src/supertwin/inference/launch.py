@@ -22,6 +22,9 @@ _SGLANG = ("sglang", "sglang-deepep")
 _MIB = 2.0**20
 STATE_SHARE = 0.9 / 1.9
 """Share of the cache memory that recurrent states get (server_args: mamba_full_memory_ratio 0.9 of the rest)."""
+WIDE_SHARE, NODE = 0.82, 8
+"""Static memory of attention ranks over several nodes: recipes state it, because the default would reserve more than
+the device has (sgl-project/sglang issue 6017: --mem-fraction-static 0.82 for decode)."""
 STATES_PER_REQUEST = 3
 """Slots of that pool per running request while prefixes are cached: its own, the matched prefix, a copy
 (kv_cache_configurator: MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
@@ -42,6 +45,8 @@ def started(about: Engine, model: ModelSpec, system: System, deployment: Deploym
     if found.name not in _SGLANG or system.chip.vendor != "nvidia":
         return found
     share = static_share(system.chip, deployment, found.max_batched_tokens)
+    if deployment.dp_attention and deployment.devices > NODE:
+        share = max(share, WIDE_SHARE)
     found = replace(found, memory_fraction=share, static_memory=True)
     slots = _state_slots(found, model, system, deployment)
     return replace(found, max_num_seqs=max(1, min(found.max_num_seqs, slots // STATES_PER_REQUEST)))

@@ -87,12 +87,13 @@ class Reading:
 
     @property
     def varied(self) -> bool:
-        """Whether output lengths differ: means of data sets (also whole but odd prompt lengths such as 467); answers of
+        """Whether output lengths differ: means of data sets (also whole but odd lengths such as 202 and 214, while 467
+        and 16 or 256 tokens are answers of one length to the prompts of a set); answers of
         the CNN-DailyMail set are all cut at 128 tokens. Random prompts ask for answers of one length, whose mean lies
         just below it where a few end early."""
         if self.output_len <= 64 or self.one_length or (self.data_set and round(self.output_len) in (128, 129)):
             return False
-        odd = _whole(self.input_len) and not _round(self.input_len)
+        odd = _whole(self.input_len) and not _round(self.input_len) and not _round(self.output_len)
         means = "lengths-are-means" in self.flags and not _round(self.output_len)
         return self.data_set or odd or means
 
@@ -311,7 +312,12 @@ def _usual_weight(row: Mapping[str, object], chip: Chip) -> str:
             (f for f, rate in (("nvfp4", "fp4"), ("fp8", "fp8"), ("int8", "int8")) if rate in chip.peak_flop_per_s),
             "fp16",
         )
-    return "bf16"
+    return NATIVE_WEIGHTS.get(str(row.get("model")), "bf16")
+
+
+NATIVE_WEIGHTS = {"kimi-k3": "mxfp4"}
+"""Formats of experts in checkpoints that their makers release in no wider one (model card of Kimi-K3: MXFP4 experts in
+groups of 32, activations, attention and shared experts in BF16)."""
 
 
 def _lengths(row: Mapping[str, object], defaults: dict[str, object]) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from supertwin.inference.assumptions import ATTENTION_DP_MODELS, unknown_balance
+from supertwin.inference.benchmarks import mlperf_layout
 from supertwin.inference.placement import moe
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
@@ -51,6 +52,9 @@ def layout_of(
     out = {k: int(as_float(v)) for k, v in given.items() if v is not None}
     out["cp"] = int(number(row, "cp", 1.0))
     out.setdefault("pp", 1)
+    asked = mlperf_layout(row) if "tp" not in out else None
+    if asked is not None and n % (asked[0] * asked[1]) == 0:
+        out["tp"], out["pp"] = asked
     if "tp" not in out:
         out.update(_unstated_layout(row, n, has_moe and mla, weights_bytes, chip))
     framework = str(row.get("framework") or "").lower()
@@ -67,7 +71,7 @@ def layout_of(
         out["ep"] = out["tp"] * (out["dp"] if out["dp_attention"] else 1) if has_moe and npu else 1
     if not has_moe:
         out["ep"] = 1
-    defaults.update({k: out[k] for k in ("tp", "dp", "ep", "dp_attention") if given.get(k) is None})
+    defaults.update({k: out[k] for k in ("tp", *(("pp",) if asked else ()), "dp", "ep", "dp_attention") if given.get(k) is None})
     return out
 
 
