@@ -10,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.inference.assumptions import GRACE_SLOWER, PYTHON_SEQUENCE_S, engine
-from supertwin.inference.benchmarks import DATASET_INPUT_LEN, mlperf_run, mlperf_samples
+from supertwin.inference.benchmarks import (
+    DATASET_INPUT_LEN,
+    mlperf_batch,
+    mlperf_layout,
+    mlperf_run,
+    mlperf_samples,
+)
 from supertwin.inference.case import Deployment
+from supertwin.inference.deployment import serve
+from supertwin.inference.reading import Reading, read
 from supertwin.inference.residence import Curves, Load, cycle_s
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
@@ -38,6 +46,43 @@ def test_a_run_is_never_shorter_than_asked(data_set: float, seconds: float, rate
     assert samples >= data_set
     assert samples >= rate * seconds * (1 - 1e-6)
     assert samples / data_set == pytest.approx(round(samples / data_set))
+
+
+def test_layouts_of_the_mlperf_harness() -> None:
+    """closed/NVIDIA/configs: TP4PP2 of Llama 3.1 405B offline on H200, TP8 under load; PP2 of Llama 2 70B from 5.0 on."""
+    large = {**MLPERF, "model": "llama-3.1-405b", "chip": "h200-sxm"}
+    assert mlperf_layout(large) == (4, 2)
+    assert mlperf_layout({**large, "phase": "serving"}) == (8, 1)
+    assert mlperf_layout({**large, "framework": "vLLM 0.9"}) is None
+    assert mlperf_layout({**large, "source_group": "trtllm-1.0"}) is None
+    assert mlperf_layout({**MLPERF, "chip": "h100-sxm"}) == (1, 2)
+    assert mlperf_layout({**MLPERF, "chip": "h100-sxm", "framework": "TensorRT 10.2, CUDA 12.4"}) is None
+    assert mlperf_layout({**MLPERF, "chip": "h200-sxm"}) is None
+    assert mlperf_batch({**MLPERF, "model": "deepseek-r1", "chip": "b200"}) == 512
+    assert mlperf_batch({**MLPERF, "chip": "b200"}) == 0
+
+
+def reading_of(**changes: object) -> Reading:
+    row = {"phase": "offline", "model": "llama-3.1-405b", "chip": "h200-sxm", "n_devices": 16.0, "tp": None, **changes}
+    return read(row, load_model(str(row["model"])), load_chip(str(row["chip"])), 8e11)
+
+
+def test_rows_take_the_settings_of_their_sources() -> None:
+    staged = reading_of(source_group="mlperf", framework="TensorRT 10.11, CUDA 12.9", weight_dtype="fp8", output_len=650.0)
+    assert (staged.deployment.tp, staged.deployment.pp, staged.instances) == (4, 2, 2.0)
+    assert staged.defaults["pp"] == 2
+    # Best_perf_practice_on_DeepSeek-R1, H200: --max_num_tokens 1151 --num_requests 5120
+    shared = {"tp": 1.0, "dp": 8.0, "ep": 8.0, "dp_attention": 1.0, "weight_dtype": "fp8", "framework": "TensorRT-LLM"}
+    served = reading_of(source_group="trtllm-dsr1", model="deepseek-r1", n_devices=8.0, concurrency=1024.0, **shared)
+    assert (served.batched_tokens, served.requests) == (1151, 5120.0)
+    assert reading_of(model="kimi-k3", chip="gb300", framework="vLLM", tp=8.0).deployment.weight_dtype == "mxfp4"
+
+
+@pytest.mark.parametrize(("input_len", "output_len", "varied"), [(467, 256, False), (467, 16, False), (202, 214, True)])
+def test_one_length_for_the_prompts_of_a_set(input_len: int, output_len: int, varied: bool) -> None:
+    found = reading_of(source_group="trtllm-online", framework="TensorRT-LLM 0.14", weight_dtype="bf16", tp=8.0,
+                       input_len=float(input_len), output_len=float(output_len))  # fmt: skip
+    assert found.varied is varied
 
 
 def test_mixtral_prompts_hold_worked_examples() -> None:
@@ -112,6 +157,18 @@ def test_the_host_is_hidden_behind_a_longer_step() -> None:
     assert float(cycle_s(short, LOAD, 512.0, True)) == pytest.approx(free)
     assert float(cycle_s(bound, LOAD, 512.0, True)) == pytest.approx(999 * 512e-4, rel=0.01)
     assert float(bound.step(512.0)) == pytest.approx(512e-4)
+
+
+def test_later_waves_of_varied_lengths_come_one_by_one() -> None:
+    """Attention ranks that share experts wait for each other's prompts after the first wave, not in it."""
+    shared = replace(CURVES, ranks=8, lone_s=0.02, capacity=512.0)
+    many = replace(LOAD, varied=True, requests=512.0 * 50, longest_over_mean=4.0)
+    alone, waiting = (serve(c, many, 1.0).requests_per_s for c in (replace(shared, lone_s=0.0), shared))
+    assert waiting < 0.9 * alone
+    first = replace(many, requests=512.0)
+    assert serve(shared, first, 1.0).requests_per_s == pytest.approx(
+        serve(replace(shared, lone_s=0.0), first, 1.0).requests_per_s
+    )
 
 
 def test_a_system_of_the_catalogue_has_the_same_engine() -> None:

@@ -9,7 +9,7 @@ import pytest
 from supertwin.core.formats import number_format
 from supertwin.inference import Deployment
 from supertwin.inference.assumptions import UNOVERLAPPED_GAP_S, engine
-from supertwin.inference.launch import STATES_PER_REQUEST, scheduled, started, static_share
+from supertwin.inference.launch import STATES_PER_REQUEST, WIDE_SHARE, scheduled, started, static_share
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import weights_bytes
 from supertwin.inference.placement import place
@@ -62,3 +62,15 @@ def test_gathered_matrices_leave_room_for_caches() -> None:
     head, mlp, shared = 129280 * 7168 * 2, 3 * 3 * 7168 * 18432, 58 * 3 * 7168 * 2048
     value = number_format("fp8-blockwise").bytes_per_element
     assert saved == pytest.approx((head + (mlp + shared) * value) * 7 / 8, rel=1e-3)
+
+
+def test_wide_instances_state_their_static_memory() -> None:
+    """sgl-project/sglang issue 6017: --mem-fraction-static 0.82; the default would reserve half of the device."""
+    model, system = load_model("deepseek-v3"), load_system("gb200-nvl72:48")
+    wide = Deployment(
+        tp=1, dp=48, ep=48, dp_attention=True, weight_dtype="fp8", activation_dtype="fp8", framework="SGLang"
+    )
+    assert static_share(system.chip, wide, 8192) < 0.6
+    assert started(engine("SGLang"), model, system, wide).memory_fraction == WIDE_SHARE
+    narrow = replace(wide, dp=8, ep=8)
+    assert started(engine("SGLang"), model, system, narrow).memory_fraction == static_share(system.chip, narrow, 8192)

@@ -40,6 +40,9 @@ MLPERF_SAMPLES = {
 }
 """Samples of the MLPerf data sets, the fewest of a run (loadgen/mlperf.conf: performance_sample_count_override)."""
 
+TRTLLM_DEEPSEEK = {1: (0, 10), 1024: (1151, 5120), 3072: (1536, 49152), 7168: (2048, 114688)}
+"""(max_num_tokens, num_requests) by concurrency of TensorRT-LLM's Best_perf_practice_on_DeepSeek-R1."""
+
 _LEAST_RUN_S = 600.0
 _NVIDIA_RUN_S = {"llama-2-70b": 2400.0, "mixtral-8x7b": 2400.0}
 _NVIDIA_SETS = {"deepseek-r1": 6.0}
@@ -53,6 +56,16 @@ _NVIDIA_LAYOUTS = {
     ("llama-2-70b", "serving"): (("h100-sxm", 1, 2), ("h100-pcie", 1, 2)),
 }
 _FIRST_STAGED = 8
+
+
+_NVIDIA_BATCH = {("deepseek-r1", "b200"): 512, ("deepseek-r1", "gb300"): 1536}
+
+
+def mlperf_batch(row: Mapping[str, object]) -> int:
+    """Largest batch of an attention rank in NVIDIA's harness (gpu_batch_size), 0 where memory is the limit."""
+    if row.get("source_group") != "mlperf" or not _runs_nvidia(row):
+        return 0
+    return _NVIDIA_BATCH.get((str(row.get("model")), str(row.get("chip"))), 0)
 
 
 def mlperf_layout(row: Mapping[str, object]) -> tuple[int, int] | None:

@@ -68,7 +68,8 @@ def closed_loop(curves: Curves, load: Load, instances: float) -> Serving:
 
 
 def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
-    """All requests at once: waves of at most `capacity`, the last one smaller; varied lengths drain slowly."""
+    """All requests at once: waves of at most `capacity`, the last one smaller. Varied lengths drain slowly, and after
+    the first wave a request starts whenever another one ends."""
     total = max(load.requests / instances, 1.0)
     n = min(total, max(curves.capacity, 1e-9))
     waves, full = total / n, float(cycle_s(curves, load, n, True))
@@ -76,7 +77,7 @@ def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     time = full * math.floor(waves + 1e-9) + (float(cycle_s(curves, load, rest, True)) if rest > 1e-6 else 0.0)
     if load.varied:
         prefill = full - decode_steps(load) * float(curves.step(n))
-        time = full * max(waves - 1.0, 0.0) + _drain(curves, load, n) + prefill
+        time = float(cycle_s(curves, load, n)) * max(waves - 1.0, 0.0) + _drain(curves, load, n) + prefill
     first, alone = _burst_ttft(curves, n), decode_steps(load) * float(curves.step(n))
     stall = max(full - first - alone, 0.0) * _short_requests(curves, load, n)
     steady = max(float(cycle_s(curves, load, n)), alone)

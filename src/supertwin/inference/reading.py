@@ -22,7 +22,9 @@ from supertwin.inference.assumptions import (
 from supertwin.inference.benchmarks import (
     DATASET_INPUT_LEN,
     MLPERF_TPOT_S,
+    TRTLLM_DEEPSEEK,
     TRTLLM_REQUESTS,
+    mlperf_batch,
     mlperf_run,
     mlperf_samples,
 )
@@ -152,6 +154,9 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     input_len, output_len, kv_len = _lengths(row, defaults)
     batch = row.get("batch_per_device")
     most_running, tokens = served.most_running, served.batched_tokens
+    most_running = most_running or mlperf_batch(row) * deployment.dp
+    if row.get("source_group") == "trtllm-dsr1":
+        tokens = TRTLLM_DEEPSEEK.get(int(number(row, "concurrency", 0.0)), (tokens, 0))[0]
     if _is_perf_overview(row):
         most_running, tokens = _tuned(model, chip, deployment, (input_len, output_len))
     return Reading(
@@ -250,6 +255,8 @@ def _requests(row: Mapping[str, object]) -> float:
     if _is_perf_overview(row):
         lengths = (round(number(row, "input_len", 0.0)), round(number(row, "output_len", 0.0)))
         return float(TRTLLM_REQUESTS.get(lengths, MAX_QUEUE_REQUESTS))
+    if row.get("source_group") == "trtllm-dsr1" and concurrency in TRTLLM_DEEPSEEK:
+        return float(TRTLLM_DEEPSEEK[int(concurrency)][1])
     if "all-requests-at-t0" in flags or row.get("phase") == "offline":
         return concurrency or float(MAX_QUEUE_REQUESTS)
     if "experimental-sweep" in flags:
