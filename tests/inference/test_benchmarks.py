@@ -49,7 +49,7 @@ def test_a_run_is_never_shorter_than_asked(data_set: float, seconds: float, rate
 
 
 def test_layouts_of_the_mlperf_harness() -> None:
-    """closed/NVIDIA/configs: TP4PP2 of Llama 3.1 405B offline on H200, TP8 under load; PP2 of Llama 2 70B from 5.0 on."""
+    """closed/NVIDIA/configs: TP4PP2 of Llama 3.1 405B offline on H200, TP8 under load; PP2 of Llama 2 70B from 5.0."""
     large = {**MLPERF, "model": "llama-3.1-405b", "chip": "h200-sxm"}
     assert mlperf_layout(large) == (4, 2)
     assert mlperf_layout({**large, "phase": "serving"}) == (8, 1)
@@ -68,7 +68,7 @@ def reading_of(**changes: object) -> Reading:
 
 
 def test_rows_take_the_settings_of_their_sources() -> None:
-    staged = reading_of(source_group="mlperf", framework="TensorRT 10.11, CUDA 12.9", weight_dtype="fp8", output_len=650.0)
+    staged = reading_of(source_group="mlperf", framework="TensorRT 10.11", weight_dtype="fp8", output_len=650.0)
     assert (staged.deployment.tp, staged.deployment.pp, staged.instances) == (4, 2, 2.0)
     assert staged.defaults["pp"] == 2
     # Best_perf_practice_on_DeepSeek-R1, H200: --max_num_tokens 1151 --num_requests 5120

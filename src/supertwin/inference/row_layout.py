@@ -71,7 +71,8 @@ def layout_of(
         out["ep"] = out["tp"] * (out["dp"] if out["dp_attention"] else 1) if has_moe and npu else 1
     if not has_moe:
         out["ep"] = 1
-    defaults.update({k: out[k] for k in ("tp", *(("pp",) if asked else ()), "dp", "ep", "dp_attention") if given.get(k) is None})
+    left_open = ("tp", "pp", "dp", "ep", "dp_attention") if asked else ("tp", "dp", "ep", "dp_attention")
+    defaults.update({k: out[k] for k in left_open if given.get(k) is None})
     return out
 
 
