@@ -30,7 +30,9 @@ class Engine:
     caches alone, activations lie outside; sequence_host_s: host work per resident sequence and step beside the device's
     own (overlapped scheduling), which bounds the step; gathers_dense: attention ranks that share experts share MLPs and
     the head too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off); prolog: decode runs what
-    precedes the core of latent attention as one kernel (prolog.py).
+    precedes the core of latent attention as one kernel (prolog.py); held_steps: decode steps that one scheduling
+    decision launches, in which no prompt starts (vLLM V0: num_scheduler_steps); gather_steps: steps that attention
+    ranks that share experts at most wait for each other's prompts (TensorRT-LLM: attention_dp_config).
     """
 
     name: str
@@ -51,6 +53,8 @@ class Engine:
     gathers_dense: bool = False
     sequence_host_s: float = 0.0
     prolog: bool = False
+    held_steps: int = 1
+    gather_steps: int = 0
 
 
 _US = 1e-6
@@ -82,15 +86,19 @@ ENGINES: tuple[Engine, ...] = (
     ),
     Engine(
         "mlperf-tensorrt", 200 * _US, 0.2 * _US, 2e-3, 3 * _US, 0.95, True, 2048, 8192, True, "gather",
-        "closed C++ harness around TensorRT-LLM; limits tuned by the submitter, taken as memory",
+        "closed C++ harness around TensorRT-LLM; limits tuned by the submitter, taken as memory; NVIDIA's DeepSeek-R1"
+        " Server configuration of 5.1: adp_balancing_timeout_iters 9",
+        gather_steps=9,
     ),
     Engine(
         "vllm-v0", 2000 * _US, 15 * _US, 10e-3, 8 * _US, 0.90, False, 256, 2048, False, "gather",
         "vLLM v0.6 blog: Llama-8B on H100 spends 38 % of the step on the device, the rest in scheduling and the server",
     ),
     Engine(
-        "vllm-rocm-mlperf", 1000 * _US, 2 * _US, 5e-3, 8 * _US, 0.95, False, 2048, 8192, True, "gather",
-        "AMD MLPerf submissions: multi-step scheduling, limits tuned by the submitter",
+        "vllm-rocm-mlperf", 1000 * _US, 2 * _US, 5e-3, 8 * _US, 0.95, False, 2048, 40960, False, "gather",
+        "AMD's MLPerf 5.0 and 5.1 submissions (harness_llm/models/*/server_mi3*.yaml): num_scheduler_steps 9, chunked"
+        " prefill off, 40,960 tokens, sequences tuned by the submitter",
+        held_steps=9,
     ),
     Engine(
         "vllm", 800 * _US, 4 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",

@@ -110,6 +110,9 @@ def mlperf_samples(data_set: float, seconds: float, rate_per_s: float, offline: 
     return data_set * max(1.0, math.ceil(asked / data_set - 1e-9))
 
 
+AMD_INTERACTIVE_STEPS = {"mi300x": 8, "mi325x": 3}
+"""num_scheduler_steps of the interactive runs of AMD's partners (Supermicro and GigaComputing, MLPerf 5.0) by chip."""
+
 TRTLLM_REQUESTS = {
     (128, 128): 30000,
     (128, 2048): 3000,

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from supertwin.inference.residence import Curves, Load, Serving, cycle_s, decode_steps, token_time_s
+from supertwin.inference.residence import (
+    EULER_GAMMA,
+    Curves,
+    Load,
+    Serving,
+    cycle_s,
+    decode_steps,
+    drain_s,
+    token_time_s,
+)
 
 LEAST_OUTPUT = 4.0
 """Shortest reply of a conversation benchmark: vLLM's ShareGPT sampler drops replies below four tokens."""
-
-EULER_GAMMA = 0.5772
-"""The longest of n exponential lengths is ln n + EULER_GAMMA times their mean (extreme value theory)."""
 
 
 def saturated(curves: Curves, load: Load, instances: float) -> Serving:
@@ -52,13 +56,15 @@ def closed_loop(curves: Curves, load: Load, instances: float) -> Serving:
     n = min(offered, curves.capacity)
     first = min(1.0, load.concurrency / max(load.requests, 1.0))
     cycle = first * float(cycle_s(curves, load, n, True)) + (1.0 - first) * float(cycle_s(curves, load, n))
+    alone = decode_steps(load) * float(curves.step(n))
+    cycle = max(cycle, alone + curves.prefill_one_s)
     ttft = first * _burst_ttft(curves, n) + (1.0 - first) * _steady_ttft(curves, load, n)
-    ttft = min(ttft, max(cycle - decode_steps(load) * float(curves.step(n)), curves.prefill_one_s))
-    tpot = token_time_s(load, cycle, ttft, decode_steps(load) * float(curves.step(n)))
+    ttft = min(ttft, cycle - alone) if alone > 0.0 else cycle
+    tpot = token_time_s(load, cycle, ttft, alone)
     cycle += load.request_gap_s
     rate = n / cycle
     if load.varied and load.requests > n * instances:
-        last = _drain(curves, load, n) * cycle / max(decode_steps(load) * float(curves.step(n)), 1e-9)
+        last = drain_s(curves, load, n) * cycle / max(alone, 1e-9)
         share = n * instances / load.requests
         rate /= 1.0 - share + share * max(last / cycle, 1.0)
     ttft += load.request_gap_s + max(0.0, offered - n) / rate
@@ -77,7 +83,7 @@ def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     time = full * math.floor(waves + 1e-9) + (float(cycle_s(curves, load, rest, True)) if rest > 1e-6 else 0.0)
     if load.varied:
         prefill = full - decode_steps(load) * float(curves.step(n))
-        time = float(cycle_s(curves, load, n)) * max(waves - 1.0, 0.0) + _drain(curves, load, n) + prefill
+        time = float(cycle_s(curves, load, n)) * max(waves - 1.0, 0.0) + drain_s(curves, load, n) + prefill
     first, alone = _burst_ttft(curves, n), decode_steps(load) * float(curves.step(n))
     stall = max(full - first - alone, 0.0) * _short_requests(curves, load, n)
     steady = max(float(cycle_s(curves, load, n)), alone)
@@ -99,13 +105,3 @@ def _short_requests(curves: Curves, load: Load, n: float) -> float:
     chunks = float(curves.chunks(load, n))
     least = max(LEAST_OUTPUT, 0.5 * chunks) if load.mixes_prefill else LEAST_OUTPUT
     return max(1.0, -EULER_GAMMA - math.log(least / load.output_len))
-
-
-def _drain(curves: Curves, load: Load, n: float) -> float:
-    """Decode time of n requests with exponential lengths (mean S) that start together: the longest is the last one, or
-    the data set cuts it."""
-    longest = min(math.log(max(n, 1.0)) + EULER_GAMMA, load.longest_over_mean)
-    t = np.linspace(0.0, longest, 33)
-    left = n * np.exp(-t) * (1.0 - np.exp(t - longest)) / (1.0 - math.exp(-longest))
-    tau = curves.step(np.maximum(left, 1.0))
-    return decode_steps(load) * float(np.sum(0.5 * (tau[1:] + tau[:-1]) * np.diff(t)))

@@ -31,6 +31,8 @@ def _through_front_end(engine: Serving, load: Load, instances: float) -> Serving
     rate, ttft = min(engine.requests_per_s, most), engine.ttft_s
     if load.arrivals == "set":
         ttft = max(ttft, 0.5 * load.requests / most)
+    if load.arrivals == "loop" and math.isfinite(load.concurrency):
+        ttft += load.concurrency * (1.0 / rate - 1.0 / engine.requests_per_s)
     burst = {"set": load.requests, "loop": load.concurrency}.get(load.arrivals, 0.0) / instances * load.template_s
     if burst > 0.0 and math.isfinite(burst):
         first = min(1.0, burst / load.template_s * instances / max(load.requests, 1.0))

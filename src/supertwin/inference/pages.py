@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from supertwin.inference.benchmarks import VLLM_GB300_TOKENS
+from supertwin.inference.benchmarks import AMD_INTERACTIVE_STEPS, VLLM_GB300_TOKENS
 
 PAGE_CHIP = {
     "qwen3-14b/h100.md": "h100-pcie",
@@ -36,13 +36,14 @@ def chip_of(row: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a server that its source gives for a run: share of the memory, requests, tokens of a step (0: none),
-    and whether experts are reached by DeepEP."""
+    """Options of a server that its source gives for a run: share of the memory, requests, tokens of a step, decode
+    steps of one scheduling decision (0: none), and whether experts are reached by DeepEP."""
 
     memory_share: float = 0.0
     most_running: int = 0
     batched_tokens: int = 0
     deepep: bool = False
+    held_steps: int = 0
 
 
 _GLM_52 = {
@@ -77,6 +78,7 @@ def options(row: Mapping[str, object]) -> Options:
         int(_number(_MOST_RUNNING, notes)) or given.most_running,
         _batched_tokens(row, notes, source) or given.batched_tokens,
         given.deepep,
+        AMD_INTERACTIVE_STEPS.get(str(row.get("chip")), 0) if "Interactive" in notes else 0,
     )
 
 

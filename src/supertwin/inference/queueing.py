@@ -1,4 +1,4 @@
-"""Open loads: Poisson arrivals with the queue before prefill (M/D/1), and prefill and decode on instances of their own.
+"""Open loads: Poisson arrivals with gated batches of prompts, and prefill and decode on instances of their own.
 
 Equation (1) of residence.py, solved for the residents at the offered rate.
 """
@@ -9,7 +9,17 @@ import math
 
 import numpy as np
 
-from supertwin.inference.residence import Curves, Load, Serving, cycle_s, decode_steps, token_time_s
+from supertwin.inference.residence import (
+    Array,
+    Curves,
+    Load,
+    Serving,
+    cycle_s,
+    decode_steps,
+    drain_s,
+    gathered_steps,
+    token_time_s,
+)
 
 P99_OVER_MEAN = 1.5
 """TPOT of the slowest hundredth over the mean in continuous batching under Poisson load (assumption: the number of
@@ -17,37 +27,92 @@ residents and the prefill that falls into a request both vary by about half)."""
 
 
 def poisson(curves: Curves, load: Load, instances: float) -> Serving:
-    """Poisson arrivals: the residents at which equation (1) gives the offered rate; above the engine's rate a queue."""
-    rate = load.rate_per_s / instances
+    """Arrivals at a rate: the residents at which equation (1) gives it; above the engine's rate a queue.
+
+    A run of D seconds of arrivals is not steady from its start: residents build up and drain, and its requests see
+    1 - (1 - exp(-D / R)) R / D of their steady number where residences R are exponential, 1 - R / (3 D) where they are
+    equal. Requests wait for admission once the capacity is full.
+    """
+    rate, arriving = load.rate_per_s / instances, load.requests / load.rate_per_s
     n = np.geomspace(1e-3, max(curves.capacity, 2e-3), 96)
-    reach = n / cycle_s(curves, load, n)
-    over = rate >= reach[-1]
-    served = min(rate, float(reach[-1]))
-    resident = float(np.interp(served, reach, n))
+    stay = cycle_s(curves, load, n)
+    offered = n / (stay * _built_up(arriving / stay, load.varied))
+    resident = float(np.interp(rate, offered, n))
+    over = rate >= offered[-1]
+    served = float(n[-1] / stay[-1]) if over else rate
     alone = decode_steps(load) * float(curves.step(max(resident, 1.0)))
-    tpot = token_time_s(load, max(resident / served, alone), 0.0, alone)
+    tpot = token_time_s(load, max(float(np.interp(resident, n, stay)), alone), 0.0, alone)
     if load.tpot_limit_s:
-        tpot = min(max(tpot, load.tpot_limit_s / P99_OVER_MEAN), load.tpot_limit_s)
-    ttft = load.request_gap_s + _poisson_ttft(curves, load, served, tpot)
+        fullest = (float(curves.step(max(resident, 1.0))) + curves.prefill_step_s) / load.accepted
+        tpot = max(tpot, min(load.tpot_limit_s / P99_OVER_MEAN, fullest))
+        tpot = min(tpot, load.tpot_limit_s)
+    ttft = load.request_gap_s + _first_token_s(curves, load, served, resident, tpot)
+    backlog = wait = 0.0
     if over and not load.tpot_limit_s:
-        wait = 0.5 * load.requests * (1.0 / (served * instances) - 1.0 / load.rate_per_s)
-        return Serving(served * instances, tpot, ttft + wait, resident, 1.0, "engine")
-    tail = ttft + (0.0 if math.isnan(tpot) else tpot * max(load.output_len - 1.0, 0.0))
-    total = load.requests / (load.requests / (served * instances) + tail)
-    return Serving(total, tpot, ttft, resident, served / float(reach[-1]), "engine" if over else "arrivals")
+        waiting = max(0.0, 1.0 - curves.capacity * rate / (rate - served) / (load.requests / instances))
+        backlog = waiting * arriving * (rate / served - 1.0)
+        wait = 0.5 * waiting * backlog
+    whole = arriving + backlog + ttft + _last_reply_s(curves, load, resident, tpot)
+    total = load.requests / whole if math.isfinite(whole) else served * instances
+    busy = min(rate / float(offered[-1]), 1.0)
+    return Serving(total, tpot, ttft + wait, resident, busy, "engine" if over else "arrivals")
 
 
-def _poisson_ttft(curves: Curves, load: Load, rate: float, tpot: float) -> float:
-    """Half of the step in progress, the own prefill, and the queue before it (M/D/1).
+def _built_up(runs: Array, varied: bool) -> Array:
+    """Residents that a request of a run of `runs` residences sees, over the steady number.
 
-    A prefill that rides in a decode step lasts as long as that step."""
-    busy = min(rate * curves.prefill_each_s, 0.99)
-    queue = 0.5 * curves.prefill_one_s * busy / (1.0 - busy)
+    Residents are a queue of infinitely many servers from empty to empty: exponential residences build up and drain
+    exponentially, equal ones linearly. The mean over requests is that of N^2 over that of N.
+    """
+    runs = np.maximum(runs, 1e-9)
+    if varied:
+        return np.asarray(1.0 - np.where(np.isinf(runs), 0.0, -np.expm1(-runs) / runs))
+    return np.asarray(np.where(runs > 1.0, 1.0 - 1.0 / (3.0 * runs), runs * (1.0 - runs / 3.0)))
+
+
+def _last_reply_s(curves: Curves, load: Load, resident: float, tpot: float) -> float:
+    """From the last first token to the end of the run: a reply without prompts beside it while the engine empties.
+    MLPerf's clock stops with the request that was sent last (loadgen/results.cc), other clocks with the last one."""
     if math.isnan(tpot):
-        return curves.prefill_one_s + queue
-    step = tpot * load.accepted
-    own = max(curves.prefill_one_s, step, curves.issue_s) if load.mixes_prefill else curves.prefill_one_s
-    return 0.5 * step + own + queue
+        return 0.0
+    if load.varied and not load.tpot_limit_s:
+        return drain_s(curves, load, max(resident, 1.0))
+    return decode_steps(load) * float(curves.step(max(0.5 * resident, 1.0)))
+
+
+def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpot: float) -> float:
+    """Mean time to first token: the rest of what the engine is at, then one step with all prompts that came during it
+    (a queue with gated batches).
+
+    Prompts that ride in decode steps: a step lasts T = tau + p K, where K prompts came during the step before, so
+
+        E[T] = tau / (1 - rho),  Var T = rate E[p^2] E[T] / (1 - rho^2),  rho = rate p
+        TTFT = (1/2 + rho) E[T^2] / E[T] + tau + p
+
+    under Poisson arrivals. An engine that puts prompts first decodes V = `held_steps` x tau while nobody waits: tau is
+    left out of the own step and E[T^2] / E[T] = V / (1 + rho) + rate E[p^2] / (1 - rho^2). Arrivals at equal
+    intervals longer than a step with a prompt never meet one. Prompts of conversations have exponential lengths, as
+    their replies.
+    """
+    if math.isnan(tpot):
+        busy = min(rate * curves.prefill_each_s, 0.99)
+        return curves.prefill_one_s * (1.0 + 0.5 * busy / (1.0 - busy))
+    step, steps = tpot * load.accepted, decode_steps(load)
+    prompt = (float(cycle_s(curves, load, resident)) - steps * float(curves.step(resident))) / resident
+    prompt = min(max(prompt, 0.0), 0.95 / rate)
+    rho, held = rate * prompt, max(load.held_steps, 1.0)
+    spread = rate / (1.0 - rho**2) * (1.0 - load.even + load.varied)
+    tau = step * (1.0 - rho)
+    seen = (step if load.mixes_prefill else held * tau / (1.0 + rho)) + spread * prompt**2
+    if load.even and rate * (held * tau + prompt) < 1.0:
+        seen = held * tau
+    others = max(rate * seen - load.even, 0.0) * prompt
+    gathering = 0.5 * step * float(gathered_steps(load, curves, rate * step))
+    if not load.mixes_prefill:
+        return 0.5 * seen + others + gathering + curves.prefill_one_s
+    chunks = max(1.0, float(curves.chunks(load, resident)) / resident * curves.ranks)
+    own = tau * chunks + max(curves.prefill_one_s - float(curves.step(1.0)), prompt)
+    return 0.5 * seen + others + gathering + max(own, curves.issue_s)
 
 
 def split(curves: Curves, load: Load, prefills: float, decodes: float) -> Serving:

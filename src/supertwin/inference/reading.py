@@ -44,6 +44,7 @@ _DATASET_OF_MODEL = {
 }
 _WIDE = ("bf16", "fp16")
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
+_CONSTANT = re.compile(r"\b\d+RPS\b")  # GPUStack's profiles: guidellm benchmark --profile constant
 _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
 # NVFP4 and NVIDIA's own FP8 checkpoints state an FP8 cache (kv_cache_quant_algo; vLLM PR 29980), those of the families
@@ -59,8 +60,9 @@ class Reading:
     """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits);
     data_set: lengths are those of a data set, answered once; counted: a queue of a known number of requests;
     one_length: random prompts, all answers asked for at one length;
-    memory_share, most_running, batched_tokens: options of the server that the row or its source names (0: none);
-    least_run_s: an offline run repeats its data set (requests) until it lasts as long."""
+    memory_share, most_running, batched_tokens, held_steps: options of the server that the row or its source names (0:
+    none); least_run_s: an offline run repeats its data set (requests) until it lasts as long; even: requests come at
+    equal intervals."""
 
     deployment: Deployment
     n_devices: int
@@ -85,6 +87,8 @@ class Reading:
     most_running: int = 0
     batched_tokens: int = 0
     least_run_s: float = 0.0
+    held_steps: int = 0
+    even: bool = False
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -167,7 +171,8 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         _requests(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
         flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
-        most_running, tokens, _least_run(row), defaults,
+        most_running, tokens, _least_run(row), served.held_steps,
+        bool(_CONSTANT.search(str(row.get("notes") or ""))), defaults,
     )  # fmt: skip
 
 

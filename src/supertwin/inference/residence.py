@@ -25,6 +25,9 @@ LEAST_ROOM = 1.0 / 8.0
 
 Array = npt.NDArray[np.float64]
 
+EULER_GAMMA = 0.5772
+"""The longest of n exponential lengths is ln n + EULER_GAMMA times their mean (extreme value theory)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curves:
@@ -80,11 +83,13 @@ class Load:
     """What is asked of the deployment.
 
     arrivals: set (all requests at once), loop (closed loop of `concurrency`), poisson (`rate_per_s`, with at most
-    `concurrency` in flight when that is given too) or saturated.
+    `concurrency` in flight when that is given too) or saturated. even: arrivals at equal intervals, not Poisson.
     input_len, new_tokens: prompt tokens and those of them that the prefix cache does not hold; output_len tokens;
     accepted: tokens per request and decode step; requests: size of the run; varied: output lengths are not all equal.
     longest_over_mean: longest reply that the data set holds, over the mean one.
     template_s: host time per request of a burst before the first of them reaches the engine.
+    held_steps: decode steps that a prefill-first engine takes between two looks at its queue; gather_steps: steps for
+    which prompts at most wait until every attention rank that shares experts has one.
     tpot_limit_s: p99 limit up to which the load was raised (0: none). Near its limit an engine's rate hardly depends on
     the residents, so the mean TPOT follows from the limit rather than from the rate.
     """
@@ -103,6 +108,9 @@ class Load:
     mixes_prefill: bool = True
     tpot_limit_s: float = 0.0
     longest_over_mean: float = math.inf
+    even: bool = False
+    held_steps: float = 1.0
+    gather_steps: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +134,16 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     """S tau(N) + N p' of equations (1) and (2), with the host's floor under steps that carry prefill.
 
     burst: prompts are queued and fill whole chunks on all ranks; else they arrive one by one, at most one group per
-    decode step. Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of them.
+    decode step. Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of them. Where they
+    gather prompts for g steps, one step in g carries prompts.
     """
     n = np.asarray(n, dtype=float)
     steps, tau, prefill = decode_steps(load), curves.device(n), n * curves.prefill_each_s
     chunks, host = curves.chunks(load, n), curves.issue_each_s * n
     if not burst and steps > 0:
-        busy = np.minimum(n / (curves.ranks * steps), 1.0)
-        prefill = np.maximum(prefill, steps * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s)
+        gathered = np.maximum(gathered_steps(load, curves, n / steps), 1.0)
+        busy = np.minimum(gathered * n / (curves.ranks * steps), 1.0)
+        prefill = np.maximum(prefill, steps / gathered * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s)
     if not load.mixes_prefill:
         return np.asarray(steps * np.maximum(tau, host) + prefill)
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
@@ -148,3 +158,22 @@ def token_time_s(load: Load, cycle: float, ttft: float, least: float) -> float:
     if decode_steps(load) <= 0:
         return math.nan
     return max(cycle - ttft, least) / (load.output_len - 1.0)
+
+
+def gathered_steps(load: Load, curves: Curves, per_step: Array | float) -> Array:
+    """Steps that ranks gather prompts for before they prefill together: until each has one, at most gather_steps.
+
+    per_step: prompts that arrive during a step.
+    """
+    most = load.gather_steps if curves.ranks > 1 else 0.0
+    return np.asarray(np.minimum(most, curves.ranks / np.maximum(per_step, 1e-12)))
+
+
+def drain_s(curves: Curves, load: Load, n: float) -> float:
+    """Decode time of n requests with exponential lengths (mean S) that start together: the longest is the last one, or
+    the data set cuts it."""
+    longest = min(math.log(max(n, 1.0)) + EULER_GAMMA, load.longest_over_mean)
+    t = np.linspace(0.0, longest, 33)
+    left = n * np.exp(-t) * (1.0 - np.exp(t - longest)) / (1.0 - math.exp(-longest))
+    tau = curves.step(np.maximum(left, 1.0))
+    return decode_steps(load) * float(np.sum(0.5 * (tau[1:] + tau[:-1]) * np.diff(t)))

@@ -151,6 +151,7 @@ def with_options(about: Engine, r: Reading) -> Engine:
         max_batched_tokens=r.batched_tokens or about.max_batched_tokens,
         memory_fraction=r.memory_share or about.memory_fraction,
         max_num_seqs=max(1, r.most_running // ranks) if r.most_running else about.max_num_seqs,
+        held_steps=r.held_steps or about.held_steps,
     )
 
 
@@ -230,6 +231,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         mixes_prefill=about.mixes_prefill,
         tpot_limit_s=r.tpot_limit_s,
         longest_over_mean=r.longest_over_mean,
+        even=r.even, held_steps=about.held_steps, gather_steps=about.gather_steps if d.dp_attention else 0.0,
     )  # fmt: skip
     if r.least_run_s:
         steady = serve(curve, replace(load, arrivals="saturated"), r.instances, split).requests_per_s
