@@ -100,7 +100,7 @@ class Reading:
         if self.output_len <= 64 or self.one_length or (self.data_set and round(self.output_len) in (128, 129)):
             return False
         odd = _whole(self.input_len) and not _round(self.input_len) and not _round(self.output_len)
-        means = "lengths-are-means" in self.flags and not _round(self.output_len)
+        means = "lengths-are-means" in self.flags and not _typed(self.output_len)
         return self.data_set or odd or means
 
     @property
@@ -228,6 +228,11 @@ def _whole(length: float) -> bool:
 def _round(length: float) -> bool:
     """A length that somebody typed: a multiple of 4 or 10."""
     return _whole(length) and (length % 4 == 0 or length % 10 == 0)
+
+
+def _typed(length: float) -> bool:
+    """An answer length that somebody asked for: a multiple of 10 or 32 (a mean of 196.0 is neither)."""
+    return _whole(length) and (length % 10 == 0 or length % 32 == 0)
 
 
 _RANGES = {
