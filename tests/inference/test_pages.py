@@ -8,7 +8,8 @@ import pytest
 from supertwin.inference import Deployment
 from supertwin.inference.curves import decode_time
 from supertwin.inference.pages import PAGE_CHIP, chip_of, framework_of, options
-from supertwin.machine import load_system
+from supertwin.inference.reading import read
+from supertwin.machine import load_chip, load_system
 from supertwin.model import load_model
 
 _PAGE = "gpustack/gpustack (47277d79) performance-lab/"
@@ -52,3 +53,18 @@ def test_options_of_launch_commands() -> None:
 )
 def test_tokens_of_a_step_that_a_row_names(notes: str, tokens: int) -> None:
     assert options({"notes": notes}).batched_tokens == tokens
+
+
+def test_a_whole_mean_is_no_length_that_somebody_asked_for() -> None:
+    """196.0 is the mean of 1,000 ShareGPT answers (gpustack-0199); 200, 128 and 1,024 are typed."""
+    base = {
+        "phase": "serving",
+        "model": "qwen3-14b",
+        "chip": "h100-sxm",
+        "n_devices": 1.0,
+        "tp": 1.0,
+        "input_len": 217.4,
+    }
+    for length, varied in ((196.0, True), (199.9, True), (200.0, False), (128.0, False), (1024.0, False)):
+        row = {**base, "output_len": length, "flags": "lengths-are-means", "source_group": "x"}
+        assert read(row, load_model("qwen3-14b"), load_chip("h100-sxm"), 1e9).varied is varied

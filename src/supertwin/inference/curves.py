@@ -13,6 +13,7 @@ from supertwin.inference.placement import place
 from supertwin.inference.residence import Array, Curves
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step, steps
+from supertwin.inference.ungrouped import ungrouped_s
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 
@@ -69,6 +70,9 @@ def curves(
         decode_devices=decode.devices,
         issue_each_s=engine.sequence_host_s / ranks,
         step_tokens=float(chunk * p.dp),
+        beside_s=ungrouped_s(
+            model, decode, system.chip, engine, tau, resident / ranks * (input_len + 0.5 * output_len)
+        ),
     )
 
 

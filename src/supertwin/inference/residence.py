@@ -38,6 +38,7 @@ class Curves:
     prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
     issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens); issue_each_s: host
     time of any step for each resident, beside the device's;
+    beside_s: [n] what a decode step takes longer on the device when it carries prompts (beside both parts alone);
     step_tokens: most tokens of one step of the instance, decode tokens included (0: as chunk_tokens, beside them);
     lone_s: what one prompt adds to a step on one of `ranks` attention ranks that share experts and so wait for it
     (0: ranks do not wait for each other);
@@ -58,6 +59,7 @@ class Curves:
     decode_devices: int
     issue_each_s: float = 0.0
     step_tokens: float = 0.0
+    beside_s: Array | float = 0.0
 
     def step(self, n: Array | float) -> Array:
         """tau(n), on the device or as long as the host takes for n residents."""
@@ -69,6 +71,10 @@ class Curves:
         left = np.maximum(self.step_tokens - n * load.accepted, LEAST_ROOM * self.step_tokens)
         room = np.minimum(self.chunk_tokens, left) if self.step_tokens and load.mixes_prefill else self.chunk_tokens
         return np.asarray(n * max(load.new_tokens, 1.0) / room)
+
+    def beside(self, n: Array) -> Array:
+        """What a step with n residents takes longer when it carries prompts."""
+        return np.asarray(np.interp(n, self.resident, np.broadcast_to(self.beside_s, self.resident.shape)))
 
     def device(self, n: Array | float) -> Array:
         """tau(n) without the host, linear between the sampled points and beyond the last one by its slope."""
@@ -148,6 +154,7 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
         return np.asarray(steps * np.maximum(tau, host) + prefill)
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
     shared = np.minimum(np.minimum(steps, chunks) * curves.device(1.0), 0.8 * prefill)
+    shared = shared - carrying * curves.beside(n)
     one = tau + (prefill - shared) / np.maximum(carrying, 1e-9)
     waits = carrying * np.maximum(curves.issue_s + host - one, 0.0) + (steps - carrying) * np.maximum(host - tau, 0.0)
     return np.asarray(steps * tau + prefill - shared + waits)
