@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import shard_of
-from supertwin.inference.memory import buffer_bytes, largest_batch, sequence_bytes, weights_bytes
+from supertwin.inference.memory import (
+    buffer_bytes,
+    expert_workspace_bytes,
+    largest_batch,
+    sequence_bytes,
+    weights_bytes,
+)
 from supertwin.inference.placement import place
 from supertwin.machine import load_system
 from supertwin.model import load_model
@@ -68,3 +76,28 @@ def test_longer_requests_fit_less_often() -> None:
 )
 def test_engine_names(framework: str, name: str) -> None:
     assert assumptions.engine(framework).name == name
+
+
+def test_experts_of_attention_ranks_keep_room_for_the_tokens_of_all() -> None:
+    """TensorRT-LLM, moe_max_num_tokens: max_num_tokens x dp. Qwen3-235B: 8 copies of 8,192 tokens per rank, each 3 B x
+    4,096 and 5 B x 1,536."""
+    model, engine = load_model("qwen3-235b-a22b"), assumptions.engine("TensorRT-LLM 1.0")
+    one = expert_workspace_bytes(model, Deployment(), engine)
+    assert one == pytest.approx(8192 * 8 * (3 * 4096 + 5 * 1536))
+    ranks = expert_workspace_bytes(model, Deployment(dp=8, ep=8, dp_attention=True), engine)
+    assert ranks == pytest.approx(8 * one)
+    split = expert_workspace_bytes(model, Deployment(tp=8, ep=8), engine)
+    assert split == pytest.approx(one)
+    assert expert_workspace_bytes(model, Deployment(), assumptions.engine("SGLang")) == 0.0
+    assert expert_workspace_bytes(load_model("llama-3.1-70b"), Deployment(tp=4), engine) == 0.0
+
+
+def test_logits_of_the_admitted_sequences_take_memory() -> None:
+    """10 B per sequence and entry of the vocabulary: the cache of 2,048 admitted sequences is 2.6 GB shorter."""
+    model, system = load_model("llama-3.1-70b"), load_system("dgx-h100:4")
+    d = Deployment(tp=4, framework="TensorRT-LLM 1.0")
+    engine = assumptions.engine(d.framework, system.chip)
+    shard = shard_of(model, d, place(d), system.chip, engine)
+    free = largest_batch(model, system, d, 1024.0, replace(engine, logit_bytes=0.0))
+    lost = (free - largest_batch(model, system, d, 1024.0, engine)) * sequence_bytes(model, shard, 1024.0)
+    assert lost == pytest.approx(engine.memory_fraction * 10.0 * 2048 * model.vocab, rel=0.01)

@@ -28,7 +28,8 @@ class Engine:
     calibration context of its default expert kernels; routes_in_passes: long prefill steps exchange tokens by a plain
     all-to-all, and sort and restore them in passes of their own; static_memory: the share is that of weights and
     caches alone, activations lie outside; sequence_host_s: host work per resident sequence and step beside the device's
-    own (overlapped scheduling), which bounds the step; gathers_dense: attention ranks that share experts share MLPs and
+    own (overlapped scheduling), which bounds the step; logit_bytes: memory of sampler and decoder per sequence that may
+    be admitted and entry of the vocabulary; gathers_dense: attention ranks that share experts share MLPs and
     the head too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off); prolog: decode runs what
     precedes the core of latent attention as one kernel (prolog.py); held_steps: decode steps that one scheduling
     decision launches, in which no prompt starts (vLLM V0: num_scheduler_steps); gather_steps: steps that attention
@@ -52,6 +53,7 @@ class Engine:
     static_memory: bool = False
     gathers_dense: bool = False
     sequence_host_s: float = 0.0
+    logit_bytes: float = 0.0
     prolog: bool = False
     held_steps: int = 1
     gather_steps: int = 0
@@ -80,9 +82,11 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "tensorrt-llm-pytorch", 300 * _US, 0.5 * _US, 5e-3, 35 * _US, 0.90, True, 2048, 8192, True, "gather",
         "as tensorrt-llm; from 1.0 on in Python by default (llm_args.TorchLlmArgs): 35 us between kernels outside"
-        " graphs (NVIDIA/TensorRT-LLM pull request 12653); host per sequence: PYTHON_SEQUENCE_S",
+        " graphs (NVIDIA/TensorRT-LLM pull request 12653); host per sequence: PYTHON_SEQUENCE_S; logits in BF16 and two"
+        " copies in FP32 (bench/build/tuning.py limits the batch for the sake of the decoder's buffers)",
         "cutlass",
         sequence_host_s=PYTHON_SEQUENCE_S / GRACE_SLOWER,
+        logit_bytes=10.0,
     ),
     Engine(
         "mlperf-tensorrt", 200 * _US, 0.2 * _US, 2e-3, 3 * _US, 0.95, True, 2048, 8192, True, "gather",

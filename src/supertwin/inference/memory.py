@@ -196,6 +196,17 @@ def memory_of(
     return held(model, system, deployment, (sequences, context, step_tokens)).memory(system)
 
 
+def expert_workspace_bytes(model: ModelSpec, deployment: Deployment, engine: Engine) -> float:
+    """What CUTLASS experts keep for every copy of the tokens of a step, those of all attention ranks sharing them
+    (TensorRT-LLM, moe_max_num_tokens: max_num_tokens x dp): input and activated values in 8 bits, the output of
+    the first product and of the second in BF16. 0 for other kernels."""
+    mixture, placement = moe(model), place(deployment)
+    if mixture is None or engine.expert_kernels != "cutlass":
+        return 0.0
+    row = 3.0 * (mixture.latent or model.hidden) + 5.0 * mixture.inter / placement.etp
+    return engine.max_batched_tokens * placement.ranks * mixture.topk * row
+
+
 def largest_batch(model: ModelSpec, system: System, deployment: Deployment, context: float, engine: Engine) -> float:
     """Most requests that one instance holds in memory at `context` tokens each (all ranks together)."""
     placement = place(deployment)
@@ -203,6 +214,7 @@ def largest_batch(model: ModelSpec, system: System, deployment: Deployment, cont
     fixed = memory_of(model, system, deployment, 0.0, 0.0, min(engine.max_batched_tokens, 8192.0))
     fixed = replace(fixed, activations_bytes=max(fixed.activations_bytes, sampler_bytes(model, engine, system.chip)))
     used = fixed.parameters_bytes if engine.static_memory else fixed.peak_bytes
+    used += engine.logit_bytes * engine.max_num_seqs * model.vocab + expert_workspace_bytes(model, deployment, engine)
     capacity = system.chip.usable_memory_bytes
     room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used
     kept = request_bytes(model, deployment, shard, context)
