@@ -49,7 +49,7 @@ def test_small_batches_gain_and_large_ones_lose() -> None:
         cut = predict(replace(CASE, batch=batch, deployment=replace(CASE.deployment, dense_tp=8)))
         return plain.step_time_s / cut.step_time_s
 
-    assert gain(2.0) > 1.2
+    assert gain(2.0) > 1.15
     assert gain(256.0) < gain(2.0)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from supertwin.calibration import ascend_profile
+from supertwin.calibration.ascend_products import start_of
 from supertwin.calibration.common import residual_summary
 from supertwin.calibration.gemm_fit import FEW_ROWS, GemmFit, GemmUnit, fit_gemm_unit, gemm_units, held_out_masks
 from supertwin.calibration.gemm_long import long_loss
@@ -34,7 +35,8 @@ def fit_chip(chip: Chip, rows: Sequence[GemmRows], above: Calibration | None, sp
         known = complete(own, above) if above else own
         names = candidate_names(unit.key, unit.context)
         fixed_s = starts.get(unit.context) if any(p.gemm.quantize_input for p in unit.parts) else None
-        fit = partial(fit_gemm_unit, start=known.group(*names), fixed_s=fixed_s, split=split)
+        start = start_of(chip.name, unit.parts, known.group(*names))
+        fit = partial(fit_gemm_unit, start=start, fixed_s=fixed_s, split=split)
         found = fit(unit)
         if unit.key == "bf16":
             starts[unit.context] = found.parameters["fixed_s"]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from supertwin.calibration import experts_files, gemm_files
+from supertwin.calibration.ascend_products import serving_product_rows
 from supertwin.calibration.common import errors, write_calibration
 from supertwin.calibration.experts_fit import ExpertRows, expert_rows
 from supertwin.calibration.gemm_fit import held_out_masks
@@ -74,7 +75,12 @@ def _expert_errors(chip: Chip, calibration: Calibration, rows: Sequence[ExpertRo
 FAMILIES = (
     _Family(
         "gemm",
-        lambda folder: [*gemm_rows(folder), *kernel_gemm_rows(shipped_kernels()), *ascend_median_rows()],
+        lambda folder: [
+            *gemm_rows(folder),
+            *kernel_gemm_rows(shipped_kernels()),
+            *ascend_median_rows(),
+            *serving_product_rows(),
+        ],
         gemm_files.fit_chip,
         gemm_files.residuals,
         _gemm_errors,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from supertwin.calibration import ascend_profile
+from supertwin.calibration import ascend_profile, ascend_serving
 from supertwin.calibration.common import (
     errors,
     fit_surface,
@@ -184,7 +184,8 @@ def _ascend(date: str) -> dict[str, Any]:
     """Ascend 910B2: add reads 1,456 of 1,600 GB/s (asc-devkit sample, kernels.csv).
 
     Sums, copies, softmax and optimizer are profiled, other classes keep the ratio of the priors to it.
-    Start of a kernel in a replayed graph: 3 us (assumption; the floor of a matrix product is 5.1 us).
+    Start of a kernel in a replayed graph: 3 us (assumption; the floor of a matrix product is 5.1 us). Inference runs
+    the kernels measured on a die of 910C, the same die; classes without rows start all cores as sums and copies do.
     """
     gain = 1456.0 / 1600.0 / PRIOR["memory"]
     parameters = {
@@ -197,6 +198,9 @@ def _ascend(date: str) -> dict[str, Any]:
     chip = load_chip("ascend-910b2")
     profiled = ascend_profile.vector_shares(chip.memory_bytes_per_s, chip.l2_bytes_per_s)
     parameters = {op: {**constants, **profiled.get(op, {})} for op, constants in parameters.items()}
+    measured = ascend_serving.vector_constants(load_chip(ascend_serving.CHIP))
+    other = {"spread_s": ascend_serving.OTHER_SPREAD_S}
+    serving = {f"serving:{op}": measured.get(op, {**constants, **other}) for op, constants in parameters.items()}
     return {
         "family": "vector",
         "chip": "ascend-910b2",
@@ -204,8 +208,9 @@ def _ascend(date: str) -> dict[str, Any]:
         "data_sets": [
             {"name": "kernels.csv: memory_read", "rows": 1},
             {"name": ascend_profile.SOURCE, "rows": len(profiled)},
+            {"name": ascend_serving.SOURCE, "rows": sum(len(rows) for rows in ascend_serving.VECTORS.values())},
         ],
-        "parameters": parameters,
+        "parameters": {**parameters, **serving},
         "surface": {},
         "residual": {},
         "spread": 0.35,

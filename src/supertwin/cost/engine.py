@@ -82,7 +82,7 @@ class CostEngine:
         self._expert_conditions = GemmConditions(context=expert_kernels)
         self._gemm = load_calibration(chip, "gemm")
         self._experts = load_calibration(chip, "experts")
-        self._vector = VectorModel(chip, load_calibration(chip, "vector"))
+        self._vector = VectorModel(chip, load_calibration(chip, "vector"), "serving" if library == "serving" else "")
         self._attention: dict[str, AttentionModel] = {}
         self._products = ProductTable(chip, self._gemm)
         self._spreads: dict[tuple[Any, ...], float] = {}
@@ -224,7 +224,7 @@ class CostEngine:
 
         def price(fields: Mapping[str, Array]) -> Cost:
             moved = fields["bytes_read"] + fields["bytes_written"]
-            return self._vector.times(rows, VectorWork(moved, fields["flop"], fields["rows"], fused))
+            return self._vector.times(rows, VectorWork(moved, fields["flop"], fields["rows"], fused, fields["tokens"]))
 
         return price
 

@@ -35,6 +35,8 @@ PRIOR: Mapping[str, float] = {
     "sharpness": 4.0,  # of the maximum of cores and memory
     "fixed_s": 2.5e-6,  # kernel start in a replayed graph
     "quantize_s": 2.0e-6,  # start of the pass that quantises A
+    "quantize_spread_s": 0.0,  # what starting it on all vector cores adds (cost.vector, spread_s)
+    "quantize_rate": 0.0,  # its share of the memory peak at any size; 0: as operands move, from L2 while they fit
     "dgrad": 1.0,  # factor on the work by direction (transposed operands)
     "wgrad": 1.0,
     "scale": 1.0,  # factor on the work of a context that is otherwise like the default one
@@ -239,7 +241,11 @@ def _quantize_s(chip: Chip, constants: Constants, extent: Extent) -> Array:
         return np.zeros_like(extent.m)
     moved = extent.groups * extent.m * extent.k * (2.0 + extent.a_bytes)
     kept = resident_share(2.0 * moved, chip.l2_bytes)
-    return quantized * (constants["quantize_s"] + transfer_time_s(chip, moved, kept, constants["memory"]))
+    started = np.minimum(extent.groups * extent.m / (2.0 * chip.matrix_cores), 1.0)
+    start = constants["quantize_s"] + constants["quantize_spread_s"] * started
+    stream = transfer_time_s(chip, moved, kept, constants["memory"])
+    own = constants["quantize_rate"]
+    return quantized * (start + np.where(own > 0.0, moved / (chip.memory_bytes_per_s * np.maximum(own, 1e-9)), stream))
 
 
 def flat_extent(gemm: Gemm) -> tuple[tuple[int, ...], Extent]:

@@ -22,7 +22,7 @@ SIZES: dict[type[Operator], tuple[str, ...]] = {
     Gemm: ("m", "n", "k", "groups"),
     ExpertMlp: ("rows", "experts", "hidden", "inter", "skew", "tokens"),
     Attention: ("batch", "q_len", "kv_len", "heads", "kv_heads", "qk_head_dim", "v_head_dim", "window"),
-    Vector: ("bytes_read", "bytes_written", "flop", "rows"),
+    Vector: ("bytes_read", "bytes_written", "flop", "rows", "tokens"),
 }
 OPTIONS: dict[type[Operator], tuple[str, ...]] = {
     Gemm: ("dtype", "weight_dtype", "out_dtype", "quantize_input", "direction"),

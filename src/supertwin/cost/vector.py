@@ -1,9 +1,12 @@
 """Work of the vector units: norms, rotary positions, activations, adds, look-ups, quantisation, scans, optimizer ...
 
-    time = start_s + smooth_max(stream, cores, flop / (compute V)) x residual
+    time = start_s + spread_s x min(1, tokens / (2 cores)) + smooth_max(stream, cores, flop / (compute V)) x residual
     stream = bytes / (memory B), or from L2 at `l2` of its rate while the working set fits there
     cores  = ceil(rows / (2 cores)) x bytes of a row / (row B / cores): one block per row, so few or long rows leave
              cores idle (only where the operator says how many rows it has)
+
+spread_s: what starting all vector cores adds to starting one (Ascend: they fetch the same instructions one after the
+other); fewer tokens than cores start fewer.
 
 B memory peak, V vector peak, all shares dimensionless. A fused operator starts no kernel and moves nothing: only its
 arithmetic counts.
@@ -28,7 +31,7 @@ from supertwin.machine.chips import load_chip
 # Documented priors by class: shares fitted on H800 kernel timings where there are any (norm, rope, activation, add,
 # embedding), else assumption. start_s: kernel start in a replayed graph.
 PRIOR: Mapping[str, float] = {
-    "start_s": 2.2e-6, "memory": 0.8, "l2": 0.6, "row": 1.5, "compute": 0.5,
+    "start_s": 2.2e-6, "memory": 0.8, "l2": 0.6, "row": 1.5, "compute": 0.5, "spread_s": 0.0,
 }  # fmt: skip
 PRIORS: Mapping[str, Mapping[str, float]] = {
     "norm": {"memory": 0.68},
@@ -45,7 +48,8 @@ PRIORS: Mapping[str, Mapping[str, float]] = {
     "topk": {"memory": 0.3, "start_s": 1e-5},
     "sampling": {"memory": 0.4, "start_s": 1.2e-5},
 }
-NAMES = ("start_s", "memory", "l2", "row", "compute")
+NAMES = ("start_s", "memory", "l2", "row", "compute")  # fitted on operator tables
+_TABLE = (*NAMES, "spread_s")
 CLASSES = frozenset({
     "norm", "rope", "activation", "add", "embedding", "softmax", "quantize", "permute", "loss", "optimizer", "copy",
     "scan", "conv", "router", "sampling", "topk",
@@ -56,16 +60,19 @@ KNOTS = np.arange(10.0, 36.1, KNOT_STEP)  # log2 bytes of the residuals of all c
 
 @dataclass(frozen=True, slots=True)
 class VectorWork:
-    """Arrays of one shape: bytes moved, FLOP, rows (0 = spread evenly) and 1 where it is fused into a neighbour."""
+    """Arrays of one shape: bytes moved, FLOP, rows (0 = spread evenly), 1 where it is fused into a neighbour, and rows
+    that share the work out (0 = all cores start)."""
 
     bytes: Array
     flop: Array
     rows: Array
     fused: Array
+    tokens: Array | float = 0.0
 
 
 def vector_times(chip: Chip, constants: Mapping[str, Array | float], work: VectorWork) -> Times:
-    """Formula of the module head, without residual. constants: NAMES, floats or arrays that broadcast."""
+    """Formula of the module head, without residual. constants: NAMES and perhaps spread_s, floats or arrays that
+    broadcast."""
     stream = chip.memory_bytes_per_s * constants["memory"]
     cached = np.maximum(chip.l2_bytes_per_s * constants["l2"], stream)
     kept = resident_share(work.bytes, chip.l2_bytes)
@@ -77,7 +84,9 @@ def vector_times(chip: Chip, constants: Mapping[str, Array | float], work: Vecto
         memory = np.where(work.rows > 0, np.maximum(memory, turns * work.bytes / rows / core), memory)
     compute = work.flop / (chip.vector_flop_per_s * constants["compute"])
     apart = 1.0 - work.fused
-    start = constants["start_s"] * apart
+    wanted = np.where(np.asarray(work.tokens) > 0.0, work.tokens, np.inf)
+    started = np.minimum(wanted / (2.0 * chip.matrix_cores), 1.0)
+    start = (constants["start_s"] + constants.get("spread_s", 0.0) * started) * apart
     busy = np.where(work.fused > 0, compute, smooth_maximum(memory, compute, 4.0))
     # reported as memory: the second pass of a norm; as compute: what the arithmetic takes at the vector peak
     arithmetic = np.where(work.fused > 0, compute, work.flop / chip.vector_flop_per_s)
@@ -86,7 +95,8 @@ def vector_times(chip: Chip, constants: Mapping[str, Array | float], work: Vecto
 
 @dataclass(frozen=True)
 class VectorModel:
-    """Vector units of one chip. context: "" is what the twin uses; vidur, event: as those tables were measured.
+    """Vector units of one chip. context: "" is what the twin uses; serving: kernels of inference engines where they
+    were measured apart; vidur, event: as those tables were measured.
 
     Classes live in one table (constants by name, residuals on common knots), so that a list of operators of many
     classes is priced in one call.
@@ -108,7 +118,7 @@ class VectorModel:
             constants = carried(constants_of(self.calibration, op, self.context), self._measured_on(), self.chip)
             surface = self.calibration.surface(*_names(op, self.context))
             known = np.zeros(len(KNOTS)) if surface is None else surface.log_factor([KNOTS])
-            self._constants.append([constants[n] for n in NAMES])
+            self._constants.append([constants[n] for n in _TABLE])
             self._residuals.append(known)
             self._rows[op] = len(self._rows)
             self._tables.clear()
@@ -124,7 +134,7 @@ class VectorModel:
         if not self._tables:
             self._tables.extend((np.array(self._constants), np.array(self._residuals)))
         table = self._tables[0][rows].T
-        constants = {n: column.reshape(shape) for n, column in zip(NAMES, table, strict=True)}
+        constants = {n: column.reshape(shape) for n, column in zip(_TABLE, table, strict=True)}
         times = vector_times(self.chip, constants, work)
         factor = self._factor(rows.reshape(shape), work.bytes)
         return Times(

@@ -135,8 +135,14 @@ def _choice(model: ModelSpec, block: FeedForwardSpec, shape: Shape, shard: Shard
     summed = own * model.hidden
     return [
         plain("moe/router", own, (model.hidden, block.experts + block.zero_experts)),
-        vector("moe/router", "router", (own * block.experts * 2, own * block.topk * 4), flop=own * block.experts * 8),
-        vector("moe/add", "add", (summed * (block.topk + 1.0), summed), flop=summed * block.topk),
+        vector(
+            "moe/router",
+            "router",
+            (own * block.experts * 2, own * block.topk * 4),
+            flop=own * block.experts * 8,
+            tokens=own,
+        ),
+        vector("moe/add", "add", (summed * (block.topk + 1.0), summed), flop=summed * block.topk, tokens=own),
     ]
 
 

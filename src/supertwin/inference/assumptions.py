@@ -33,7 +33,10 @@ class Engine:
     the head too, each holds a part (SGLang: moe_dense_tp_size, enable_dp_lm_head off); prolog: decode runs what
     precedes the core of latent attention as one kernel (prolog.py); held_steps: decode steps that one scheduling
     decision launches, in which no prompt starts (vLLM V0: num_scheduler_steps); gather_steps: steps that attention
-    ranks that share experts at most wait for each other's prompts (TensorRT-LLM: attention_dp_config).
+    ranks that share experts at most wait for each other's prompts (TensorRT-LLM: attention_dp_config);
+    fuses: its kernels on Ascend quantise on the way (fused.py); shared_beside: shared experts run on a stream of their
+    own beside gate and dispatch in decode; draft_gap_s: as step_gap_s, before every draft pass; whole_drafts: every
+    draft pass runs over all the tokens.
     """
 
     name: str
@@ -57,6 +60,10 @@ class Engine:
     prolog: bool = False
     held_steps: int = 1
     gather_steps: int = 0
+    fuses: bool = False
+    shared_beside: bool = False
+    draft_gap_s: float = 0.0
+    whole_drafts: bool = False
 
 
 _US = 1e-6
@@ -140,14 +147,16 @@ ENGINES: tuple[Engine, ...] = (
     ),
     Engine(
         "cann-recipes", 700 * _US, 0.0, 0.0, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",
-        "offline loop with one graph per step; CM384 paper 4.2.4: 0.6 to 0.8 ms to launch one graph",
-        routes_in_passes=True, prolog=True,
+        "offline loop, a graph per pass of model and draft with torch.npu.synchronize() before it, drafts of next_n + 1"
+        " tokens (executor/core/model_worker), enable_multi_streams, enable_mla_prolog; CM384 paper 4.2.4: 0.6 to"
+        " 0.8 ms to launch one graph",
+        routes_in_passes=True, prolog=True, fuses=True, shared_beside=True, draft_gap_s=700 * _US, whole_drafts=True,
     ),
     Engine(
         "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 8192, False, "dispatch",
         "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed;"
         " table 3: 16,384 prompt tokens per package and step, two dies",
-        routes_in_passes=True, prolog=True,
+        routes_in_passes=True, prolog=True, fuses=True,
     ),
     Engine(
         "deepseek", 300 * _US, 0.0, 5e-3, 8 * _US, 0.95, False, 4096, 16384, False, "dispatch",

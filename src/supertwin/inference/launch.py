@@ -32,8 +32,10 @@ STATES_PER_REQUEST = 3
 
 def scheduled(about: Engine, model: ModelSpec, deployment: Deployment) -> Engine:
     """The engine as it schedules this model: SGLang switches its overlapped scheduler off for drafts and, with cached
-    prefixes, for recurrent layers (server_args: MambaRadixCache no_buffer)."""
+    prefixes, for recurrent layers (server_args: MambaRadixCache no_buffer); drafts may have gaps of their own."""
     found = speculating(about, deployment.mtp_tokens, deployment.dp)
+    if found.draft_gap_s:
+        return replace(found, step_gap_s=found.step_gap_s + found.draft_gap_s * deployment.mtp_tokens)
     if found.name in _SGLANG and _recurrent(model):
         return replace(found, step_gap_s=max(found.step_gap_s, UNOVERLAPPED_GAP_S))
     return found

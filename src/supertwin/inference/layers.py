@@ -13,16 +13,18 @@ from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.context import in_hops
 from supertwin.inference.drafts import draft_passes, drafter
+from supertwin.inference.fused import with_fused_kernels
 from supertwin.inference.kept import with_kept_formats
 from supertwin.inference.local import cut_locally, widths
 from supertwin.inference.offload import with_host_keys
+from supertwin.inference.own_drafts import own_draft_passes
 from supertwin.inference.passes import with_latent_copies, with_routing_passes
 from supertwin.inference.picks import PLAIN_PICKS, Picks, with_padding
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import FeedForwardSpec, LayerSpec, ModelSpec
-from supertwin.workload.layer import embedding_operators, head_operators, layer_operators, mtp_operators
+from supertwin.workload.layer import embedding_operators, head_operators, layer_operators
 from supertwin.workload.operators import ExpertMlp, Gemm, Operator, Real, Vector, changed
 from supertwin.workload.shard import Shard, Step, maximum
 
@@ -50,12 +52,15 @@ class Block:
 class Habits:
     """Passes over tokens beside the model's own operators. joins_keys: full latent attention joins the two parts of its
     keys, else it lays the parts of queries and keys out by head; routes_in_passes, wide_gate: see with_routing_passes;
-    picks: what sparse cores compute beyond the model's own heads and keys."""
+    picks: what sparse cores compute beyond the model's own heads and keys; fuses: see with_fused_kernels;
+    whole_drafts: see own_draft_passes."""
 
     joins_keys: bool = True
     routes_in_passes: bool = False
     wide_gate: bool = True
     picks: Picks = PLAIN_PICKS
+    fuses: bool = False
+    whole_drafts: bool = False
 
 
 PLAIN = Habits()
@@ -141,11 +146,12 @@ def blocks(
             ops = with_latent_copies(ops, layer.attention, about.joins_keys)
             ops = with_padding(ops, layer.attention.index_topk, about.picks)
         ops = with_routing_passes(ops, skew, about.wide_gate) if about.routes_in_passes else ops
+        ops = with_fused_kernels(ops, layer.attention) if about.fuses else ops
         skew = maximum(skew, 1.0)  # the other way of a pair: a full rank sends all its tokens
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
-        out += _drafts(model, deployment, step, cut, fill)
+        out += _drafts(model, deployment, (step, cut), fill, about)
     if deployment.kv_pool:
         out = [replace(block, operators=tuple(with_host_keys(block.operators, deployment.kv_pool))) for block in out]
     groups = widths(deployment)
@@ -204,7 +210,8 @@ def one_expert(operator: ExpertMlp) -> list[Operator]:
     wide = o.inter * (2.0 if o.gated else 1.0)
     narrow = o.dtype not in WIDE
     up = Gemm(part=o.part, m=rows, n=wide, k=o.hidden, dtype=o.dtype, weight_dtype=o.weight_dtype)
-    act = Vector(part=o.part, op="activation", bytes_read=rows * wide * 2.0, bytes_written=rows * o.inter * 2.0)
+    read, written = rows * wide * 2.0, rows * o.inter * 2.0
+    act = Vector(part=o.part, op="activation", bytes_read=read, bytes_written=written, tokens=rows)
     down = Gemm(
         part=o.part, m=rows, n=o.hidden, k=o.inter, dtype=o.dtype, weight_dtype=o.weight_dtype, quantize_input=narrow
     )
@@ -226,25 +233,13 @@ def expert_skew(model: ModelSpec, deployment: Deployment, placement: Placement, 
     return rank_skew(rows, slots, deployment.expert_balance, shape.prompts / apart)
 
 
-def _drafts(model: ModelSpec, deployment: Deployment, step: Step, shard: Shard, fill: Real) -> list[Block]:
-    """The first draft pass runs over all tokens of the step, each further one over one token per sequence, or over the
-    nodes that a tree expands.
-
-    A model without an MTP module drafts with one more layer of its first kind and the head (EAGLE-like).
-    """
+def _drafts(
+    model: ModelSpec, deployment: Deployment, sized: tuple[Step, Shard], fill: Real, about: Habits
+) -> list[Block]:
     if not deployment.drafts_itself:
         found = drafter(model, deployment.draft)
-        passes = [] if found is None else draft_passes(found, deployment, step, shard)
+        passes = [] if found is None else draft_passes(found, deployment, *sized)
         return [Block(tuple(ops), count) for ops, count in passes]
-    out = [Block(tuple(_busy_share(_draft(model, step, shard), fill)), 1.0)]
-    if deployment.mtp_tokens > 1:
-        single = replace(step, q_len=float(deployment.draft_topk))
-        further = _busy_share(_draft(model, single, shard), fill)
-        out.append(Block(tuple(further), float(deployment.mtp_tokens - 1)))
-    return out
-
-
-def _draft(model: ModelSpec, step: Step, shard: Shard) -> list[Operator]:
-    drafting = model if model.mtp is not None else replace(model, mtp=replace(model.layers[0], count=1))
-    made = mtp_operators(drafting, step, shard)
-    return with_kept_formats(made, model, drafting.mtp, shard)
+    drafts = (deployment.mtp_tokens, deployment.draft_topk)
+    passes = own_draft_passes(model, drafts, sized, about.whole_drafts, about.fuses)
+    return [Block(tuple(_busy_share(ops, fill)), count) for ops, count in passes]

@@ -105,6 +105,7 @@ def _joined(a: Operator, b: Operator) -> Operator:
             bytes_written=a.bytes_written + b.bytes_written,
             flop=a.flop + b.flop,
             rows=a.rows + b.rows,
+            tokens=a.tokens + b.tokens,
         )
     if isinstance(a, Communication) and isinstance(b, Communication):
         return replace(a, message_bytes=a.message_bytes + b.message_bytes, tokens=a.tokens + b.tokens)

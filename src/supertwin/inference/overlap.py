@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.cost.result import OperatorCost
+from supertwin.workload.operators import Vector
 from supertwin.workload.shard import maximum, minimum
 
 Real = float | npt.NDArray[np.float64]
@@ -28,7 +29,8 @@ model, cann-recipes-infer; kernels.csv): 1.30 times without the start."""
 def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0) -> Real:
     """Time of an operator on a share of the cores while others draw `drawn` (0..1) of the memory bandwidth.
 
-    Compute slows by 1/share, memory traffic by 1/(1 - drawn), the fixed part by share^-0.38. One core of a da-vinci die
+    Compute slows by 1/share, memory traffic by 1/(1 - drawn), the fixed part by share^-0.38; that of vector work, cores
+    which fetch one code in turn, shrinks with them. One core of a da-vinci die
     can draw more than its fair share of the bandwidth, so 8 of 24 cores still reach 2 x share of it (assumption: twice
     the fair share; products that stream weights take 1.34 to 1.43 times as long on half the cores beside another
     stream, as with 0.28 drawn: same source).
@@ -36,7 +38,8 @@ def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0) -> Real:
     memory = cost.memory_s / (min(1.0, 2.0 * share) * (1.0 - drawn))
     start = minimum(cost.overhead_s, KERNEL_START_S)
     fixed = cost.overhead_s - start
-    own = cost.compute_s / share + fixed * share**-FIXED_EXPONENT
+    alone = share if isinstance(cost.operator, Vector) else share**-FIXED_EXPONENT
+    own = cost.compute_s / share + fixed * alone
     before = maximum(maximum(cost.compute_s + fixed, cost.memory_s), 1e-15)
     slowed: Real = maximum(cost.time_s - start, 0.0) * maximum(own, memory) / before
     return slowed + start

@@ -25,7 +25,7 @@ def with_latent_copies(ops: list[Operator], block: AttentionSpec, joined: bool) 
             bytes_each = 2.0 * o.m * (o.n / (plain + block.v_head_dim))
             moved = (bytes_each * read, bytes_each * written)
             kind = "copy" if joined else "permute"
-            out.append(Vector(part="attention/keys", op=kind, bytes_read=moved[0], bytes_written=moved[1]))
+            out.append(Vector(part="attention/keys", op=kind, bytes_read=moved[0], bytes_written=moved[1], tokens=o.m))
     return out
 
 
@@ -42,7 +42,7 @@ def with_routing_passes(ops: list[Operator], skew: Real = 1.0, wide_gate: bool =
     for o in ops:
         if wide_gate and isinstance(o, Gemm) and o.part == "moe/router":
             cells = o.m * o.k
-            cast = Vector(part="moe/router", op="copy", bytes_read=cells * 2.0, bytes_written=cells * 4.0)
+            cast = Vector(part="moe/router", op="copy", bytes_read=cells * 2.0, bytes_written=cells * 4.0, tokens=o.m)
             out += [cast, changed(o, dtype="fp32", weight_dtype="")]
             continue
         if not isinstance(o, Communication) or o.op not in ("dispatch", "combine"):

@@ -98,6 +98,8 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
         routes_in_passes=separate or (engine.routes_in_passes and shape.kernels_of == "prefill"),
         wide_gate="fp32" in system.chip.peak_flop_per_s,
         picks=picks_of(engine, system.chip, shape.kernels_of),
+        fuses=engine.fuses and system.chip.vendor == "huawei",
+        whole_drafts=engine.whole_drafts,
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     return Plan(placement, shape, engine, made, experts, separate, shard.context == "ring")

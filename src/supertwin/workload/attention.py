@@ -43,7 +43,13 @@ def grouped_operators(model: ModelSpec, block: AttentionSpec, step: Step, shard:
     ops.append(core(block, step, shard, (heads, kv_heads)))
     if block.gate:
         ops.append(
-            vector("attention/gate", "activation", (2 * rows * v_width, rows * v_width), flop=4 * rows * v_width)
+            vector(
+                "attention/gate",
+                "activation",
+                (2 * rows * v_width, rows * v_width),
+                flop=4 * rows * v_width,
+                tokens=rows,
+            )
         )
     return ops + output_operators(block, rows, hidden, heads, shard)
 
@@ -56,7 +62,7 @@ def query_by_rank(
     own = stream_rows(rows, shard)
     return [
         linear("attention/down", own, (hidden, rank + widths[1]), shard),
-        vector("attention/rank_norm", "norm", (own * (rank + widths[1]), own * (rank + widths[1]))),
+        vector("attention/rank_norm", "norm", (own * (rank + widths[1]), own * (rank + widths[1])), tokens=own),
         *gather_in("attention/gather", rows, rank + widths[1], shard),
         linear("attention/q", rows, (rank, widths[0]), shard),
     ]
@@ -73,4 +79,4 @@ def prologue(
     q_values = rows * heads[0] * block.qk_head_dim * (1.0 if turns else 0.0)
     kv_values = rows * heads[1] * block.qk_head_dim * (block.kv_vectors if caches else 1)
     values = q_values + kv_values
-    return [vector("attention/rope", "rope" if turns else "copy", (values, values), flop=6 * values)]
+    return [vector("attention/rope", "rope" if turns else "copy", (values, values), flop=6 * values, tokens=rows)]

@@ -29,8 +29,10 @@ def plain(part: str, rows: Real, shape: tuple[Real, Real], groups: Real = 1.0) -
     return Gemm(part=part, m=rows, n=shape[1], k=shape[0], groups=groups)
 
 
-def vector(part: str, op: str, values: tuple[Real, Real], flop: Real = 0.0, fused: bool = False) -> Vector:
-    """Vector work over (read, written) BF16 values."""
+def vector(
+    part: str, op: str, values: tuple[Real, Real], flop: Real = 0.0, fused: bool = False, tokens: Real = 0.0
+) -> Vector:
+    """Vector work over (read, written) BF16 values of `tokens` rows."""
     return Vector(
         part=part,
         op=op,
@@ -38,13 +40,14 @@ def vector(part: str, op: str, values: tuple[Real, Real], flop: Real = 0.0, fuse
         bytes_written=values[1] * BF16_BYTES,
         flop=flop,
         fused=fused,
+        tokens=tokens,
     )
 
 
 def norm(part: str, rows: Real, width: Real) -> Vector:
     """Residual add and norm in one pass: reads the block's output and the stream, writes the stream and the input."""
     values = rows * width
-    return vector(part, "norm", (2 * values, 2 * values), flop=5 * values)
+    return vector(part, "norm", (2 * values, 2 * values), flop=5 * values, tokens=rows)
 
 
 def exchange(part: str, op: str, axis: str, message_bytes: Real, size: Real) -> Communication:

@@ -30,7 +30,7 @@ def dense_operators(
     wide = inter * (2 if block.gated else 1)
     return [
         linear(f"{part}/up", rows, (hidden, wide), shard),
-        vector(f"{part}/act", "activation", (rows * wide, rows * inter), flop=rows * inter * 6),
+        vector(f"{part}/act", "activation", (rows * wide, rows * inter), flop=rows * inter * 6, tokens=rows),
         linear(f"{part}/down", rows, (inter, hidden), shard),
     ]
 
@@ -53,7 +53,13 @@ def mixture_operators(model: ModelSpec, block: FeedForwardSpec, step: Step, shar
     width = block.latent or model.hidden
     ops: list[Operator] = [
         plain("moe/router", own, (model.hidden, block.experts + block.zero_experts)),
-        vector("moe/router", "router", (own * block.experts * 2, own * block.topk * 4), flop=own * block.experts * 8),
+        vector(
+            "moe/router",
+            "router",
+            (own * block.experts * 2, own * block.topk * 4),
+            flop=own * block.experts * 8,
+            tokens=own,
+        ),
     ]
     ops += shared_operators(model, block, rows, own, shard)
     if block.latent:
@@ -127,7 +133,7 @@ def settle(model: ModelSpec, block: FeedForwardSpec, rows: Real, shard: Shard) -
     ops: list[Operator] = []
     if block.shared_inter:
         values = own * model.hidden
-        ops.append(vector("moe/add", "add", (2 * values, values), flop=values, fused=shard.fused_experts))
+        ops.append(vector("moe/add", "add", (2 * values, values), flop=values, fused=shard.fused_experts, tokens=own))
     if shard.sequence_parallel:
         return ops
     message = rows * model.hidden * 2.0

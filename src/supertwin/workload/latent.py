@@ -33,7 +33,7 @@ def latent_operators(model: ModelSpec, block: AttentionSpec, step: Step, shard: 
     absorbed = step.phase == "decode" or block.index_topk > 0
     ops: list[Operator] = [
         linear("attention/down", own, (hidden, block.q_lora_rank + stored), shard),
-        vector("attention/rank_norm", "norm", (own * (block.q_lora_rank + stored),) * 2),
+        vector("attention/rank_norm", "norm", (own * (block.q_lora_rank + stored),) * 2, tokens=own),
     ]
     wide = (block.q_lora_rank or hidden) + (hidden if block.gate and block.q_lora_rank else 0)
     ops += gather_in("attention/gather", rows, wide + stored, shard)
@@ -41,13 +41,13 @@ def latent_operators(model: ModelSpec, block: AttentionSpec, step: Step, shard: 
     if block.gate:
         ops.append(linear("attention/gate", rows, (hidden, heads * block.v_head_dim), shard))
     turned = rows * (heads * block.qk_rope_head_dim + stored)
-    ops.append(vector("attention/rope", "rope", (turned, turned), flop=3 * turned))
+    ops.append(vector("attention/rope", "rope", (turned, turned), flop=3 * turned, tokens=rows))
     ops += indexer_operators(block, step, shard, hidden)
     body = absorbed_core if absorbed else full_core
     ops += body(block, step, shard, heads)
     if block.gate:
         width = rows * heads * block.v_head_dim
-        ops.append(vector("attention/gate", "activation", (2 * width, width), flop=4 * width))
+        ops.append(vector("attention/gate", "activation", (2 * width, width), flop=4 * width, tokens=rows))
     return ops + output_operators(block, rows, hidden, heads, shard)
 
 

@@ -56,7 +56,7 @@ def sandwich(part: str, layer: LayerSpec, rows: Real, width: int) -> list[Operat
     if layer.norms < 4:
         return []
     values = rows * width
-    return [vector(part, "norm", (values, values), flop=4 * values)]
+    return [vector(part, "norm", (values, values), flop=4 * values, tokens=rows)]
 
 
 def hyper_operators(model: ModelSpec, rows: Real) -> list[Operator]:
@@ -69,7 +69,7 @@ def hyper_operators(model: ModelSpec, rows: Real) -> list[Operator]:
     mixes = float((2 + streams) * streams)
     return [
         plain("norm/hyper", rows, (float(streams * model.hidden), mixes)),
-        vector("norm/hyper", "norm", (2 * values, values), flop=values * 2 * (streams + 2)),
+        vector("norm/hyper", "norm", (2 * values, values), flop=values * 2 * (streams + 2), tokens=rows),
     ]
 
 
@@ -99,7 +99,7 @@ def embedding_operators(model: ModelSpec, step: Step, shard: Shard) -> list[Oper
     op = "reduce_scatter" if shard.sequence_parallel else "all_reduce"
     return audible(
         [
-            vector("embedding/lookup", "embedding", (reads * values, values)),
+            vector("embedding/lookup", "embedding", (reads * values, values), tokens=rows),
             exchange("embedding/reduce", op, "tp", values * 2.0, shard.tp),
         ]
     )
@@ -132,7 +132,14 @@ def sampling_operators(model: ModelSpec, rows: Real, shard: Shard) -> list[Opera
     logits = rows * model.vocab
     return [
         exchange("head/gather", "all_gather", "tp", logits * 2.0, shard.tp),
-        Vector(part="head/sample", op="sampling", bytes_read=logits * 4.0, bytes_written=rows * 8.0, flop=logits * 8),
+        Vector(
+            part="head/sample",
+            op="sampling",
+            bytes_read=logits * 4.0,
+            bytes_written=rows * 8.0,
+            flop=logits * 8,
+            tokens=rows,
+        ),
     ]
 
 

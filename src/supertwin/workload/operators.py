@@ -135,6 +135,7 @@ class Vector(Operator):
     bytes_read, bytes_written: memory traffic when not fused; flop: arithmetic (vector rate);
     fused: runs in the epilogue or prologue of its neighbour: no launch of its own.
     rows: independent rows (tokens) where one core works on one row; 0 = not said, spread evenly.
+    tokens: rows that share the work out, so that fewer than cores start fewer of them; 0 = not said, all cores start.
     """
 
     op: str
@@ -143,6 +144,7 @@ class Vector(Operator):
     flop: Real = 0.0
     fused: bool = False
     rows: Real = 0.0
+    tokens: Real = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,9 @@ def recurrent_operators(model: ModelSpec, block: AttentionSpec, step: Step, shar
     mixed = rows * (2 * key + value)
     ops = gather_in("attention/gather", rows, hidden, shard)
     ops += projections(block, rows, hidden, (key, value, value_heads), shard)
-    ops.append(vector("attention/conv", "conv", (mixed, mixed), flop=2 * block.conv_kernel * mixed))
+    ops.append(vector("attention/conv", "conv", (mixed, mixed), flop=2 * block.conv_kernel * mixed, tokens=rows))
     ops += scan(block, step, shard, (key_heads, value_heads))
-    ops.append(vector("attention/gate", "norm", (2 * rows * value, rows * value), flop=8 * rows * value))
+    ops.append(vector("attention/gate", "norm", (2 * rows * value, rows * value), flop=8 * rows * value, tokens=rows))
     ops.append(linear("attention/out", rows, (value, hidden), shard))
     return ops + reduce_out("attention/reduce", rows, hidden, shard)
 

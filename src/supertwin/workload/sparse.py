@@ -43,12 +43,13 @@ def indexer_operators(block: AttentionSpec, step: Step, shard: Shard, hidden: in
     return [
         linear("attention/index", own, (block.q_lora_rank, block.index_heads * width), shard),
         plain("attention/index", own, (hidden, key_width + block.index_heads)),
-        vector("attention/index", "norm", (own * (key_width + block.index_heads * width), own * width)),
+        vector("attention/index", "norm", (own * (key_width + block.index_heads * width), own * width), tokens=own),
         scores,
         vector(
             "attention/topk",
             "topk",
             (2 * own * entries, 2 * own * minimum(block.index_topk, entries)),
             flop=2 * own * entries,
+            tokens=own,
         ),
     ]

@@ -1,0 +1,31 @@
+"""Quantisation that kernels of Ascend engines do on the way: it starts nothing and moves nothing of its own.
+
+| Kernel | Quantises | Source |
+|---|---|---|
+| npu_mla_prolog_v3, npu_rms_norm_dynamic_quant (DeepSeek-V4) | narrow query | cann-recipes-infer, all models |
+| npu_dequant_swiglu_quant | input of the second matrix of an INT8 MLP | same |
+| indexer | nothing: it takes the narrow query of the main path | same, indexer.py |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from supertwin.model.spec import AttentionSpec
+from supertwin.workload.operators import Gemm, Operator
+
+_QUERIES = ("attention/q", "attention/index")
+_SECOND = ("mlp/down", "moe/shared/down")
+
+
+def with_fused_kernels(operators: Sequence[Operator], block: AttentionSpec | None) -> list[Operator]:
+    """Operators of a layer (or draft) with attention `block`, without the quantisation that other kernels do."""
+    parts = _SECOND + (_QUERIES if block is not None and block.q_lora_rank > 0 else ())
+    return [_taken_over(o, parts) for o in operators]
+
+
+def _taken_over(o: Operator, parts: tuple[str, ...]) -> Operator:
+    if isinstance(o, Gemm) and o.quantize_input and o.part.removeprefix("mtp/") in parts:
+        return replace(o, quantize_input=False)
+    return o
