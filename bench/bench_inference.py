@@ -220,3 +220,19 @@ def cases_of(columns: Table, some: int) -> list[InferenceCase]:
         InferenceCase(model, system, Deployment(**row), "decode", batch, kv_len=kv_len)
         for row, (batch, kv_len) in zip(rows, sizes, strict=True)
     ]
+
+
+def test_steady_state_of_a_mixing_engine(benchmark: Any) -> None:
+    """Llama 70B under vLLM on one node: decode, prefill and mixed steps over the batch, then TTFT and TPOT."""
+    deployment = Deployment(tp=8, weight_dtype="fp8", activation_dtype="fp8", framework="vllm")
+    number = count()
+
+    def fresh() -> tuple[tuple[Service], dict[str, Any]]:
+        lengths = 2048.0 + next(number), 256.0
+        model, system = load_model("llama3.1-70b"), load_system("dgx-h100:8")
+        return (Service(model, system, deployment, deployment, 0, 1, *lengths),), {}
+
+    def served(service: Service) -> float:
+        return at_rate(prepare(service), 1.0).tpot_s
+
+    assert benchmark.pedantic(served, setup=fresh, rounds=50) > 0.0

@@ -29,9 +29,14 @@ def saturated(curves: Curves, load: Load, instances: float) -> Serving:
     return Serving(n / cycle * instances, tpot, curves.prefill_step_s, n, 1.0, "engine")
 
 
-def _burst_ttft(curves: Curves, n: float) -> float:
-    """Mean time to first token of n requests offered at once: half of everybody's prefill."""
-    return 0.5 * n * curves.prefill_each_s + max(curves.prefill_one_s - 0.5 * curves.prefill_each_s, 0.0)
+def _burst_ttft(curves: Curves, load: Load, n: float) -> float:
+    """Mean time to first token of n requests offered at once: half of everybody's prefill, and of the decode steps in
+    which it rides (those of the half that decodes already)."""
+    everybody, riding = n * curves.prefill_each_s, curves.ride(load, n, True)
+    if riding is not None:
+        decoding = riding.steps * curves.step(max(0.5 * n, 1.0))
+        everybody = float(decoding + riding.total_s(n, curves.prefill_each_s))
+    return 0.5 * everybody + max(curves.prefill_one_s - 0.5 * curves.prefill_each_s, 0.0)
 
 
 def _steady_ttft(curves: Curves, load: Load, n: float) -> float:
@@ -43,8 +48,9 @@ def _steady_ttft(curves: Curves, load: Load, n: float) -> float:
     """
     steps = decode_steps(load)
     if not load.mixes_prefill and not load.varied:
-        return _burst_ttft(curves, n)
-    carrying = max(curves.prefill_one_s, float(curves.step(n)) + curves.prefill_each_s, curves.issue_s)
+        return _burst_ttft(curves, load, n)
+    own = curves.own_prompt_s(load, n) or float(curves.step(n)) + curves.prefill_each_s
+    carrying = max(curves.prefill_one_s, own, curves.issue_s)
     chunks = float(curves.chunks(load, n))
     queue = max(0.0, 1.0 - steps / chunks) * n * curves.prefill_each_s if steps > 0 else 0.5 * n * curves.prefill_each_s
     return 0.5 * float(curves.step(n)) * (steps > 0) + carrying + queue
@@ -58,7 +64,7 @@ def closed_loop(curves: Curves, load: Load, instances: float) -> Serving:
     cycle = first * float(cycle_s(curves, load, n, True)) + (1.0 - first) * float(cycle_s(curves, load, n))
     alone = decode_steps(load) * float(curves.step(n))
     cycle = max(cycle, alone + curves.prefill_one_s)
-    ttft = first * _burst_ttft(curves, n) + (1.0 - first) * _steady_ttft(curves, load, n)
+    ttft = first * _burst_ttft(curves, load, n) + (1.0 - first) * _steady_ttft(curves, load, n)
     ttft = min(ttft, cycle - alone) if alone > 0.0 else cycle
     tpot = token_time_s(load, cycle, ttft, alone)
     cycle += load.request_gap_s
@@ -84,7 +90,7 @@ def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     if load.varied:
         prefill = full - decode_steps(load) * float(curves.step(n))
         time = float(cycle_s(curves, load, n)) * max(waves - 1.0, 0.0) + drain_s(curves, load, n) + prefill
-    first, alone = _burst_ttft(curves, n), decode_steps(load) * float(curves.step(n))
+    first, alone = _burst_ttft(curves, load, n), decode_steps(load) * float(curves.step(n))
     stall = max(full - first - alone, 0.0) * _short_requests(curves, load, n)
     steady = max(float(cycle_s(curves, load, n)), alone)
     tpot = token_time_s(load, (alone + stall) / waves + steady * (1.0 - 1.0 / waves), 0.0, alone)

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from supertwin.inference.assumptions import Engine
+from supertwin.inference.carried import Carried
 from supertwin.inference.case import Deployment
 from supertwin.inference.memory import largest_batch
+from supertwin.inference.mixed import chunk_shape
 from supertwin.inference.placement import place
 from supertwin.inference.residence import Array, Curves
 from supertwin.inference.shape import Shape
@@ -17,7 +19,9 @@ from supertwin.inference.ungrouped import ungrouped_s
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 
-SAMPLES = 9
+SAMPLES, EVERY = 9, 2
+CHUNKS = 5
+"""Samples of the batch; of mixed steps, every second one beside so many sizes of a chunk."""
 
 
 def curves(
@@ -42,26 +46,32 @@ def curves(
     top = max(2.0, min(capacity, most) if capacity > 0 else min(limit, most))
     resident = np.geomspace(1.0, top, SAMPLES)
     fill = max(1.0, np.floor(engine.max_batched_tokens / max(new_tokens, 1.0)))
-    tau, full = steps(
-        model,
-        system,
-        [
-            (decode, decode_shape(decode, resident, input_len + output_len / 2.0)),
-            (
-                replace(prefill, mtp_tokens=0, cp=prefill.token_split),
-                prefill_shape(prefill, fill, input_len, new_tokens),
-            ),
-        ],
-    )
+    most_tokens = max(1.0, min(fill * new_tokens, engine.max_batched_tokens))
+    context = input_len + output_len / 2.0
+    asked = [
+        (decode, decode_shape(decode, resident, context)),
+        (replace(prefill, mtp_tokens=0, cp=prefill.token_split), prefill_shape(prefill, fill, input_len, new_tokens)),
+    ]
+    chunks = np.geomspace(max(1.0, min(new_tokens, most_tokens / 8.0)), max(most_tokens, 2.0), CHUNKS)
+    if engine.mixes_prefill and _together(prefill, decode):
+        beside = chunk_shape(chunks[None, :], max(new_tokens, 1.0), input_len - new_tokens, place(decode).ranks)
+        some = decode_shape(decode, resident[::EVERY, None], context)
+        asked.append((decode, replace(some, chunk=beside)))
+    tau, full, *mixed = steps(model, system, asked)
     p, chunk = place(prefill), engine.max_batched_tokens
+    decode_s = np.broadcast_to(tau.device_s, resident.shape)
+    carried = None
+    if mixed:
+        added = np.maximum(mixed[0].device_s - decode_s[::EVERY, None], 0.0)
+        carried = Carried(resident[::EVERY], chunks, added, p.dp, p.pp)
     alone, together = (float(np.ravel(full.time_s)[i]) for i in (0, -1))
     return Curves(
         resident=resident,
-        decode_s=np.broadcast_to(np.asarray(tau.time_s) - tau.waited_s, resident.shape),
+        decode_s=decode_s,
         prefill_one_s=alone / p.pp * (1.0 + (p.pp - 1.0) / max(1.0, new_tokens / chunk)),
         prefill_each_s=together / (fill * p.dp * p.pp),
         prefill_step_s=together,
-        chunk_tokens=max(1.0, min(fill * new_tokens, chunk)) * p.dp,
+        chunk_tokens=most_tokens * p.dp,
         issue_s=full.kernels * engine.launch_s,
         lone_s=max(alone - float(np.ravel(tau.time_s)[0]), 0.0) if p.ranks > 1 else 0.0,
         ranks=p.ranks,
@@ -73,7 +83,19 @@ def curves(
         beside_s=ungrouped_s(
             model, decode, system.chip, engine, tau, resident / ranks * (input_len + 0.5 * output_len)
         ),
+        carried=carried,
     )
+
+
+def _together(prefill: Deployment, decode: Deployment) -> bool:
+    """Whether one instance does both, in a layout that mixed steps know."""
+    same = replace(
+        prefill,
+        mtp_tokens=decode.mtp_tokens,
+        mtp_acceptance=decode.mtp_acceptance,
+        cp_adds_devices=decode.cp_adds_devices,
+    )
+    return same == decode and decode.cp == 1 and not decode.afd_instances
 
 
 def decode_shape(deployment: Deployment, resident: Array, kv_len: float) -> Shape:

@@ -6,8 +6,8 @@ In steady state prefill takes the share u = X p of the time, a residence lasts S
 
     X(N) = N / (S tau(N) + N p')                                                                          (1)
 
-with p' = p when prefill steps stand alone. When prefill chunks ride in decode steps, every chunk step also advances the
-residents, and the fixed part tau(1) of a decode step (weights, launch, host) is paid once:
+with p' = p when prefill steps stand alone. Where prompts ride in decode steps, N p' is what they add to them
+(carried.py); where no mixed step was priced, the fixed part tau(1) of a decode step is paid once:
 
     N p' = N p - min(S, N L / chunk) tau(1).                                                              (2)
 """
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from supertwin.inference.carried import Carried, Ride, ride
 
 LEAST_ROOM = 1.0 / 8.0
 """Least share of a step's tokens that prompts get however many sequences decode (assumption)."""
@@ -42,6 +44,7 @@ class Curves:
     step_tokens: most tokens of one step of the instance, decode tokens included (0: as chunk_tokens, beside them);
     lone_s: what one prompt adds to a step on one of `ranks` attention ranks that share experts and so wait for it
     (0: ranks do not wait for each other);
+    carried: what prompts add to decode steps, where the engine mixes them (None: no mixed step was priced);
     capacity: most requests that memory and the engine's limits admit; prefill_devices, decode_devices: per instance.
     """
 
@@ -60,6 +63,7 @@ class Curves:
     issue_each_s: float = 0.0
     step_tokens: float = 0.0
     beside_s: Array | float = 0.0
+    carried: Carried | None = None
 
     def step(self, n: Array | float) -> Array:
         """tau(n), on the device or as long as the host takes for n residents."""
@@ -68,9 +72,31 @@ class Curves:
     def chunks(self, load: Load, n: Array | float) -> Array:
         """Steps that carry the prompts of n requests when they fill what the decode tokens of n residents leave."""
         n = np.asarray(n, dtype=float)
+        return np.asarray(n * max(load.new_tokens, 1.0) / self.room(load, n))
+
+    def room(self, load: Load, n: Array) -> Array:
+        """Tokens of prompts that one step of the instance takes beside n residents."""
         left = np.maximum(self.step_tokens - n * load.accepted, LEAST_ROOM * self.step_tokens)
-        room = np.minimum(self.chunk_tokens, left) if self.step_tokens and load.mixes_prefill else self.chunk_tokens
-        return np.asarray(n * max(load.new_tokens, 1.0) / room)
+        mixes = self.step_tokens and load.mixes_prefill
+        return np.asarray(np.minimum(self.chunk_tokens, left) if mixes else np.full_like(n, self.chunk_tokens))
+
+    def own_prompt_s(self, load: Load, n: float) -> float:
+        """Seconds of the steps that carry one request's own prompt beside n residents; 0 where no mixed step is known
+        or the engine does not mix."""
+        if self.carried is None or not load.mixes_prefill or decode_steps(load) <= 0.0:
+            return 0.0
+        prompt, space = max(load.new_tokens, 1.0), float(self.room(load, np.asarray(n))) / self.carried.ranks
+        chunks = math.ceil(prompt / space - 1e-9)
+        longer = float(self.carried.added(np.asarray(n), np.asarray(prompt / chunks)) + self.beside(np.asarray(n)))
+        return chunks * max(float(self.step(n)) + longer, self.issue_s + self.issue_each_s * n)
+
+    def ride(self, load: Load, n: Array | float, queued: bool) -> Ride | None:
+        """Prompts of n residents in decode steps; None where no mixed step is known or the engine does not mix."""
+        if self.carried is None or not load.mixes_prefill or decode_steps(load) <= 0.0:
+            return None
+        n = np.asarray(n, dtype=float)
+        room = self.room(load, n), decode_steps(load)
+        return ride(self.carried, n, max(load.new_tokens, 1.0), room, queued)
 
     def beside(self, n: Array) -> Array:
         """What a step with n residents takes longer when it carries prompts."""
@@ -145,13 +171,22 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     """
     n = np.asarray(n, dtype=float)
     steps, tau, prefill = decode_steps(load), curves.device(n), n * curves.prefill_each_s
-    chunks, host = curves.chunks(load, n), curves.issue_each_s * n
+    chunks, host, waited = curves.chunks(load, n), curves.issue_each_s * n, 0.0 * n
     if not burst and steps > 0:
         gathered = np.maximum(gathered_steps(load, curves, n / steps), 1.0)
         busy = np.minimum(gathered * n / (curves.ranks * steps), 1.0)
-        prefill = np.maximum(prefill, steps / gathered * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s)
+        waited = steps / gathered * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s
+        prefill = np.maximum(prefill, waited)
     if not load.mixes_prefill:
         return np.asarray(steps * np.maximum(tau, host) + prefill)
+    riding = curves.ride(load, n, burst)
+    if riding is not None:
+        added = riding.total_s(n, curves.prefill_each_s) + riding.steps * curves.beside(n)
+        if not burst:
+            added = np.maximum(added, waited)
+        one = tau + added / np.maximum(riding.steps, 1e-9)
+        waits = riding.steps * np.maximum(curves.issue_s + host - one, 0.0)
+        return np.asarray(steps * tau + added + waits + (steps - riding.steps) * np.maximum(host - tau, 0.0))
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
     shared = np.minimum(np.minimum(steps, chunks) * curves.device(1.0), 0.8 * prefill)
     shared = shared - carrying * curves.beside(n)

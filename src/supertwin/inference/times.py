@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from supertwin.cost.result import OperatorCost
 from supertwin.inference.placement import Real
 
@@ -27,6 +30,11 @@ class StepTimes:
     kernels: float = 0.0
     figures: dict[str, Real] = field(default_factory=dict)
     costs: list[tuple[OperatorCost, Real]] = field(default_factory=list)
+
+    @property
+    def device_s(self) -> npt.NDArray[np.float64]:
+        """The step without what it waits for the host."""
+        return np.asarray(self.time_s - np.asarray(self.waited_s))
 
     @property
     def flop(self) -> Real:

@@ -94,6 +94,7 @@ def prepare(service: Service) -> Prepared:
         prefill_each_s=float(bare.prefill_each_s) + load_s / ranks,
         prefill_step_s=float(bare.prefill_step_s) + fill * load_s / ranks,
         issue_s=float(bare.issue_s),
+        carried=None if bare.carried is None else replace(bare.carried, each_s=load_s / ranks),
     )
     engine = service.engine
     load = Load(
