@@ -58,7 +58,8 @@ def test_cache_of_the_largest_batch_is_what_weights_leave() -> None:
     """Independent count: Llama-70B in BF16 on 8 x 80 GB caches 80 layers x 2 x 128 x 2 B per token and device."""
     asked = case("llama-3.1-70b", "dgx-h100:8", DENSE, 8192)
     per_sequence = 80 * 2 * 128 * 2.0 * 8192
-    free = 0.9 * asked.system.chip.usable_memory_bytes - 2.0 * 70.55e9 / 8 - 1.5e9
+    beside = (0.66 + 0.75 + 51 * 24 / 1024) * 2**30  # process, communicators, 51 graphs
+    free = 0.9 * asked.system.chip.usable_memory_bytes - 2.0 * 70.55e9 / 8 - beside
     assert largest_fitting_batch(asked) * 8 == pytest.approx(free / per_sequence, rel=0.02)
 
 

@@ -8,11 +8,11 @@ from supertwin.core.formats import number_format
 from supertwin.core.prediction import Memory
 from supertwin.inference import assumptions
 from supertwin.inference.afd import Sides, sides
-from supertwin.inference.assumptions import RUNTIME_BYTES
 from supertwin.inference.case import Deployment
+from supertwin.inference.footprint import activations_bytes, runtime_bytes
 from supertwin.inference.layers import shard_of
-from supertwin.inference.memory import ACTIVATION_COPIES, Held, sequence_bytes
-from supertwin.inference.placement import Real, moe
+from supertwin.inference.memory import Held, sequence_bytes
+from supertwin.inference.placement import Real, moe, place
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, layer_parameters, parameter_count
 from supertwin.model.spec import LayerSpec, ModelSpec
@@ -45,11 +45,14 @@ def afd_held(model: ModelSpec, system: System, d: Deployment, sizes: tuple[Real,
     kv = sequences * sequence_bytes(model, shard, context, d.mtp_tokens > 0)
     arriving = tokens * d.dp * copies / both.expert_devices
 
-    def side(weights: float, kept: Real, rows: Real, travelling: Real) -> Held:
-        activations = ACTIVATION_COPIES * rows / d.afd_microbatches * model.hidden * 2.0
-        return Held(weights, activations, kept, RUNTIME_BYTES + travelling * float(np.max(one)))
+    runtime = runtime_bytes(engine, system.chip, d, place(d))
 
-    return side(attention, kv, tokens, tokens / d.tp * copies), side(experts, 0.0 * kv, arriving, arriving)
+    def side(weights: float, kept: Real, activations: Real, travelling: Real) -> Held:
+        return Held(weights, activations / d.afd_microbatches, kept, runtime + travelling * float(np.max(one)))
+
+    live = arriving * 2.0 * (model.hidden + (3.0 * mixture.inter / both.experts.etp if mixture is not None else 0.0))
+    own = activations_bytes(model, shard, tokens, tokens)
+    return side(attention, kv, own, tokens / d.tp * copies), side(experts, 0.0 * kv, live, arriving)
 
 
 def _weights(model: ModelSpec, d: Deployment, both: Sides, shard: Shard) -> tuple[float, float]:

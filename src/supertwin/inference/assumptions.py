@@ -203,9 +203,6 @@ MOE_STREAM = 8.0 / 24.0
 SM_COMMUNICATION_SHARE = 20.0 / 132.0
 """Shader cores that an NVIDIA exchange kernel occupies while it runs (DeepEP README: 20 to 24 SMs of 132)."""
 
-RUNTIME_BYTES = 1.5e9
-"""Memory of graphs, communicators and the framework itself beside weights, KV and activations."""
-
 ATTENTION_DP_MODELS = ("qwen3-235b", "qwen3-30b", "llama-4-maverick", "gpt-oss", "deepseek")
 """Models that TensorRT-LLM's perf-overview runs with enable_attention_dp and --ep when a table states only TP."""
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from supertwin.inference.assumptions import UNOVERLAPPED_GAP_S, Engine, speculating
 from supertwin.inference.case import Deployment
+from supertwin.inference.footprint import largest_graph
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import weights_bytes
 from supertwin.inference.placement import place
@@ -58,7 +59,7 @@ def static_share(chip: Chip, deployment: Deployment, chunk_tokens: int) -> float
     """Share of the memory for weights and caches (server_args, mem_fraction_static): what activations of a chunk,
     captured graphs and communicators leave; attention ranks that share experts and drafts need more."""
     size = chip.usable_memory_bytes / _MIB
-    graphs = _largest_graph(size, deployment.tp * deployment.dp)
+    graphs = largest_graph(size, deployment.tp * deployment.dp)
     reserved = 512.0 + 1.5 * max(chunk_tokens, 2048) + 2.0 * graphs + deployment.tp * deployment.dp * 1024.0 / 8.0
     if deployment.dp_attention:
         reserved += (4.5 if graphs > 300 else 3.0) * graphs * deployment.dp
@@ -67,20 +68,6 @@ def static_share(chip: Chip, deployment: Deployment, chunk_tokens: int) -> float
     if deployment.mtp_tokens:
         reserved += 2.0 * 1024.0
     return max(1.0 - reserved / size, 0.1)
-
-
-def _largest_graph(size_mib: float, devices: int) -> int:
-    """Largest captured batch by device memory (server_args, cuda_graph_max_bs)."""
-    small, large = 8, 16
-    for limit_gib, choice in ((35, (24, 80)), (60, (32, 160)), (160, (256, 512))):
-        if size_mib < 20.0 * 1024.0:
-            break
-        small, large = choice
-        if size_mib < limit_gib * 1024.0:
-            break
-    else:
-        small = large = 512
-    return small if devices < 4 else large
 
 
 def _state_slots(about: Engine, model: ModelSpec, system: System, deployment: Deployment) -> int:

@@ -1,4 +1,4 @@
-"""Memory of one device: weights by placement, KV cache, activations and communication buffers."""
+"""Memory of one device: weights by placement, KV cache, and what footprint.py adds; what engines leave to caches."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ import numpy as np
 from supertwin.core.formats import number_format
 from supertwin.core.prediction import Memory
 from supertwin.inference import assumptions
-from supertwin.inference.assumptions import RUNTIME_BYTES, Engine
+from supertwin.inference.assumptions import Engine
 from supertwin.inference.case import Deployment
 from supertwin.inference.context import staged_savings
 from supertwin.inference.drafts import bf16, draft_weights_bytes, drafter
-from supertwin.inference.layers import shard_of, transport
+from supertwin.inference.footprint import (
+    activations_bytes,
+    buffer_bytes,
+    communicators_bytes,
+    context_bytes,
+    graphs_bytes,
+    profiled_logit_bytes,
+    runtime_bytes,
+)
+from supertwin.inference.layers import shard_of
 from supertwin.inference.local import saved_parameters, widths
-from supertwin.inference.placement import Placement, Real, moe, place
-from supertwin.inference.profiled import padding_bytes, sampler_bytes
+from supertwin.inference.placement import Real, moe, place
+from supertwin.inference.profiled import padding_bytes
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, parameter_count
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.attention import stored_bytes_per_token
 from supertwin.workload.shard import Shard, minimum
 
-ACTIVATION_COPIES = 12.0
-"""Live BF16 vectors of hidden size per token of a step (residual, normed input, projections, gathered experts)."""
-DISPATCH_TRAILER_BYTES = 512.0
-"""Scale and routing word of a token in an exchange buffer (CM384 paper: 7 KB of INT8 + 512 B = 7.5 KB)."""
+MOST_PROFILED_TOKENS = 8192.0
+LEAST_ROOM, FEWER_SEQUENCES = 0.03, 256.0
+"""An engine whose profile run of all sequences leaves less than that share of the memory is started with fewer."""
 
 
 def total_weights_bytes(model: ModelSpec) -> float:
@@ -132,22 +140,6 @@ def request_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, contex
     return own if found is None else own + sequence_bytes(found.model, bf16(shard), context)
 
 
-def buffer_bytes(model: ModelSpec, placement: Placement, tokens_per_rank: Real, shard: Shard, engine: Engine) -> Real:
-    """Exchange buffers of dispatch and combine on one device.
-
-    Every source rank owns slots for all its tokens: ranks x tokens x (hidden in the payload format + 512 B) to receive
-    and ranks x tokens x hidden x 2 B for results, times the experts of one token that may lie on one rank
-    (CM384 paper 4.2.1: 320 x 96 x (7.5 + 14) KB = 225 + 420 = 645 MiB).
-    """
-    mixture = moe(model)
-    if mixture is None or transport(placement, engine) != "dispatch":
-        return 0.0
-    local = max(1.0, min(mixture.topk, (mixture.experts + float(shard.redundant_experts)) // placement.ep))
-    width = mixture.latent or model.hidden
-    one = width * number_format(shard.dispatch_dtype).bytes_per_element + DISPATCH_TRAILER_BYTES + 2.0 * width
-    return placement.ep * minimum(tokens_per_rank, 512.0) * one * min(local, 2.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Held:
     """Bytes on one device; all but the weights are arrays where sizes are."""
@@ -173,6 +165,13 @@ class Held:
         )
 
 
+def loaded_bytes(model: ModelSpec, system: System, deployment: Deployment, engine: Engine) -> float:
+    """Weights of one device as the engine's kernels lay them out."""
+    shard = shard_of(model, deployment, place(deployment), system.chip, engine)
+    padding = padding_bytes(model, shard, engine, system.chip) / deployment.pp
+    return weights_bytes(model, deployment, shard, engine) + padding
+
+
 def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[Real, Real, Real]) -> Held:
     """What lies on one device at sizes = (sequences resident on its attention rank, tokens of context of each, new
     tokens of one step on the rank). A decode context-parallel group shares one cache."""
@@ -182,11 +181,10 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     shard = shard_of(model, deployment, placement, system.chip, engine)
     each = request_bytes(model, deployment, shard, context)
     kv = sequences * each / (deployment.pp * placement.cp)
-    buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine)
-    activations = ACTIVATION_COPIES * step_tokens * model.hidden * 2.0
-    weights = weights_bytes(model, deployment, shard, engine)
-    padding = padding_bytes(model, shard, engine, system.chip) / deployment.pp
-    return Held(weights + padding, activations, kv, RUNTIME_BYTES + buffers)
+    buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine, system.chip.vendor)
+    workspace = buffers + runtime_bytes(engine, system.chip, deployment, placement)
+    activations = activations_bytes(model, shard, step_tokens, minimum(step_tokens, sequences))
+    return Held(loaded_bytes(model, system, deployment, engine), activations, kv, workspace)
 
 
 def memory_of(
@@ -207,16 +205,52 @@ def expert_workspace_bytes(model: ModelSpec, deployment: Deployment, engine: Eng
     return engine.max_batched_tokens * placement.ranks * mixture.topk * row
 
 
+def cache_room(
+    model: ModelSpec, system: System, deployment: Deployment, engine: Engine, logit_bytes: float = 0.0
+) -> float:
+    """Bytes of one device that the engine leaves to caches after its profile run (a full step and a sampled row for
+    every sequence that it admits); negative where nothing is left. logit_bytes: of a sampled row, 0: the engine's."""
+    placement, chip = place(deployment), system.chip
+    shard = shard_of(model, deployment, placement, chip, engine)
+    weights, capacity = loaded_bytes(model, system, deployment, engine), chip.usable_memory_bytes
+    used = weights + engine.logit_bytes * engine.max_num_seqs * model.vocab
+    used += expert_workspace_bytes(model, deployment, engine)
+    if engine.static_memory:
+        return engine.memory_fraction * capacity - used
+    used += communicators_bytes(chip, placement) + _buffers_at_start(model, system, deployment, engine)
+    profiles = engine.name.startswith("vllm")
+    if not profiles:  # vLLM before 0.21 captures outside of its share, and counts what was free when it started
+        used += graphs_bytes(engine, chip, deployment) + context_bytes(chip)
+    tokens = min(engine.max_batched_tokens, MOST_PROFILED_TOKENS)
+
+    def left(rows: float) -> float:
+        logits = logit_bytes or profiled_logit_bytes(engine, chip)
+        taken = used + float(activations_bytes(model, shard, tokens, rows, logits))
+        return engine.memory_fraction * ((capacity - taken) if engine.of_free else capacity) - (
+            0.0 if engine.of_free else taken
+        )
+
+    room = left(min(float(engine.max_num_seqs), tokens) if profiles else 0.0)
+    if profiles and room < LEAST_ROOM * capacity:
+        return left(min(float(engine.max_num_seqs), FEWER_SEQUENCES))
+    return room
+
+
+def _buffers_at_start(model: ModelSpec, system: System, deployment: Deployment, engine: Engine) -> float:
+    """Exchange buffers of a full step. On Ascend those of long steps are HCCL's own; windows of short ones are set to
+    what the batch needs."""
+    placement, chip = place(deployment), system.chip
+    if chip.vendor == "huawei" and engine.name != "cloudmatrix-infer":
+        return 0.0
+    shard = shard_of(model, deployment, placement, chip, engine)
+    tokens = min(engine.max_batched_tokens, MOST_PROFILED_TOKENS) / placement.tp
+    return float(buffer_bytes(model, placement, tokens, shard, engine, chip.vendor))
+
+
 def largest_batch(model: ModelSpec, system: System, deployment: Deployment, context: float, engine: Engine) -> float:
     """Most requests that one instance holds in memory at `context` tokens each (all ranks together)."""
     placement = place(deployment)
     shard = shard_of(model, deployment, placement, system.chip, engine)
-    fixed = memory_of(model, system, deployment, 0.0, 0.0, min(engine.max_batched_tokens, 8192.0))
-    fixed = replace(fixed, activations_bytes=max(fixed.activations_bytes, sampler_bytes(model, engine, system.chip)))
-    used = fixed.parameters_bytes if engine.static_memory else fixed.peak_bytes
-    used += engine.logit_bytes * engine.max_num_seqs * model.vocab + expert_workspace_bytes(model, deployment, engine)
-    capacity = system.chip.usable_memory_bytes
-    room = engine.memory_fraction * (capacity - used) if engine.of_free else engine.memory_fraction * capacity - used
     kept = request_bytes(model, deployment, shard, context)
     each = float(kept) / (deployment.pp * placement.cp)
-    return max(0.0, room / max(each, 1.0)) * placement.dp
+    return max(0.0, cache_room(model, system, deployment, engine) / max(each, 1.0)) * placement.dp

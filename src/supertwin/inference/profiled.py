@@ -29,9 +29,14 @@ vLLM 0.11: Marlin, FlashInfer; OpenAI's Triton layout for Hopper). gpt-oss-120b 
 23278) and 64.4 with Triton (issue 33155) where its matrices are 60.7."""
 
 
+def samples_by_kernel(engine: Engine, chip: Chip) -> bool:
+    """Whether the engine samples with FlashInfer's kernel."""
+    return engine.name in _ENGINES and chip.vendor == "nvidia"
+
+
 def sampler_bytes(model: ModelSpec, engine: Engine, chip: Chip) -> float:
     """Peak of the profiled sampler on one device [bytes]; 0 for other engines."""
-    if engine.name not in _ENGINES or chip.vendor != "nvidia":
+    if not samples_by_kernel(engine, chip):
         return 0.0
     return SAMPLER_BYTES * engine.max_num_seqs * model.vocab
 
