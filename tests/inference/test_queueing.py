@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from supertwin.inference.deployment import Curves, Load, serve
 from supertwin.inference.residence import cycle_s
+from supertwin.inference.runs import cut_spread
 
 TAU_S, SLOPE_S, PROMPT_S, LENGTH, CHUNK = 0.007, 3e-5, 0.01, 512.0, 8192.0
 
@@ -102,7 +103,13 @@ def simulate(given: Load, requests: int, varied_prompts: bool = False, middle: b
 def test_arrivals_match_an_event_simulation(rate: float, varied: bool, mixes: bool, held: int, even: bool) -> None:
     """Mean TTFT within 10 %, TPOT within 6 % of the loop that the formula stands for."""
     asked = load(
-        rate_per_s=rate, requests=math.inf, mixes_prefill=mixes, held_steps=float(held), varied=varied, even=even
+        rate_per_s=rate,
+        requests=math.inf,
+        mixes_prefill=mixes,
+        held_steps=float(held),
+        varied=varied,
+        even=even,
+        prompt_cv2=float(varied),
     )
     shared = min(1.0, LENGTH / CHUNK) * TAU_S if mixes else 0.0  # equation (2) takes a fixed part off that stays here
     found = serve(replace(ENGINE, prefill_each_s=PROMPT_S + shared), asked, 1.0)
@@ -197,3 +204,25 @@ def test_open_loads_conserve_requests(rate: float, output: int, mixes: bool, var
     assert found.ttft_s >= PROMPT_S
     busier = serve(ENGINE, replace(asked, rate_per_s=rate * 1.05), 1.0)
     assert busier.ttft_s >= found.ttft_s * (1.0 - 1e-3)
+
+
+def test_prompts_of_a_set_are_cut_at_its_longest() -> None:
+    """Squared spread of exponential lengths cut at m means: by integration of the truncated density with mean 1."""
+    for means in (2.0, 3.0, 4.0, 6.0, 10.0):
+        x = np.linspace(0.0, means, 20001)
+        low, high = -5.0, 5.0
+        for _ in range(80):
+            middle = 0.5 * (low + high)
+            weight = np.exp(-middle * x)
+            low, high = (middle, high) if float((weight * x).sum() / weight.sum()) > 1.0 else (low, middle)
+        exact = float((weight * x**2).sum() / weight.sum()) - 1.0
+        assert cut_spread(means) == pytest.approx(exact, abs=0.02)
+
+
+def test_the_limit_that_comes_first_bounds_a_loaded_run() -> None:
+    """A run loaded up to a limit on TPOT has a mean near it, unless the limit on TTFT comes first."""
+    free = load(rate_per_s=10.0)
+    loaded = replace(free, tpot_limit_s=0.15)
+    assert serve(ENGINE, loaded, 1.0).tpot_s == pytest.approx(0.1)
+    first = replace(loaded, ttft_limit_s=0.05)
+    assert serve(ENGINE, free, 1.0).tpot_s <= serve(ENGINE, first, 1.0).tpot_s < 0.05

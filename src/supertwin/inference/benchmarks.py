@@ -31,6 +31,26 @@ MLPERF_TPOT_S = {
 }
 """p99 limits on TPOT, (server, interactive), of the MLPerf inference rules (MLCommons inference_policies)."""
 
+MLPERF_TTFT_S = {
+    "llama-2-70b": (2.0, 0.450),
+    "mixtral-8x7b": (2.0, 0.0),
+    "llama-3.1-405b": (6.0, 4.5),
+    "llama-3.1-8b": (2.0, 0.5),
+    "deepseek-r1": (2.0, 1.5),
+}
+"""p99 limits on TTFT, (server, interactive), of the same rules."""
+
+MLPERF_LONGEST_PROMPT = {
+    "llama-2-70b": 1024.0,
+    "mixtral-8x7b": 2048.0,
+    "llama-3.1-405b": 20000.0,
+    "deepseek-r1": 3140.0,
+}
+"""Tokens of the longest prompt of MLPerf's data sets (max_input_len of NVIDIA's submissions)."""
+
+LONGEST_CHAT_PROMPT = 1024.0
+"""Tokens of the longest prompt that benchmark samplers keep (vLLM benchmarks/datasets.py, is_valid_sequence)."""
+
 MLPERF_SAMPLES = {
     "llama-2-70b": 24576,
     "mixtral-8x7b": 15000,

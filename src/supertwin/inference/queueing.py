@@ -25,6 +25,9 @@ P99_OVER_MEAN = 1.5
 """TPOT of the slowest hundredth over the mean in continuous batching under Poisson load (assumption: the number of
 residents and the prefill that falls into a request both vary by about half)."""
 
+WAIT_P99_OVER_MEAN = math.log(100.0)
+"""The slowest hundredth of exponential waits over their mean."""
+
 
 def poisson(curves: Curves, load: Load, instances: float) -> Serving:
     """Arrivals at a rate: the residents at which equation (1) gives it; above the engine's rate a queue.
@@ -42,10 +45,8 @@ def poisson(curves: Curves, load: Load, instances: float) -> Serving:
     served = float(n[-1] / stay[-1]) if over else rate
     alone = decode_steps(load) * float(curves.step(max(resident, 1.0)))
     tpot = token_time_s(load, max(float(np.interp(resident, n, stay)), alone), 0.0, alone)
-    if load.tpot_limit_s:
-        fullest = (float(curves.step(max(resident, 1.0))) + curves.prefill_step_s) / load.accepted
-        tpot = max(tpot, min(load.tpot_limit_s / P99_OVER_MEAN, fullest))
-        tpot = min(tpot, load.tpot_limit_s)
+    if load.tpot_limit_s and not math.isnan(tpot):
+        tpot = _near_limit_s(curves, load, served, resident, tpot)
     ttft = load.request_gap_s + _first_token_s(curves, load, served, resident, tpot)
     backlog = wait = 0.0
     if over and not load.tpot_limit_s:
@@ -56,6 +57,21 @@ def poisson(curves: Curves, load: Load, instances: float) -> Serving:
     total = load.requests / whole if math.isfinite(whole) else served * instances
     busy = min(rate / float(offered[-1]), 1.0)
     return Serving(total, tpot, ttft + wait, resident, busy, "engine" if over else "arrivals")
+
+
+def _near_limit_s(curves: Curves, load: Load, rate: float, resident: float, tpot: float) -> float:
+    """Mean TPOT of a run whose load was raised until a p99 limit was met: that on TPOT, or that on TTFT where it comes
+    first. No step lasts longer than one full of prompts.
+
+    Waits for steps are uniform, their slowest hundredth at most twice the mean; waits for prompts are exponential.
+    """
+    fullest = (float(curves.step(max(resident, 1.0))) + curves.prefill_step_s) / load.accepted
+    aim = min(load.tpot_limit_s / P99_OVER_MEAN, fullest)
+    _, rho, spread_s = _prompts(curves, load, rate, resident)
+    queue = (0.5 + rho) * spread_s
+    steps = _first_token_s(curves, load, rate, resident, max(tpot, aim)) - queue
+    left = max(load.ttft_limit_s - WAIT_P99_OVER_MEAN * queue, 0.0)
+    return min(max(tpot, aim * min(1.0, 0.5 * left / steps)), load.tpot_limit_s)
 
 
 def _built_up(runs: Array, varied: bool) -> Array:
@@ -91,19 +107,15 @@ def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpo
 
     under Poisson arrivals. An engine that puts prompts first decodes V = `held_steps` x tau while nobody waits: tau is
     left out of the own step and E[T^2] / E[T] = V / (1 + rho) + rate E[p^2] / (1 - rho^2). Arrivals at equal
-    intervals longer than a step with a prompt never meet one. Prompts of conversations have exponential lengths, as
-    their replies.
+    intervals longer than a step with a prompt never meet one. p varies as the prompts do (prompt_cv2).
     """
     if math.isnan(tpot):
         busy = min(rate * curves.prefill_each_s, 0.99)
         return curves.prefill_one_s * (1.0 + 0.5 * busy / (1.0 - busy))
-    step, steps = tpot * load.accepted, decode_steps(load)
-    prompt = (float(cycle_s(curves, load, resident)) - steps * float(curves.step(resident))) / resident
-    prompt = min(max(prompt, 0.0), 0.95 / rate)
-    rho, held = rate * prompt, max(load.held_steps, 1.0)
-    spread = rate / (1.0 - rho**2) * (1.0 - load.even + load.varied)
+    prompt, rho, spread_s = _prompts(curves, load, rate, resident)
+    step, held = tpot * load.accepted, max(load.held_steps, 1.0)
     tau = step * (1.0 - rho)
-    seen = (step if load.mixes_prefill else held * tau / (1.0 + rho)) + spread * prompt**2
+    seen = (step if load.mixes_prefill else held * tau / (1.0 + rho)) + spread_s
     if load.even and rate * (held * tau + prompt) < 1.0:
         seen = held * tau
     others = max(rate * seen - load.even, 0.0) * prompt
@@ -113,6 +125,14 @@ def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpo
     chunks = max(1.0, float(curves.chunks(load, resident)) / resident * curves.ranks)
     own = tau * chunks + max(curves.prefill_one_s - float(curves.step(1.0)), prompt)
     return 0.5 * seen + others + gathering + max(own, curves.issue_s)
+
+
+def _prompts(curves: Curves, load: Load, rate: float, resident: float) -> tuple[float, float, float]:
+    """(p, rho, rate E[p^2] / (1 - rho^2)): what a prompt adds to the steps, its share of the time and its spread."""
+    prompt = (float(cycle_s(curves, load, resident)) - decode_steps(load) * float(curves.step(resident))) / resident
+    prompt = min(max(prompt, 0.0), 0.95 / rate)
+    rho = rate * prompt
+    return prompt, rho, rate / (1.0 - rho**2) * (1.0 - load.even + load.prompt_cv2) * prompt**2
 
 
 def split(curves: Curves, load: Load, prefills: float, decodes: float) -> Serving:

@@ -6,6 +6,7 @@ an assumption about what such a run normally is; none looks at a measured column
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,22 +16,27 @@ from supertwin.core.errors import InputError
 from supertwin.inference.assumptions import (
     EAGLE3_DRAFTS,
     EAGLE3_TREE,
-    MAX_QUEUE_REQUESTS,
     draft_acceptance,
     scaling_of,
 )
 from supertwin.inference.benchmarks import (
     DATASET_INPUT_LEN,
-    MLPERF_TPOT_S,
+    LONGEST_CHAT_PROMPT,
     TRTLLM_DEEPSEEK,
-    TRTLLM_REQUESTS,
     mlperf_batch,
-    mlperf_run,
-    mlperf_samples,
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.pages import framework_of, options
 from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
+from supertwin.inference.runs import (
+    at_intervals,
+    cut_spread,
+    is_perf_overview,
+    least_run_s,
+    limits_s,
+    longest_prompt,
+    requests_of,
+)
 from supertwin.inference.trtllm_bench import limits
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
@@ -43,8 +49,6 @@ _DATASET_OF_MODEL = {
     "deepseek-r1": "reasoning mix",
 }
 _WIDE = ("bf16", "fp16")
-_RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
-_CONSTANT = re.compile(r"\b\d+RPS\b")  # GPUStack's profiles: guidellm benchmark --profile constant
 _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
 # NVFP4 and NVIDIA's own FP8 checkpoints state an FP8 cache (kv_cache_quant_algo; vLLM PR 29980), those of the families
@@ -80,6 +84,7 @@ class Reading:
     decode_devices: int
     flags: frozenset[str]
     tpot_limit_s: float = 0.0
+    ttft_limit_s: float = math.inf
     data_set: bool = False
     counted: bool = False
     one_length: bool = False
@@ -88,6 +93,7 @@ class Reading:
     batched_tokens: int = 0
     least_run_s: float = 0.0
     held_steps: int = 0
+    longest_prompt: float = LONGEST_CHAT_PROMPT
     even: bool = False
     defaults: dict[str, object] = field(default_factory=dict)
 
@@ -111,6 +117,13 @@ class Reading:
         if self.data_set:
             return CUT_REPLY
         return max((LONGEST_CONVERSATION - self.input_len) / max(self.output_len, 1.0), 1.0)
+
+    @property
+    def prompt_cv2(self) -> float:
+        """Variance of prompt lengths over their squared mean; one length where somebody typed it."""
+        if self.one_length or not (self.data_set or self.varied or not _round(self.input_len)):
+            return 0.0
+        return cut_spread(self.longest_prompt / max(self.input_len, 1.0))
 
     @property
     def instances(self) -> float:
@@ -161,18 +174,18 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     most_running = most_running or mlperf_batch(row) * deployment.dp
     if row.get("source_group") == "trtllm-dsr1":
         tokens = TRTLLM_DEEPSEEK.get(int(number(row, "concurrency", 0.0)), (tokens, 0))[0]
-    if _is_perf_overview(row):
+    if is_perf_overview(row):
         most_running, tokens = _tuned(model, chip, deployment, (input_len, output_len))
     return Reading(
         deployment, n, str(row["phase"]), input_len, output_len, kv_len,
         number(row, "prefix_hit_rate", 0.0), 1.0 + mtp * deployment.mtp_acceptance,
         None if batch is None else as_float(batch),
         number(row, "concurrency", 0.0), number(row, "request_rate_per_s", 0.0),
-        _requests(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
-        flags, _limit(row), row.get("source_group") == "mlperf", _is_perf_overview(row),
+        requests_of(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
+        flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
-        most_running, tokens, _least_run(row), served.held_steps,
-        bool(_CONSTANT.search(str(row.get("notes") or ""))), defaults,
+        most_running, tokens, least_run_s(row), served.held_steps, longest_prompt(row),
+        at_intervals(row), defaults,
     )  # fmt: skip
 
 
@@ -252,50 +265,10 @@ def _check_ranges(row: Mapping[str, object]) -> None:
             raise InputError(f"{name} = {value}: expected {least:g} to {most:g}")
 
 
-def _requests(row: Mapping[str, object]) -> float:
-    """Size of the run; the experimental sweeps of InferenceX send ten prompts per request in flight (bmk_*_sbatch.sh:
-    NUM_PROMPTS)."""
-    flags = str(row.get("flags") or "")
-    concurrency = number(row, "concurrency", 0.0)
-    if row.get("source_group") == "mlperf":
-        return mlperf_samples(*mlperf_run(row), number(row, "request_rate_per_s", 0.0), offline=False)
-    stated = _RUN.search(str(row.get("notes") or ""))
-    if stated:
-        return float(stated[1])
-    if _is_perf_overview(row):
-        lengths = (round(number(row, "input_len", 0.0)), round(number(row, "output_len", 0.0)))
-        return float(TRTLLM_REQUESTS.get(lengths, MAX_QUEUE_REQUESTS))
-    if row.get("source_group") == "trtllm-dsr1" and concurrency in TRTLLM_DEEPSEEK:
-        return float(TRTLLM_DEEPSEEK[int(concurrency)][1])
-    if "all-requests-at-t0" in flags or row.get("phase") == "offline":
-        return concurrency or float(MAX_QUEUE_REQUESTS)
-    if "experimental-sweep" in flags:
-        return 10.0 * concurrency
-    return float(MAX_QUEUE_REQUESTS)
-
-
 def _tuned(model: ModelSpec, chip: Chip, d: Deployment, lengths: tuple[float, float]) -> tuple[int, int]:
     """(requests of the instance, tokens of a step on a rank) of trtllm-bench: one micro-batch per pipeline stage."""
     found = limits(model, chip, (d.weight_dtype, d.kv_dtype), (d.tp * d.dp, d.pp), lengths)
     return found.batch_size * d.pp * d.dp, found.num_tokens
-
-
-def _least_run(row: Mapping[str, object]) -> float:
-    return mlperf_run(row)[1] if row.get("source_group") == "mlperf" and row.get("phase") == "offline" else 0.0
-
-
-def _is_perf_overview(row: Mapping[str, object]) -> bool:
-    """Whether a row is a queue of equal requests that TensorRT-LLM's own benchmark answers at once."""
-    offline = row.get("phase") == "offline" and "saturated" in str(row.get("flags") or "")
-    return offline and not row.get("concurrency") and str(row.get("framework") or "").startswith("TensorRT-LLM")
-
-
-def _limit(row: Mapping[str, object]) -> float:
-    """The p99 limit on TPOT that an MLPerf server or interactive run was loaded up to."""
-    if row.get("kind") != "slo-constrained" or row.get("source_group") != "mlperf":
-        return 0.0
-    server, interactive = MLPERF_TPOT_S.get(str(row.get("model")), (0.0, 0.0))
-    return interactive if "Interactive" in str(row.get("notes") or "") else server
 
 
 def _ratio(weight: str) -> float:
@@ -316,7 +289,7 @@ def _formats(
         defaults["activation_dtype"] = activation
     if not kv:
         tuned = framework.startswith(_EIGHT_BIT_KV) or row.get("source_group") == "mlperf"
-        plain = scaling_of(model, weight, activation)[0] == "fp8-blockwise" and not _is_perf_overview(row)
+        plain = scaling_of(model, weight, activation)[0] == "fp8-blockwise" and not is_perf_overview(row)
         eight = weight == "nvfp4" or (weight == "fp8" and tuned and not plain)
         kv = defaults["kv_dtype"] = "fp8" if eight else "bf16"
     return (*scaling_of(model, weight, activation), kv)

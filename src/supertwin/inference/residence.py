@@ -118,12 +118,13 @@ class Load:
     `concurrency` in flight when that is given too) or saturated. even: arrivals at equal intervals, not Poisson.
     input_len, new_tokens: prompt tokens and those of them that the prefix cache does not hold; output_len tokens;
     accepted: tokens per request and decode step; requests: size of the run; varied: output lengths are not all equal.
-    longest_over_mean: longest reply that the data set holds, over the mean one.
+    longest_over_mean: longest reply that the data set holds, over the mean one; prompt_cv2: variance of prompt lengths
+    over their squared mean.
     template_s: host time per request of a burst before the first of them reaches the engine.
     held_steps: decode steps that a prefill-first engine takes between two looks at its queue; gather_steps: steps for
     which prompts at most wait until every attention rank that shares experts has one.
-    tpot_limit_s: p99 limit up to which the load was raised (0: none). Near its limit an engine's rate hardly depends on
-    the residents, so the mean TPOT follows from the limit rather than from the rate.
+    tpot_limit_s, ttft_limit_s: p99 limits up to which the load was raised (0: none). Near its limit an engine's rate
+    hardly depends on the residents, so the mean TPOT follows from the limit rather than from the rate.
     """
 
     arrivals: str
@@ -139,7 +140,9 @@ class Load:
     template_s: float = 0.0
     mixes_prefill: bool = True
     tpot_limit_s: float = 0.0
+    ttft_limit_s: float = math.inf
     longest_over_mean: float = math.inf
+    prompt_cv2: float = 0.0
     even: bool = False
     held_steps: float = 1.0
     gather_steps: float = 0.0

@@ -229,8 +229,8 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         varied=r.varied, request_gap_s=front_end,
         template_s=0.0 if r.counted or r.data_set else template_s(d.framework, model.name),  # MLPerf sends tokens
         mixes_prefill=about.mixes_prefill,
-        tpot_limit_s=r.tpot_limit_s,
-        longest_over_mean=r.longest_over_mean,
+        tpot_limit_s=r.tpot_limit_s, ttft_limit_s=r.ttft_limit_s,
+        longest_over_mean=r.longest_over_mean, prompt_cv2=r.prompt_cv2,
         even=r.even, held_steps=about.held_steps, gather_steps=about.gather_steps if d.dp_attention else 0.0,
     )  # fmt: skip
     if r.least_run_s:

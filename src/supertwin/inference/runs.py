@@ -1,0 +1,82 @@
+"""The run behind a row of inference.csv: how many requests, how long, up to which latency limits, of which prompts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from supertwin.inference.assumptions import MAX_QUEUE_REQUESTS
+from supertwin.inference.benchmarks import (
+    LONGEST_CHAT_PROMPT,
+    MLPERF_LONGEST_PROMPT,
+    MLPERF_TPOT_S,
+    MLPERF_TTFT_S,
+    TRTLLM_DEEPSEEK,
+    TRTLLM_REQUESTS,
+    mlperf_run,
+    mlperf_samples,
+)
+from supertwin.inference.row_layout import number
+
+_RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
+_CONSTANT = re.compile(r"\b\d+RPS\b")
+
+
+def requests_of(row: Mapping[str, object]) -> float:
+    """Size of the run; the experimental sweeps of InferenceX send ten prompts per request in flight (bmk_*_sbatch.sh:
+    NUM_PROMPTS)."""
+    flags = str(row.get("flags") or "")
+    concurrency = number(row, "concurrency", 0.0)
+    if row.get("source_group") == "mlperf":
+        return mlperf_samples(*mlperf_run(row), number(row, "request_rate_per_s", 0.0), offline=False)
+    stated = _RUN.search(str(row.get("notes") or ""))
+    if stated:
+        return float(stated[1])
+    if is_perf_overview(row):
+        lengths = (round(number(row, "input_len", 0.0)), round(number(row, "output_len", 0.0)))
+        return float(TRTLLM_REQUESTS.get(lengths, MAX_QUEUE_REQUESTS))
+    if row.get("source_group") == "trtllm-dsr1" and concurrency in TRTLLM_DEEPSEEK:
+        return float(TRTLLM_DEEPSEEK[int(concurrency)][1])
+    if "all-requests-at-t0" in flags or row.get("phase") == "offline":
+        return concurrency or float(MAX_QUEUE_REQUESTS)
+    if "experimental-sweep" in flags:
+        return 10.0 * concurrency
+    return float(MAX_QUEUE_REQUESTS)
+
+
+def least_run_s(row: Mapping[str, object]) -> float:
+    """Fewest seconds of an MLPerf offline run, 0 of other runs."""
+    return mlperf_run(row)[1] if row.get("source_group") == "mlperf" and row.get("phase") == "offline" else 0.0
+
+
+def is_perf_overview(row: Mapping[str, object]) -> bool:
+    """Whether a row is a queue of equal requests that TensorRT-LLM's own benchmark answers at once."""
+    offline = row.get("phase") == "offline" and "saturated" in str(row.get("flags") or "")
+    return offline and not row.get("concurrency") and str(row.get("framework") or "").startswith("TensorRT-LLM")
+
+
+def longest_prompt(row: Mapping[str, object]) -> float:
+    """Tokens of the longest prompt that the data set or the sampler of the run keeps."""
+    mlperf = row.get("source_group") == "mlperf"
+    return MLPERF_LONGEST_PROMPT.get(str(row.get("model")), LONGEST_CHAT_PROMPT) if mlperf else LONGEST_CHAT_PROMPT
+
+
+def limits_s(row: Mapping[str, object]) -> tuple[float, float]:
+    """The p99 limits on TPOT and TTFT that an MLPerf server or interactive run was loaded up to."""
+    if row.get("kind") != "slo-constrained" or row.get("source_group") != "mlperf":
+        return 0.0, math.inf
+    which, model = int("Interactive" in str(row.get("notes") or "")), str(row.get("model"))
+    tpot, ttft = (table.get(model, (0.0, 0.0))[which] for table in (MLPERF_TPOT_S, MLPERF_TTFT_S))
+    return tpot, ttft or math.inf
+
+
+def at_intervals(row: Mapping[str, object]) -> bool:
+    """Whether requests come at equal intervals (GPUStack's rate profiles: `guidellm benchmark --profile constant`)."""
+    return bool(_CONSTANT.search(str(row.get("notes") or "")))
+
+
+def cut_spread(means: float) -> float:
+    """Variance over squared mean of exponential lengths cut at `means` times their mean: uniform, 1 / 3, at 2 (no fewer
+    are possible from zero), 1 without a cut; within 0.02 of the truncated distribution."""
+    return 1.0 - 2.0 / 3.0 * math.exp(-0.55 * (max(means, 2.0) - 2.0))
