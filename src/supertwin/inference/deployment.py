@@ -26,10 +26,12 @@ def _through_front_end(engine: Serving, load: Load, instances: float) -> Serving
     more than 1 / request_gap_s, and of a set that is offered at once the mean request waits for half of all others.
 
     Its event loop runs the handlers of a burst one after the other up to their first wait, so the engine starts when
-    the templates of all are read (template_s each); a later request waits for its own."""
+    the templates of all are read (template_s each); a later request waits for its own. Handlers that far have done
+    what the front end does of a request, so a set waits for nothing else of it."""
     most = instances / max(load.request_gap_s, load.template_s, 1e-9)
-    rate, ttft = min(engine.requests_per_s, most), engine.ttft_s
-    if load.arrivals == "set":
+    held = load.arrivals == "set" and load.template_s > 0.0
+    rate, ttft = engine.requests_per_s if held else min(engine.requests_per_s, most), engine.ttft_s
+    if load.arrivals == "set" and not held:
         ttft = max(ttft, 0.5 * load.requests / most)
     if load.arrivals == "loop" and math.isfinite(load.concurrency):
         ttft += load.concurrency * (1.0 / rate - 1.0 / engine.requests_per_s)
