@@ -6,8 +6,7 @@ comes after the template, so that the engine gets the first request when the tem
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
+from supertwin.inference.versions import vllm_version
 
 COLLECT_S = 11e-3
 """Parsing the template and collecting its variables (jinja2 3.1.6), which vLLM 0.11.0 does for every request
@@ -21,16 +20,12 @@ actually are started to process" with 1,000 requests (vllm-project/vllm PR 20065
 OWN_RENDERER = ("gpt-oss",)
 """Models whose requests have no template (entrypoints/openai/serving_chat.py: use_harmony)."""
 
-_VERSION = re.compile(r"vllm(?:-ascend)?[ (-]*v?(\d+)\.(\d+)(?:\.(\d+))?")
 
-
-@lru_cache(maxsize=512)
 def template_s(framework: str, model: str) -> float:
     """Host time on the template of one chat request of `model`, by the version of vLLM that `framework` names."""
-    found = _VERSION.search(framework.lower())
-    if found is None or model.startswith(OWN_RENDERER):
+    version = vllm_version(framework)
+    if version is None or model.startswith(OWN_RENDERER):
         return 0.0
-    version = int(found[1]), int(found[2]), int(found[3] or 0)
     if version == (0, 11, 0):
         return COLLECT_S
     return DETECT_S if (0, 6, 4) <= version < (0, 9, 2) else 0.0

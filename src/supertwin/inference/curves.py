@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from supertwin.inference.assumptions import Engine
+from supertwin.inference.beside import beside_s
 from supertwin.inference.carried import Carried
 from supertwin.inference.case import Deployment
 from supertwin.inference.memory import largest_batch
@@ -15,7 +16,6 @@ from supertwin.inference.placement import place
 from supertwin.inference.residence import Array, Curves
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step, steps
-from supertwin.inference.ungrouped import ungrouped_s
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 
@@ -80,9 +80,7 @@ def curves(
         decode_devices=decode.devices,
         issue_each_s=engine.sequence_host_s / ranks,
         step_tokens=float(chunk * p.dp),
-        beside_s=ungrouped_s(
-            model, decode, system.chip, engine, tau, resident / ranks * (input_len + 0.5 * output_len)
-        ),
+        beside_s=beside_s(model, decode, system.chip, engine, tau, resident / ranks * (input_len + 0.5 * output_len)),
         carried=carried,
     )
 

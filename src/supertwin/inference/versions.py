@@ -1,0 +1,15 @@
+"""Versions of engines in framework strings."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_VLLM = re.compile(r"vllm(?:-ascend)?[ (-]*v?(\d+)\.(\d+)(?:\.(\d+))?")
+
+
+@lru_cache(maxsize=512)
+def vllm_version(framework: str) -> tuple[int, int, int] | None:
+    """(major, minor, patch) of vLLM; None where the string names no version of it."""
+    found = _VLLM.search(framework.lower())
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3] or 0))
