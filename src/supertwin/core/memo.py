@@ -1,32 +1,32 @@
-"""Results kept by the identity of a large unchanging object: to hash it would take longer than the work."""
+"""Results kept by the identity of large unchanging objects: to hash them would take longer than the work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import update_wrapper
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
-Owner = TypeVar("Owner")
-Rest = ParamSpec("Rest")
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-class ByIdentity(Generic[Owner, Rest, Result]):
-    """A function of an object and hashable arguments that remembers its last results; all are forgotten when there are
-    too many. Keeping the object keeps its identity."""
+class ByIdentity(Generic[Given, Result]):
+    """A function that remembers its last results by the identity of its first arguments and the values of the others,
+    which are hashable; all are forgotten when there are too many. Keeping the objects keeps their identity."""
 
-    def __init__(self, function: Callable[Concatenate[Owner, Rest], Result], most: int) -> None:
-        self._function, self._most = function, most
-        self._known: dict[Hashable, tuple[Owner, Result]] = {}
+    def __init__(self, function: Callable[Given, Result], most: int, owners: int) -> None:
+        self._function, self._most, self._owners = function, most, owners
+        self._known: dict[Hashable, tuple[tuple[Any, ...], Result]] = {}
         update_wrapper(self, function)
 
-    def __call__(self, owner: Owner, *args: Rest.args, **kwargs: Rest.kwargs) -> Result:
-        key = (id(owner), args, *kwargs.items()) if kwargs else (id(owner), args)
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        owners = args[: self._owners]
+        key = (*map(id, owners), *args[self._owners :], *kwargs.items())
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= self._most:
                 self._known.clear()
-            found = self._known[key] = (owner, self._function(owner, *args, **kwargs))
+            found = self._known[key] = (owners, self._function(*args, **kwargs))
         return found[1]
 
     def clear(self) -> None:
@@ -34,12 +34,10 @@ class ByIdentity(Generic[Owner, Rest, Result]):
         self._known.clear()
 
 
-def by_identity(
-    most: int,
-) -> Callable[[Callable[Concatenate[Owner, Rest], Result]], ByIdentity[Owner, Rest, Result]]:
-    """Decorator: keep at most so many results of a function by the identity of its first argument."""
+def by_identity(most: int, owners: int = 1) -> Callable[[Callable[Given, Result]], ByIdentity[Given, Result]]:
+    """Decorator: keep at most so many results by the identity of the first `owners` arguments."""
 
-    def decorate(function: Callable[Concatenate[Owner, Rest], Result]) -> ByIdentity[Owner, Rest, Result]:
-        return ByIdentity(function, most)
+    def decorate(function: Callable[Given, Result]) -> ByIdentity[Given, Result]:
+        return ByIdentity(function, most, owners)
 
     return decorate

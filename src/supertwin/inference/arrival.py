@@ -35,6 +35,8 @@ def meets(largest: Real) -> bool:
 
 def waits_s(works: Sequence[tuple[Real, Real]]) -> list[Real]:
     """Wait in each of a sequence of operators. works: (seconds, e(n) of the ranks that meet in it or 0)."""
+    if all(largest is NO_MEETING for _, largest in works):
+        return [0.0] * len(works)
     out: list[Real] = []
     since: Real = 0.0
     for seconds, largest in works:

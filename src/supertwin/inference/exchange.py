@@ -62,7 +62,7 @@ def _collective(system: System, op: str, message_bytes: Real, group: Group) -> C
 def _busiest(time: CollectiveTime, skew: Real) -> CollectiveTime:
     """All wait for the rank that takes in (dispatch) or gives out (combine) the most rows."""
     moved = time.bandwidth_s * skew
-    return replace(time, time_s=time.latency_s + moved, bandwidth_s=moved)
+    return CollectiveTime(time.latency_s + moved, time.latency_s, moved, time.algorithm, time.tier)
 
 
 def _routed(system: System, o: Communication, group: Group, routed: Routed) -> CollectiveTime:
@@ -113,12 +113,12 @@ def _all_to_all(system: System, o: Communication, group: Group, routed: Routed) 
 
 def _both(one: CollectiveTime, other: CollectiveTime) -> CollectiveTime:
     """One after the other."""
-    return replace(
-        one,
-        time_s=one.time_s + other.time_s,
-        latency_s=one.latency_s + other.latency_s,
-        bandwidth_s=one.bandwidth_s + other.bandwidth_s,
+    whole, fixed, moved = (
+        one.time_s + other.time_s,
+        one.latency_s + other.latency_s,
+        one.bandwidth_s + other.bandwidth_s,
     )
+    return CollectiveTime(whole, fixed, moved, one.algorithm, one.tier)
 
 
 def group_of(placement: Placement, operator: Communication) -> Group:

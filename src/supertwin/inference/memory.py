@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from supertwin.core.formats import number_format
+from supertwin.core.memo import by_identity
 from supertwin.core.prediction import Memory
 from supertwin.inference import assumptions
 from supertwin.inference.assumptions import Engine
@@ -25,8 +26,9 @@ from supertwin.inference.footprint import (
 )
 from supertwin.inference.layers import shard_of
 from supertwin.inference.local import saved_parameters, widths
-from supertwin.inference.placement import Real, moe, place
+from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.profiled import padding_bytes
+from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, parameter_count
 from supertwin.model.spec import LayerSpec, ModelSpec
@@ -165,10 +167,10 @@ class Held:
         )
 
 
-def loaded_bytes(model: ModelSpec, system: System, deployment: Deployment, engine: Engine) -> float:
+def loaded_bytes(model: ModelSpec, chip: Chip, deployment: Deployment, engine: Engine) -> float:
     """Weights of one device as the engine's kernels lay them out."""
-    shard = shard_of(model, deployment, place(deployment), system.chip, engine)
-    padding = padding_bytes(model, shard, engine, system.chip) / deployment.pp
+    shard = shard_of(model, deployment, place(deployment), chip, engine)
+    padding = padding_bytes(model, shard, engine, chip) / deployment.pp
     return weights_bytes(model, deployment, shard, engine) + padding
 
 
@@ -176,15 +178,21 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     """What lies on one device at sizes = (sequences resident on its attention rank, tokens of context of each, new
     tokens of one step on the rank). A decode context-parallel group shares one cache."""
     sequences, context, step_tokens = sizes
-    placement = place(deployment)
-    engine = assumptions.engine(deployment.framework, system.chip)
-    shard = shard_of(model, deployment, placement, system.chip, engine)
+    placement, engine, shard, loaded, runtime = _standing(model, system.chip, deployment)
     each = request_bytes(model, deployment, shard, context)
     kv = sequences * each / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine, system.chip.vendor)
-    workspace = buffers + runtime_bytes(engine, system.chip, deployment, placement)
     activations = activations_bytes(model, shard, step_tokens, minimum(step_tokens, sequences))
-    return Held(loaded_bytes(model, system, deployment, engine), activations, kv, workspace)
+    return Held(loaded, activations, kv, buffers + runtime)
+
+
+@by_identity(most=512, owners=2)
+def _standing(model: ModelSpec, chip: Chip, deployment: Deployment) -> tuple[Placement, Engine, Shard, float, float]:
+    """What does not depend on a step's size: groups, engine, shard, bytes of weights and of the runtime."""
+    placement, engine = place(deployment), assumptions.engine(deployment.framework, chip)
+    shard = shard_of(model, deployment, placement, chip, engine)
+    runtime = runtime_bytes(engine, chip, deployment, placement)
+    return placement, engine, shard, loaded_bytes(model, chip, deployment, engine), runtime
 
 
 def memory_of(
@@ -212,7 +220,7 @@ def cache_room(
     every sequence that it admits); negative where nothing is left. logit_bytes: of a sampled row, 0: the engine's."""
     placement, chip = place(deployment), system.chip
     shard = shard_of(model, deployment, placement, chip, engine)
-    weights, capacity = loaded_bytes(model, system, deployment, engine), chip.usable_memory_bytes
+    weights, capacity = loaded_bytes(model, chip, deployment, engine), chip.usable_memory_bytes
     used = weights + engine.logit_bytes * engine.max_num_seqs * model.vocab
     used += expert_workspace_bytes(model, deployment, engine)
     if engine.static_memory:

@@ -17,7 +17,7 @@ from supertwin.inference.local import AXIS
 from supertwin.inference.offload import HOST
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
-from supertwin.inference.prolog import in_prolog
+from supertwin.inference.prolog import JOINED, in_prolog
 from supertwin.machine.system import System
 from supertwin.workload.operators import Communication
 
@@ -44,9 +44,9 @@ class Piece:
 def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCost]) -> list[Piece]:
     """Operators of a block with their times; exchanges are timed here, the rest was priced."""
     out = []
+    routed, prolog = routed_of(block, plan), plan.prolog
     for o in block.operators:
         if isinstance(o, Communication):
-            routed = routed_of(block, plan)
             time = communication_s(system, plan.placement, o, routed) * o.count
             largest = awaited(system, plan.placement, o, routed)
             local = o.axis.startswith((AXIS, HOST))  # lies between two matrices of one path, beside nothing
@@ -57,7 +57,7 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             out.append(Piece(part, stage, time, "network", outward=outward, largest=largest))
         else:
             cost = next(costs)
-            if plan.prolog:
+            if prolog and o.part in JOINED:
                 cost = in_prolog(o.part, cost)
             part, stage = _place(o.part, type(o).__name__)
             out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))

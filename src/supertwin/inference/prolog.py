@@ -16,6 +16,8 @@ from supertwin.cost.result import OperatorCost
 
 _PRODUCTS = ("attention/down", "attention/q", "attention/absorb_q")
 _PASSES = ("attention/rank_norm", "attention/rope")
+JOINED = frozenset(before + part for part in (*_PRODUCTS, *_PASSES) for before in ("", "mtp/"))
+"""Operators of that kernel."""
 
 
 def in_prolog(part: str, cost: OperatorCost) -> OperatorCost:

@@ -67,19 +67,19 @@ def assembled(plan: Plan, pieces: Sequence[list[Piece]], model: ModelSpec, syste
 
 def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, phase: str) -> None:
     executions = block.count * block.microbatches
-    for p in pieces:
-        if p.cost is not None:
-            out.kernels += executions
-            out.costs.append((p.cost, p.count * executions))
+    counted = [(p.cost, p.count * executions) for p in pieces if p.cost is not None]
+    out.costs += counted
+    out.kernels += executions * len(counted)
     if block.microbatches == 1:
         shown = exposed_share(pieces) if block.shortcut else 1.0
         total: Real = 0.0
         for p, wait in zip(pieces, waits_s([(p.time_s, p.largest) for p in pieces]), strict=True):
             time = p.time_s * shown if p.stage == "exchange" else p.time_s
             out.add(p.part, p.bound, time * block.count)
+            total = total + time
             if meets(p.largest):
                 out.add(*RANK_WAIT, wait * shown * block.count)
-            total = total + time + wait * shown
+                total = total + wait * shown
         if block.layer:
             out.last_layer_s = total
         return
