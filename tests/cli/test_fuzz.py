@@ -54,6 +54,12 @@ VALUES = st.one_of(
 RARE = st.integers(0, 3)
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a flag names are written to a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+
 def assert_clear(result: Result) -> None:
     """Legal (0), refused (2) or infeasible (3); never a traceback, never a defect; errors are one sentence."""
     assert result.code in (0, 2, 3), result.err
@@ -151,3 +157,64 @@ def test_damaged_flags(data: st.DataObject) -> None:
         if option.kind != "yesno":
             arguments.append(data.draw(st.one_of(WORDS, numbers, st.text(st.characters(codec="utf-8"), max_size=5))))
     assert_clear(supertwin(*arguments))
+
+
+ODD = ("nan", "-inf", "1e400", "0", "-1", "1.5", "99999999999999999999", "", "\u2603", "x" * 3000)
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_odd_values_of_every_flag_of_infer(value: str) -> None:
+    """Alone and in a deployment; a number that is printed is a number."""
+    infer = next(command for command in COMMANDS if command.name == "infer")
+    for option in infer.options:
+        phase = ("--phase", "serve") if "Serve" in option.help else ()
+        if option.kind in ("yesno", "path") or option.flag == "--phase":
+            continue
+        result = supertwin("infer", "llama-3.1-8b", "--on", "dgx-h100:8", *phase, option.flag, value, "--json")
+        assert_clear(result)
+        assert not {"NaN", "Infinity"} & set(result.out.replace(",", " ").split()), (option.flag, value)
+        if value in ("nan", "-inf", "1e400", "", "\u2603"):
+            assert result.code == 2, (option.flag, value)
+
+
+ODD_MODELS = ("", "nope", "{tmp}", "{tmp}/missing.json", "{tmp}/empty.json", "{tmp}/list.json", "{tmp}/bytes.json")
+ODD_SYSTEMS = ("", "cm384:", "cm384:0", "cm384:-1", "cm384:x", "cm384:99999999999999", ":8", "h100-sxm:8", "/dev/null")
+
+
+@pytest.mark.parametrize("model", ODD_MODELS)
+def test_odd_models_are_refused(tmp_path: Path, model: str) -> None:
+    (tmp_path / "empty.json").write_text("", encoding="utf-8")
+    (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
+    (tmp_path / "bytes.json").write_bytes(bytes(range(256)))
+    result = supertwin("infer", model.format(tmp=tmp_path), "--on", "dgx-h100:8")
+    assert_clear(result)
+    assert result.code == 2
+
+
+@pytest.mark.parametrize("system", ODD_SYSTEMS)
+def test_odd_systems_are_refused(system: str) -> None:
+    result = supertwin("infer", "llama-3.1-8b", "--on", system)
+    assert_clear(result)
+    assert result.code == 2
+
+
+@FUZZ
+@given(data=st.data())
+def test_random_deployments_of_infer(data: st.DataObject) -> None:
+    """Legal words in any combination: an answer, a refusal or an infeasible result; figures are finite."""
+    infer = next(command for command in COMMANDS if command.name == "infer")
+    options = [o for o in infer.options if o.kind != "path" and o.flag not in ("--on", "--phase", "--framework")]
+    system = data.draw(st.sampled_from(["cm384:64", "dgx-h100:16", "gb200-nvl72:8", "mi300x-8", "kunpeng-node"]))
+    model = data.draw(st.sampled_from(["deepseek-r1", "llama-3.1-8b", "gpt-oss-120b", "qwen3-next-80b-a3b"]))
+    phase = data.draw(st.sampled_from(["prefill", "decode", "mixed", "serve"]))
+    arguments = ["infer", model, "--on", system, "--phase", phase]
+    for option in data.draw(st.lists(st.sampled_from(options), max_size=4, unique=True)):
+        arguments.append(option.flag)
+        if option.kind != "yesno":
+            sizes = st.sampled_from(["1", "2", "8", "16", "64", "0.5", "1000"])
+            arguments.append(data.draw(st.sampled_from(option.choices) if option.choices else sizes))
+    if data.draw(RARE) == 0:
+        arguments.append("--explain")
+    result = supertwin(*arguments)
+    assert_clear(result)
+    assert not {"nan", "inf", "None"} & set(result.out.split()), result.out
