@@ -130,9 +130,14 @@ def graphs_bytes(engine: Engine, chip: Chip, deployment: Deployment) -> float:
     if engine.name in _NO_GRAPHS:
         return 0.0
     if engine.name in _SGLANG:
-        return SGLANG_SEQUENCE_BYTES * largest_graph(chip.usable_memory_bytes / MIB, deployment.tp * deployment.dp)
+        return SGLANG_SEQUENCE_BYTES * largest_graph(chip.usable_memory_bytes / MIB, server_devices(deployment))
     most = 128.0 if engine.name.startswith(("tensorrt", "mlperf")) else 2.0 * engine.max_num_seqs
     return VLLM_GRAPH_BYTES * captured_sizes(most)
+
+
+def server_devices(deployment: Deployment) -> int:
+    """Devices of one SGLang server (tp_size): ranks that share nothing are servers of their own."""
+    return deployment.tp * (deployment.dp if deployment.dp_attention else 1)
 
 
 def largest_graph(size_mib: float, devices: int) -> int:

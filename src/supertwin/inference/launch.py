@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from supertwin.inference.assumptions import UNOVERLAPPED_GAP_S, Engine, speculating
 from supertwin.inference.case import Deployment
-from supertwin.inference.footprint import largest_graph
+from supertwin.inference.footprint import largest_graph, server_devices
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import weights_bytes
 from supertwin.inference.placement import place
@@ -59,8 +59,9 @@ def static_share(chip: Chip, deployment: Deployment, chunk_tokens: int) -> float
     """Share of the memory for weights and caches (server_args, mem_fraction_static): what activations of a chunk,
     captured graphs and communicators leave; attention ranks that share experts and drafts need more."""
     size = chip.usable_memory_bytes / _MIB
-    graphs = largest_graph(size, deployment.tp * deployment.dp)
-    reserved = 512.0 + 1.5 * max(chunk_tokens, 2048) + 2.0 * graphs + deployment.tp * deployment.dp * 1024.0 / 8.0
+    devices = server_devices(deployment)
+    graphs = largest_graph(size, devices)
+    reserved = 512.0 + 1.5 * max(chunk_tokens, 2048) + 2.0 * graphs + devices * 1024.0 / 8.0
     if deployment.dp_attention:
         reserved += (4.5 if graphs > 300 else 3.0) * graphs * deployment.dp
     if size > 60.0 * 1024.0:
