@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from supertwin.cli.inference_options import OPTIONS, given_batch, given_drafts
+from supertwin.cli.inference_options import OPTIONS, given_batch, given_drafts, given_formats
 from supertwin.cli.options import Argument, Command, Values
 from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.sizes import parse_split
@@ -116,11 +116,9 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
     from supertwin.inference.layouts import usual_activation, usual_weight
 
     model, chip = job
-    weight = given.get("weight_dtype") or usual_weight(model, chip)
     drafts = int(given["mtp_tokens"])
     return Deployment(
-        weight_dtype=weight,
-        activation_dtype=given.get("activation_dtype") or usual_activation(weight, chip),
+        **given_formats(given, usual_weight(model, chip), lambda weight: usual_activation(weight, chip)),
         kv_dtype=given["kv_dtype"],
         mtp_tokens=drafts,
         microbatch_overlap=bool(values["microbatch_overlap"]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from supertwin.cli.options import Option, shorten
 from supertwin.cli.serving_options import SERVING_OPTIONS
 from supertwin.cli.steps import FORMATS
-from supertwin.core.errors import InputError
+from supertwin.core.errors import InputError, UnknownName
 
 _MOST_REQUESTS = 1e15
 _VERIFIED = 8  # SGLang: speculative_num_draft_tokens beside 4 branches
@@ -39,7 +39,7 @@ OPTIONS = (
     Option("--prefix-len", "int", "Tokens in the cache before them, such as a shared prefix.", "0", minimum=0),
     Option("--chunk-tokens", "int", "Mixed: prompt tokens of one step on every attention rank.", "2048", minimum=0),
     Option("--kv-len", "int", "Context tokens per request (decode, mixed).", "4096", minimum=1),
-    Option("--weight-dtype", "str", "Stored weights.", "the checkpoint's, else bf16", FORMATS),
+    Option("--weight-dtype", "str", "Weights, or by part: experts=int4/int8,mlp=fp8.", "the checkpoint's, else bf16"),
     Option("--activation-dtype", "str", "Activations in products.", "as the weights, where the chip can", FORMATS),
     Option("--kv-dtype", "str", "Stored keys and values.", "bf16", FORMATS),
     Option("--mtp-tokens", "int", "Draft tokens per step; levels of a tree.", "0", minimum=0, maximum=64),
@@ -57,6 +57,36 @@ OPTIONS = (
     Option("--trace", "path", "Write the step as a Perfetto trace (.json or .json.gz)."),
     *SERVING_OPTIONS,
 )  # fmt: skip
+
+
+def given_formats(given: Mapping[str, str], usual: str, activation_of: Callable[[str], str]) -> dict[str, Any]:
+    """Fields of a deployment: formats of weights and activations, and those of parts. Raises InputError, UnknownName.
+
+    A part is name=weights or name=weights/activations; activations are else --activation-dtype, or what the weights
+    usually run with. A word without part is the format of all others.
+    """
+    from supertwin.inference.parts import PARTS
+
+    weight = usual
+    parts: list[tuple[str, str, str | None]] = []
+    for word in given.get("weight_dtype", "").lower().split(","):
+        name, separator, formats = (x.strip() for x in word.partition("="))
+        if not separator:
+            weight = _format(name) if name else weight
+            continue
+        if name not in PARTS or name in (part for part, *_ in parts):
+            raise InputError(f"--weight-dtype: part {name!r}; expected each of {', '.join(PARTS)} once at most")
+        own, _, beside = formats.partition("/")
+        parts.append((name, _format(own), _format(beside) if beside else given.get("activation_dtype")))
+    whole = given.get("activation_dtype") or activation_of(weight)
+    kept = tuple((name, own, beside or activation_of(own)) for name, own, beside in parts)
+    return {"weight_dtype": weight, "activation_dtype": whole, "part_dtypes": kept}
+
+
+def _format(word: str) -> str:
+    if word not in FORMATS:
+        raise UnknownName("value of --weight-dtype", word, FORMATS)
+    return word
 
 
 def given_drafts(given: Mapping[str, str], drafts: int) -> dict[str, Any]:

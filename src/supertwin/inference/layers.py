@@ -93,7 +93,11 @@ def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chi
             linear, linear_weight = computed_in(d.activation_dtype, d.activation_dtype, chip)
         elif latent or d.weight_dtype in ("mxfp4", "int4"):
             linear = linear_weight = "bf16"
-    payload = number_format(d.activation_dtype).rate if d.activation_dtype not in WIDE else "bf16"
+    sent = d.activation_dtype
+    own = next((x for x in d.part_dtypes if x[0] == "experts"), None)
+    if own is not None:
+        sent, (dtype, weight) = own[2], computed_in(own[1], own[2], chip)
+    payload = number_format(sent).rate if sent not in WIDE else "bf16"
     return Shard(
         tp=p.tp, ep=p.ep, etp=p.etp, cp=p.cp,
         linear_dtype=linear, weight_dtype=linear_weight, expert_dtype=dtype, expert_weight_dtype=weight,

@@ -35,6 +35,7 @@ from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.attention import stored_bytes_per_token
 from supertwin.workload.shard import Shard, minimum
 
+Parts = tuple[tuple[str, str, str], ...]
 MOST_PROFILED_TOKENS = 8192.0
 LEAST_ROOM, FEWER_SEQUENCES = 0.03, 256.0
 """An engine whose profile run of all sequences leaves less than that share of the memory is started with fewer."""
@@ -49,7 +50,7 @@ def weights_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, engine
     """Weights on one device. Experts are cut over ep x etp (replicas too), dense matrices over tp, stages over pp; an
     engine that gathers them cuts MLPs, shared experts and the head over all attention ranks."""
     wide = engine is not None and engine.gathers_dense and deployment.dp_attention
-    key = _key(shard, deployment.dp if wide else 1)
+    key = (*_key(shard, deployment.dp if wide else 1), deployment.part_dtypes)
     whole = _weights_bytes(model, deployment.pp, deployment.redundant_experts, deployment.drafts_itself, key)
     if deployment.draft and deployment.mtp_tokens:
         whole += draft_weights_bytes(model, deployment.draft, deployment.tp)
@@ -72,9 +73,10 @@ def _key(shard: Shard, ranks: int) -> tuple[int, int, int, int, str, str, str]:
 
 @lru_cache(maxsize=1024)
 def _weights_bytes(
-    model: ModelSpec, pp: int, redundant: int, drafts: bool, key: tuple[int, int, int, int, str, str, str]
+    model: ModelSpec, pp: int, redundant: int, drafts: bool, key: tuple[int, int, int, int, str, str, str, Parts]
 ) -> float:
-    tp, wide_tp, ep, etp, dense, expert, carrier = key
+    tp, wide_tp, ep, etp, dense, expert, carrier, parts = key
+    size = {part: number_format(weight).bytes_per_element for part, weight, _ in parts}
     counted = parameter_count(model)
     wide, dense_bytes = number_format("bf16").bytes_per_element, number_format(dense).bytes_per_element
     expert_bytes = number_format(expert).bytes_per_element
@@ -86,12 +88,13 @@ def _weights_bytes(
         mixture = next((b for b in (layer.feed_forward, layer.shortcut) if b is not None and b.experts), None)
         copies = 1.0 if mixture is None or ep == 1 else (mixture.experts + redundant) / mixture.experts
         shared = f.shared if carrier == "dispatch" else f.shared / wide_tp
-        narrow = attention + f.dense / wide_tp + shared
-        return narrow * dense_bytes + f.experts * copies / (ep * etp) * expert_bytes + (f.replicated + p.norms) * wide
+        narrow = attention * size.get("attention", dense_bytes) + f.dense / wide_tp * size.get("mlp", dense_bytes)
+        narrow += shared * size.get("shared", dense_bytes)
+        return narrow + f.experts * copies / (ep * etp) * expert_bytes + (f.replicated + p.norms) * wide
 
     body = sum(layer_bytes(x, p) * x.count for x, p in zip(model.layers, counted.per_layer, strict=True)) / pp
-    ends = (counted.embedding + counted.positions) / tp + counted.head / wide_tp
-    ends *= wide / (1 if pp == 1 else 2)
+    ends = (counted.embedding + counted.positions) / tp * wide + counted.head / wide_tp * size.get("head", wide)
+    ends /= 1 if pp == 1 else 2
     module = 0.0
     if drafts and model.mtp is not None:
         from supertwin.model.parameters import layer_parameters

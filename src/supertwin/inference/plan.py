@@ -10,6 +10,7 @@ from supertwin.inference.case import Deployment
 from supertwin.inference.launch import scheduled
 from supertwin.inference.layers import Block, Habits, shard_of
 from supertwin.inference.mixed import mixed_blocks
+from supertwin.inference.parts import with_part_formats
 from supertwin.inference.picks import picks_of
 from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.shape import Shape
@@ -102,4 +103,6 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
         whole_drafts=engine.whole_drafts,
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
+    if deployment.part_dtypes:
+        made = with_part_formats(made, deployment, system.chip)
     return Plan(placement, shape, engine, made, experts, separate, shard.context == "ring")

@@ -15,6 +15,7 @@ from supertwin.inference.context import busiest_rank, with_spread
 from supertwin.inference.memory import memory_of
 from supertwin.inference.mixed_figures import mixed_figures, mixed_held, mixed_shape, sizes_of, with_parts
 from supertwin.inference.notes import computed_rate, notes
+from supertwin.inference.parts import check_parts
 from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of, expert_kernels
 from supertwin.inference.regimes import interval, regimes
@@ -61,6 +62,8 @@ def predict(case: InferenceCase) -> Prediction:
 def prepared(case: InferenceCase) -> InferenceCase:
     """The case with its open options filled in. Raises InputError where it is illegal."""
     check(case)
+    if case.deployment.part_dtypes:
+        check_parts(case.model, case.deployment)
     return _with_scaling(_with_balance(case))
 
 
@@ -84,9 +87,10 @@ def _with_scaling(case: InferenceCase) -> InferenceCase:
     """Plain "fp8" in the scaling of the model's checkpoint; listed as a default where that is block-wise."""
     d = case.deployment
     formats = assumptions.scaling_of(case.model, d.weight_dtype, d.activation_dtype)
-    if formats == (d.weight_dtype, d.activation_dtype):
+    parts = tuple((part, *assumptions.scaling_of(case.model, w, a)) for part, w, a in d.part_dtypes)
+    if (*formats, parts) == (d.weight_dtype, d.activation_dtype, d.part_dtypes):
         return case
-    deployment = replace(d, weight_dtype=formats[0], activation_dtype=formats[1])
+    deployment = replace(d, weight_dtype=formats[0], activation_dtype=formats[1], part_dtypes=parts)
     return replace(case, deployment=deployment, defaults={**case.defaults, "weight_dtype": formats[0]})
 
 
@@ -206,6 +210,8 @@ def _layout(d: Deployment) -> dict[str, int | str]:
     out: dict[str, int | str] = {name: int(getattr(d, name)) for name in ("tp", "pp", "dp", "ep", "cp", "dp_attention")}
     out.update(weight_dtype=d.weight_dtype, activation_dtype=d.activation_dtype, kv_dtype=d.kv_dtype)
     out.update(mtp_tokens=d.mtp_tokens, devices=d.devices)
+    if d.part_dtypes:
+        out.update(part_dtypes=",".join(f"{part}={w}/{a}" for part, w, a in d.part_dtypes))
     if d.draft:
         out.update(draft=d.draft)
     if d.draft_topk > 1:

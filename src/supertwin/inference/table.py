@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 SIZES = ("batch", "kv_len", "input_len", "prefix_len", "chunk_tokens", "mtp_acceptance")
 """Columns that may be different in every row of one group."""
-_NO_SETTINGS = ("mtp_acceptance", "cp_adds_devices")
+_NO_SETTINGS = ("mtp_acceptance", "part_dtypes", "cp_adds_devices")
 SETTINGS = {f.name: f.default for f in fields(Deployment) if f.name not in _NO_SETTINGS}
 """Columns that a deployment is made of, with their defaults. cp adds devices in prefill and none in decode. afd is
 (x, y) for all rows, or text by row: "2A2F", or "" where attention and feed-forward are together."""
