@@ -20,8 +20,8 @@ from supertwin.calibration.kernels import kernel_gemm
 from supertwin.calibration.routing import busiest_share
 from supertwin.calibration.tables import GemmRows, gemm_rows
 from supertwin.core.errors import TableError, UnknownName
-from supertwin.cost.calibration import load_calibration
-from supertwin.cost.experts import EXPERT_PRIOR, expert_terms, flat_experts
+from supertwin.cost.calibration import Calibration, load_calibration
+from supertwin.cost.experts import EXPERT_PRIOR, SHAPES, expert_cost, expert_terms, flat_experts
 from supertwin.cost.gemm import PRIOR, GemmConditions, flat_extent, gemm_terms
 from supertwin.machine.chips import load_chip
 from supertwin.validation import tables
@@ -169,3 +169,31 @@ def test_fit_writes_files_that_take_precedence(tmp_path: Path, monkeypatch: pyte
 
 def _columns(rows: GemmRows) -> zip[tuple[float, float, float, float]]:
     return zip(rows.gemm.m, rows.gemm.n, rows.gemm.k, rows.time_s, strict=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("context", ["sglang", "trtllm"])
+def test_kernels_tuned_shape_by_shape_keep_a_factor_for_each(context: str) -> None:
+    """Triton experts at twice and half the formula's time from shape to shape, which a surface cannot follow: the fit
+    of SGLang's rows knows every shape, that of other libraries is smooth."""
+    random, shapes = np.random.default_rng(3), 160
+    inter, hidden = (64.0 * random.integers(2, 60, shapes) for _ in range(2))
+    slow = np.exp(np.log(2.0) * random.choice([-1.0, 1.0], shapes))
+    each = np.repeat(np.arange(shapes), 12)
+    moe = ExpertMlp(
+        part="e",
+        rows=np.tile(2.0 ** np.arange(2.0, 14.0), shapes),
+        experts=np.full(len(each), 32.0),
+        hidden=hidden[each],
+        inter=inter[each],
+        skew=np.ones(len(each)),
+        tokens=np.full(len(each), 64.0),
+    )
+    time_s = expert_terms(CHIP, EXPERT_PRIOR, moe, flat_experts(moe)[1]).time_s * slow[each]
+    rows = ExpertRows("h100-sxm", context, moe, time_s, np.zeros(len(each), dtype=bool))
+    found = fit_expert_unit(CHIP, [rows], split=False)
+    error = float(np.median(np.abs(np.log(predict_fit(CHIP, found, [rows]) / time_s))))
+    assert bool(found.shapes) is (context == "sglang")
+    assert (error < 0.12) is (context == "sglang")
+    own = Calibration("experts", CHIP.name, parameters={"bf16": found.parameters, SHAPES + "bf16": found.shapes})
+    own = replace(own, surfaces={} if found.surface is None else {"bf16": found.surface})
+    assert np.allclose(expert_cost(CHIP, own, moe).time_s, predict_fit(CHIP, found, [rows]), rtol=1e-9)

@@ -16,7 +16,7 @@ from supertwin.calibration.experts_fit import (
     split_kernels,
 )
 from supertwin.cost.calibration import Calibration
-from supertwin.cost.experts import expert_cost
+from supertwin.cost.experts import SHAPES, expert_cost
 from supertwin.cost.gemm import GemmConditions
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
@@ -57,6 +57,8 @@ def _after_dispatch(units: Mapping[tuple[str, str], list[ExpertRows]]) -> tuple[
 def _with(own: Calibration, context: str, key: str, found: ExpertFit) -> Calibration:
     name = key if context in _DEFAULT_CONTEXTS else f"{context}:{key}"
     parameters = {**own.parameters, name: found.parameters}
+    if found.shapes:
+        parameters[SHAPES + name] = found.shapes
     surfaces = dict(own.surfaces)
     if found.surface is not None:
         surfaces[name] = found.surface
@@ -73,6 +75,8 @@ def _with_only(own: Calibration) -> Calibration:
         context, _, key = name.partition(":")
         if context == "sglang" and key not in parameters:
             parameters[key] = own.parameters[name]
+            if SHAPES + name in parameters:
+                parameters[SHAPES + key] = parameters[SHAPES + name]
             if name in surfaces:
                 surfaces[key] = surfaces[name]
     return replace(own, parameters=parameters, surfaces=surfaces)

@@ -22,6 +22,7 @@ from supertwin.cost.experts import (
     expert_terms,
     flat_experts,
     power_law_exponent,
+    shape_name,
 )
 from supertwin.cost.surface import Array, Surface
 from supertwin.machine.chip import Chip
@@ -60,6 +61,8 @@ _MANY = 60  # rows from which all parameters and a residual are fitted
 _SUBSAMPLE = 2000
 _FIT_SEED = 20261121
 _SPLIT_ROUNDS = 6
+_PULL_ROWS = 2.0  # rows of one shape that count as much as the surface
+_LEAST_SHAPE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,11 @@ class ExpertRows:
 
 @dataclass(frozen=True, slots=True)
 class ExpertFit:
-    """Fitted parameters and residual of one unit."""
+    """Fitted parameters and residual of one unit. shapes: factors by shape that the surface leaves."""
 
     parameters: Mapping[str, float]
     surface: Surface | None = None
+    shapes: Mapping[str, float] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -173,7 +177,39 @@ def fit_expert_unit(
     sources: dict[str, int] = {}
     for part in parts:
         sources[part.source] = sources.get(part.source, 0) + len(part)
-    return ExpertFit({n: float(f"{v:.4g}") for n, v in parameters.items()}, surface, sources)
+    shapes = _by_shape(chip, seen, parameters, surface) if _tuned(parts) else {}
+    return ExpertFit({n: float(f"{v:.4g}") for n, v in parameters.items()}, surface, shapes, sources)
+
+
+def _tuned(parts: Sequence[ExpertRows]) -> bool:
+    """Whether kernels are tuned shape by shape: SGLang's fused Triton experts read a file of launch settings for each
+    number of experts, inner size and device, and fall back to one default (fused_moe_triton_config.py)."""
+    return all(p.context == "sglang" and p.moe.routing for p in parts)
+
+
+def _by_shape(
+    chip: Chip, parts: Sequence[ExpertRows], parameters: Mapping[str, float], surface: Surface | None
+) -> dict[str, float]:
+    """Median of measured over predicted of each shape, pulled to 1 where rows are few."""
+    if surface is None:
+        return {}
+    predicted = predict_fit(chip, ExpertFit(parameters, surface), parts)
+    left = np.log(np.concatenate([p.time_s for p in parts]) / predicted)
+    found: dict[str, list[float]] = {}
+    for name, value in zip(shape_names(parts), left, strict=True):
+        found.setdefault(name, []).append(float(value))
+    pulled = {n: float(np.median(v)) * len(v) / (len(v) + _PULL_ROWS) for n, v in found.items()}
+    return {n: float(f"{np.exp(v):.3f}") for n, v in sorted(pulled.items()) if abs(v) > _LEAST_SHAPE}
+
+
+def shape_names(parts: Sequence[ExpertRows]) -> list[str]:
+    """Shape of every row, in order."""
+    flat = [flat_experts(p.moe)[1] for p in parts]
+    return [
+        shape_name(float(e), float(i), float(h))
+        for f in flat
+        for e, i, h in zip(f.experts, f.inter, f.hidden, strict=True)
+    ]
 
 
 def formula_and_measured(chip: Chip, parts: Sequence[ExpertRows], p: Mapping[str, float]) -> tuple[Array, Array]:
@@ -262,7 +298,8 @@ def predict_fit(chip: Chip, fit: ExpertFit, parts: Sequence[ExpertRows]) -> Arra
     if fit.surface is None:
         return formula
     points = [expert_coordinates(part.moe, flat_experts(part.moe)[1]) for part in parts]
-    return formula * fit.surface.factor([np.concatenate(column) for column in zip(*points, strict=True)])
+    smooth = formula * fit.surface.factor([np.concatenate(column) for column in zip(*points, strict=True)])
+    return smooth * np.array([fit.shapes.get(n, 1.0) for n in shape_names(parts)]) if fit.shapes else smooth
 
 
 def _masked(parts: Sequence[ExpertRows], mask: npt.NDArray[np.bool_]) -> list[ExpertRows]:

@@ -43,6 +43,8 @@ CLASSES = 8
 SPREAD_OVER_MEAN = 25.0  # largest over mean expert load that the power law spans (0.8 x experts / topk, as collected)
 _TILES = np.array([(16, 64), (16, 128), (32, 128), (64, 128), (64, 256), (128, 128), (128, 256)], dtype=np.float64)
 _CHUNK = 1 << 10
+SHAPES = "shapes:"
+"""Before the name of a group: factors on its time by shape (shape_name)."""
 EXPERT_AXES = ("rows", "experts", "inter", "hidden", "alpha")
 _DEFAULT = GemmConditions()
 
@@ -69,9 +71,9 @@ def expert_cost(
     names = expert_names(expert_key(moe), conditions.context)
     raw = expert_terms(chip, expert_parameters(calibration, names), moe, flat)
     surface = calibration.surface(*names)
-    factor = np.ones_like(raw.time_s)
+    factor = shape_factor(calibration, names, flat)
     if surface is not None:
-        factor = surface.factor(expert_coordinates(moe, flat))
+        factor = factor * surface.factor(expert_coordinates(moe, flat))
     values = {f.name: getattr(raw, f.name) for f in fields(GemmCost)}
     scaled = {n: v if n in ("flop", "bytes") else v * factor for n, v in values.items()}
     return GemmCost(**{n: v.reshape(shape) for n, v in scaled.items()})
@@ -98,6 +100,24 @@ def expert_parameters(calibration: Calibration, names: list[str]) -> dict[str, f
     if "local:" in found and "local:" not in names[0]:
         values["fixed_s"] /= _WITHOUT_ROUTING
     return values
+
+
+def shape_factor(calibration: Calibration, names: list[str], flat: _Flat) -> Array:
+    """Residual of kernels that are tuned shape by shape, for shapes that were measured; 1 elsewhere."""
+    table = calibration.parameters.get(SHAPES + next((n for n in names if n in calibration.parameters), ""))
+    if not table:
+        return np.ones_like(flat.rows)
+    shapes = np.stack([flat.experts, flat.inter, flat.hidden])
+    if bool((shapes == shapes[:, :1]).all()):
+        return np.full_like(flat.rows, table.get(shape_name(*(float(x) for x in shapes[:, 0])), 1.0))
+    kinds, place = np.unique(shapes, axis=1, return_inverse=True)
+    found = [table.get(shape_name(*(float(x) for x in kind)), 1.0) for kind in kinds.T]
+    return np.asarray(found, dtype=np.float64)[np.ravel(place)]
+
+
+def shape_name(experts: float, inter: float, hidden: float) -> str:
+    """Name of a shape of local experts in a calibration file."""
+    return f"{experts:g}/{inter:g}/{hidden:g}"
 
 
 def expert_names(key: str, context: str) -> list[str]:
