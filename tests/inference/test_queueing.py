@@ -226,3 +226,15 @@ def test_the_limit_that_comes_first_bounds_a_loaded_run() -> None:
     assert serve(ENGINE, loaded, 1.0).tpot_s == pytest.approx(0.1)
     first = replace(loaded, ttft_limit_s=0.05)
     assert serve(ENGINE, free, 1.0).tpot_s <= serve(ENGINE, first, 1.0).tpot_s < 0.05
+
+
+@pytest.mark.parametrize(("users", "requests", "room"), [(200, 400, 40), (64, 640, 40), (100, 100, 40)])
+def test_waits_for_admission_match_a_list(users: int, requests: int, room: int) -> None:
+    """A server of `room` places that frees one every 1 / room: request k starts at the (k - room)th end and came, after
+    the first wave, at the (k - users)th."""
+    k = np.arange(requests)
+    waits = np.maximum(k - room + 1, 0) - np.maximum(k - users + 1, 0)
+    small = replace(ENGINE, capacity=float(room), prefill_one_s=1e-6, prefill_each_s=1e-6)
+    asked = load(arrivals="loop", concurrency=float(users), requests=float(requests), output_len=2001)
+    found = serve(small, asked, 1.0)
+    assert found.ttft_s == pytest.approx(float(np.mean(waits)) / found.requests_per_s, rel=0.03)

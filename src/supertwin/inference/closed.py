@@ -19,7 +19,8 @@ from supertwin.inference.residence import (
 )
 
 LEAST_OUTPUT = 4.0
-"""Shortest reply of a conversation benchmark: vLLM's ShareGPT sampler drops replies below four tokens."""
+"""Shortest reply of a conversation benchmark: vLLM's ShareGPT sampler drops replies below four tokens. Times per token
+count those after the first."""
 
 
 def saturated(curves: Curves, load: Load, instances: float) -> Serving:
@@ -70,13 +71,21 @@ def closed_loop(curves: Curves, load: Load, instances: float) -> Serving:
     cycle += load.request_gap_s
     rate = n / cycle
     if load.varied and load.requests > n * instances:
-        last = drain_s(curves, load, n) * cycle / max(alone, 1e-9)
+        last = drain_s(curves, load, n) + max(cycle - alone, 0.0)
         share = n * instances / load.requests
         rate /= 1.0 - share + share * max(last / cycle, 1.0)
-    ttft += load.request_gap_s + max(0.0, offered - n) / rate
+    ttft += load.request_gap_s + _admission_s(offered, n, load.requests / instances) / rate
     active = min(instances, load.concurrency)
     busy = min(n * curves.prefill_each_s / cycle, 1.0)
     return Serving(rate * active, tpot, ttft, n, busy, "concurrency" if n == offered else "engine")
+
+
+def _admission_s(offered: float, admitted: float, requests: float) -> float:
+    """Mean requests that a request waits for: the first ones for none, the rest of the first wave for ever more of it,
+    later ones for all that are offered and not admitted."""
+    waiting = max(offered - admitted, 0.0)
+    whole = max(requests, offered)
+    return waiting if math.isinf(whole) else waiting * (whole - offered + 0.5 * waiting) / whole
 
 
 def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
@@ -109,5 +118,5 @@ def _short_requests(curves: Curves, load: Load, n: float) -> float:
     if not load.varied:
         return 1.0
     chunks = float(curves.chunks(load, n))
-    least = max(LEAST_OUTPUT, 0.5 * chunks) if load.mixes_prefill else LEAST_OUTPUT
-    return max(1.0, -EULER_GAMMA - math.log(least / load.output_len))
+    least = max(LEAST_OUTPUT - 1.0, 0.5 * chunks) if load.mixes_prefill else LEAST_OUTPUT - 1.0
+    return max(1.0, -EULER_GAMMA - math.log(least / (load.output_len - 1.0)))

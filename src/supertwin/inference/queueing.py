@@ -123,7 +123,9 @@ def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpo
     if not load.mixes_prefill:
         return 0.5 * seen + others + gathering + curves.prefill_one_s
     chunks = max(1.0, float(curves.chunks(load, resident)) / resident * curves.ranks)
-    own = tau * chunks + max(curves.prefill_one_s - float(curves.step(1.0)), prompt)
+    beside = float(curves.step(max(resident, 1.0)))
+    carried = curves.own_prompt_s(load, max(resident, 1.0)) - math.ceil(chunks - 1e-9) * beside
+    own = tau * chunks + max(carried if curves.carried else curves.prefill_one_s - float(curves.step(1.0)), prompt)
     return 0.5 * seen + others + gathering + max(own, curves.issue_s)
 
 
