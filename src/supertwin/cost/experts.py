@@ -10,7 +10,8 @@ routing is balanced. Rows of an expert fill whole tiles.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,9 +75,14 @@ def expert_cost(
     factor = shape_factor(calibration, names, flat)
     if surface is not None:
         factor = factor * surface.factor(expert_coordinates(moe, flat))
-    values = {f.name: getattr(raw, f.name) for f in fields(GemmCost)}
-    scaled = {n: v if n in ("flop", "bytes") else v * factor for n, v in values.items()}
-    return GemmCost(**{n: v.reshape(shape) for n, v in scaled.items()})
+    return GemmCost(
+        time_s=(raw.time_s * factor).reshape(shape),
+        compute_s=(raw.compute_s * factor).reshape(shape),
+        memory_s=(raw.memory_s * factor).reshape(shape),
+        overhead_s=(raw.overhead_s * factor).reshape(shape),
+        flop=raw.flop.reshape(shape),
+        bytes=raw.bytes.reshape(shape),
+    )
 
 
 def expert_key(moe: ExpertMlp) -> str:
@@ -129,7 +135,10 @@ def expert_names(key: str, context: str) -> list[str]:
 def flat_experts(moe: ExpertMlp) -> tuple[tuple[int, ...], _Flat]:
     """Broadcast shape of the fields and them as flat arrays (rows and experts at least a thousandth and one)."""
     given = (moe.rows, moe.experts, moe.hidden, moe.inter, moe.skew, moe.tokens)
-    rows, experts, hidden, inter, skew, tokens = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in given))
+    sizes: list[Array] = [np.asarray(x, dtype=np.float64) for x in given]
+    if len({x.shape for x in sizes}) > 1:
+        sizes = list(np.broadcast_arrays(*sizes))
+    rows, experts, hidden, inter, skew, tokens = sizes
     flat = _Flat(
         np.maximum((rows * skew).ravel(), 1e-3),
         np.maximum(experts.ravel(), 1.0),
@@ -219,9 +228,16 @@ def _cores_s(chip: Chip, p: Mapping[str, float], moe: ExpertMlp, product: tuple[
     return out
 
 
+@lru_cache(maxsize=8)
+def _tiles(scale: float) -> tuple[Array, Array]:
+    """(rows, columns) of the choices as columns [choices, 1]."""
+    tall, wide = scaled_tiles(_TILES, scale).T[:, :, None]
+    return tall, wide
+
+
 def _best(chip: Chip, p: Mapping[str, float], moe: ExpertMlp, product: tuple[Array, Array, Array, Array]) -> Array:
     loads, used, n, k = product
-    tile_m, tile_n = scaled_tiles(_TILES, tile_scale(chip)).T[:, :, None]
+    tile_m, tile_n = _tiles(tile_scale(chip))
     filled = loads[:, None, :] / tile_m
     filled = np.ceil(filled) if moe.distribution == "balanced" else np.maximum(1.0, filled + 0.5)
     tiles = (filled * used[:, None, :]).sum(axis=0) * np.ceil(n / tile_n)

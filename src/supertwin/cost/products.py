@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from supertwin.core.formats import number_format
 from supertwin.cost.calibration import Calibration
@@ -56,7 +57,7 @@ class Chosen:
     """Constants of a list of products by name [N], and the places in it that each residual surface corrects."""
 
     constants: Mapping[str, Array]
-    surfaces: tuple[tuple[Surface, list[int]], ...]
+    surfaces: tuple[tuple[Surface, npt.NDArray[np.intp]], ...]
     training: bool
 
 
@@ -86,7 +87,8 @@ class ProductTable:
             surface = self._surfaces[row]
             if surface is not None:
                 places.setdefault(id(surface), (surface, []))[1].append(place)
-        return Chosen(constants, tuple(places.values()), training)
+        surfaces = tuple((surface, np.array(found)) for surface, found in places.values())
+        return Chosen(constants, surfaces, training)
 
     def cost_of(self, chosen: Chosen, sizes: Mapping[str, Array]) -> GemmCost:
         """Cost of products whose constants are chosen."""
@@ -123,8 +125,7 @@ def _factor(chosen: Chosen, extent: Extent) -> Array:
     """Residual of every product, by the surface of its row."""
     factor = np.ones_like(extent.m)
     for surface, found in chosen.surfaces:
-        own = replace(extent, m=extent.m[found], n=extent.n[found], k=extent.k[found], groups=extent.groups[found])
-        factor[found] = surface.factor(coordinates(surface.axes, own))
+        factor[found] = surface.factor([x[found] for x in coordinates(surface.axes, extent)])
     return factor
 
 

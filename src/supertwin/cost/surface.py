@@ -37,6 +37,10 @@ class Surface:
         points: Sequence[Array] = [np.asarray(c, dtype=np.float64) for c in coordinates]
         if len({x.shape for x in points}) > 1:
             points = np.broadcast_arrays(*points)
+        bent = [axis for axis, knot in enumerate(self.knots) if len(knot) > 1]
+        if len(bent) <= 1:
+            line = np.interp(points[bent[0]], self.knots[bent[0]], flat) if bent else np.full(points[0].shape, flat[0])
+            return np.asarray(line)
         # lowest corner of the cell of each point; all corners, in front of the points: steps from it and weights
         lowest, steps, weights = np.zeros(points[0].shape, dtype=np.int64), [0], np.ones((1, *points[0].shape))
         stride = flat.size
