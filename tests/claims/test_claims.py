@@ -11,7 +11,10 @@ import pytest
 from supertwin.claims import claim_ids, evaluate
 from supertwin.claims.ablation import serving_contributions
 from supertwin.claims.result import over, ratio_range
+from supertwin.claims.steps import LIKE_WITH_LIKE, LIMIT_S, within
 from supertwin.core.errors import UnknownName
+from supertwin.scenarios import load_scenario, run_scenario
+from supertwin.scenarios.run import figure_of
 
 ANSWERS = {c.statement.id: c.verdict for c in evaluate()}
 
@@ -104,3 +107,18 @@ def test_the_claimed_decode_rate_lies_in_its_interval() -> None:
     assert verdict.low is not None
     assert verdict.high is not None
     assert verdict.low < 1943.0 < verdict.high  # CM384 paper, table 4
+
+
+def test_the_decode_claim_is_judged_inside_its_limit() -> None:
+    """The most requests that keep 50 ms: one more breaks it, or the paper's batch is reached."""
+    prediction, batch = within("cm384-decode-4k", LIMIT_S)
+    assert figure_of(prediction, "tpot_s") <= LIMIT_S
+    more = run_scenario("cm384-decode-4k", batch=batch + 1).prediction
+    assert batch == 48 or figure_of(more, "tpot_s") > LIMIT_S
+
+
+def test_utilisation_compares_like_with_like() -> None:
+    """Balance of the experts of all scenarios of a comparison of prefill."""
+    for title, ours, rivals in LIKE_WITH_LIKE:
+        balances = {load_scenario(name).options["expert_balance"] for name in (ours, *rivals.values())}
+        assert len(balances) == 1 or title == "decode"
