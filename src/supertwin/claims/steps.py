@@ -143,15 +143,14 @@ def where_it_leads() -> Verdict:
             leads.append(lead)
             rows.append(f"{label} {lead.ratio:.1f}x of {_rival(other)} ({lead.low:.1f} to {lead.high:.1f})")
     own, batch = within("nvl72-decode", LIMIT_S, 1024, **NVL72_FORMATS)
-    rack = own.tokens_per_s_per_device * _rival_devices("nvl72-decode")
+    fair = _supernode_rate("cm384-decode-4k") / (own.tokens_per_s_per_device * _rival_devices("nvl72-decode"))
     best = max(leads, key=lambda lead: lead.low)
     return Verdict(
         "; ".join(rows),
         HOLDS if best.low > 1.0 else DEPENDS if any(lead.ratio > 1.0 for lead in leads) else FAILS,
         "throughput of one CloudMatrix 384 against one NVL72 rack and against as many H800 (384), 90 % range of the"
         " ratio, the rack in FP8 with as many requests per package; in its own NVFP4 and with as many as"
-        f" {_LIMIT} a token allow ({batch} on a GPU) decode is {_supernode_rate('cm384-decode-4k') / rack:.1f}x of it; the"
-        " bus: claim C16",
+        f" {_LIMIT} a token allow ({batch} on a GPU) decode is {fair:.1f}x of it; the bus: claim C16",
         _sources("cm384-prefill", "cm384-decode-4k"),
         best.ratio,
         "holds when all of the range of at least one workload lies above 1, depends when only its prediction does",
