@@ -40,7 +40,7 @@ FLAGS = {
     "--afd-unit --afd-microbatches --batch "
     "--input-len --prefix-len --chunk-tokens --kv-len --weight-dtype --activation-dtype --kv-dtype --mtp-tokens "
     "--mtp-acceptance --draft --draft-topk --verify-tokens "
-    "--microbatch-overlap --expert-balance --redundant-experts --exchange --kv-pool "
+    "--sampling --microbatch-overlap --expert-balance --redundant-experts --exchange --kv-pool "
     "--framework --roofline --trace "
     "--output-len --rate --concurrency --prefill-devices --decode-devices --prefill-instance --decode-instance "
     "--prefill-tp --hit-rate --prefixes --zipf --cache --plane --kv-transfer --first-token --slo-ttft-ms --slo-tpot-ms "

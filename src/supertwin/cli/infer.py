@@ -114,6 +114,7 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
     from supertwin.inference.assumptions import ENGINES
     from supertwin.inference.case import Deployment
     from supertwin.inference.layouts import usual_activation, usual_weight
+    from supertwin.inference.sampling import read_words
 
     model, chip = job
     drafts = int(given["mtp_tokens"])
@@ -130,6 +131,7 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
         **given_drafts(given, drafts),
         cp_method=given.get("cp_method", "all-gather").replace("-", "_"),
         cp_balanced=values["cp_balanced"] is not False,
+        sampling=read_words(given["sampling"]) if "sampling" in given else "",
         exchange="separate" if given.get("exchange") == "separate" else "",
         kv_pool=int(given.get("kv_pool", 0)),
         framework=known_framework(values["framework"], [*(engine.name for engine in ENGINES), *_ALSO_CALLED]),

@@ -47,6 +47,7 @@ OPTIONS = (
     Option("--draft", "str", "Who drafts: mtp, eagle, eagle3, ngram, suffix, or a model.", "mtp"),
     Option("--draft-topk", "int", "Nodes of a tree of drafts expanded per level.", "1", minimum=1, maximum=64),
     Option("--verify-tokens", "int", "Nodes of the tree checked, root included.", "8", minimum=2, maximum=1024),
+    Option("--sampling", "list", "greedy, or topk, topp, sort, penalties, guided.", "greedy"),
     Option("--microbatch-overlap", "yesno", "Overlap two micro-batches.", "no"),
     Option("--expert-balance", "str", "Load of the experts.", "natural", ("natural", "perfect", "eplb", "unknown")),
     Option("--redundant-experts", "int", "Replicated experts in all.", "0", minimum=0),

@@ -17,6 +17,8 @@ def check_afd(d: Deployment, phase: str, mixture: bool) -> None:
         )
     if phase != "decode":
         raise InputError(f"afd splits decode steps, got phase {phase}; legal: decode")
+    if d.sampling:
+        raise InputError(f"sampling {d.sampling} with --afd is not modelled; legal: greedy")
     if d.pp > 1 or d.cp > 1 or d.microbatch_overlap:
         raise InputError(
             f"afd has micro-batches of its own and no other cut: expected pp 1, cp 1, no microbatch_overlap; got "

@@ -27,6 +27,7 @@ class Deployment:
     kv_pool: tokens of a sequence that sparse attention keeps on the device while all keys lie in host memory; 0: all
     lie on the device (offload.py).
     part_dtypes: (part, weight format, activation format) of parts that have their own (parts.py).
+    sampling: words of sampling.py joined by commas, "" for greedy.
     mtp_tokens: drafts in a row; mtp_acceptance: accepted drafts over mtp_tokens. draft: who makes them (drafts.py), ""
     the model's own module; draft_topk > 1: a tree of mtp_tokens levels, of which verify_tokens - 1 nodes are checked.
     afd (x, y): x attention and y feed-forward instances of afd_unit devices each, with afd_microbatches in ping-pong
@@ -60,6 +61,7 @@ class Deployment:
     draft_topk: int = 1
     verify_tokens: int = 0
     part_dtypes: tuple[tuple[str, str, str], ...] = ()
+    sampling: str = ""
     afd: tuple[int, int] = (0, 0)
     afd_unit: int = 8
     afd_microbatches: int = 3

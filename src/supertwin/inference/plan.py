@@ -13,6 +13,7 @@ from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.parts import with_part_formats
 from supertwin.inference.picks import picks_of
 from supertwin.inference.placement import Placement, Real, moe, place
+from supertwin.inference.sampling import read_words, with_sampling
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
@@ -103,6 +104,8 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
         whole_drafts=engine.whole_drafts,
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
+    if deployment.sampling:
+        made = with_sampling(made, read_words(deployment.sampling))
     if deployment.part_dtypes:
         made = with_part_formats(made, deployment, system.chip)
     return Plan(placement, shape, engine, made, experts, separate, shard.context == "ring")
