@@ -8,8 +8,8 @@
                        pull request 13594)
     guided             a bit per word from the host, and a pass over the logits (XGrammar, token bit mask)
 
-Measured (vLLM pull request 40376, 131,072 words, part not named; priced on H200): 512 rows top-p 0.37 ms and sorted 6.15
-ms, here 0.42 and 5.9; top-k 0.49 and 5.5, here 0.56 and 5.9; 128 rows with both 0.27 and 2.4, here 0.21 and 1.5.
+Measured (vLLM pull request 40376, 131,072 words, part not named; priced on H200): 512 rows top-p 0.37 ms, sorted
+6.15, here 0.42 and 5.9; top-k 0.49 and 5.5, here 0.56 and 5.9; 128 rows with both 0.27 and 2.4, here 0.21 and 1.5.
 """
 
 from __future__ import annotations
