@@ -10,6 +10,7 @@ import pytest
 from supertwin.inference import Deployment, InferenceCase, predict
 from supertwin.inference.anatomy import anatomy, is_draft, scalar
 from supertwin.inference.assumptions import engine
+from supertwin.inference.habits import Habits
 from supertwin.inference.own_drafts import own_draft_passes
 from supertwin.inference.pieces import shared_beside
 from supertwin.inference.plan import plan_of
@@ -50,8 +51,8 @@ def test_kernels_that_quantise_on_the_way_leave_no_pass() -> None:
 
 def test_every_draft_of_the_recipes_runs_over_all_tokens() -> None:
     sized = Step(phase="decode", sequences=8.0, q_len=4.0, kv_len=4096.0), Shard(ep=8)
-    whole = own_draft_passes(MODEL, (3, 1), sized, whole=True, fuses=False)
-    narrow = own_draft_passes(MODEL, (3, 1), sized, whole=False, fuses=False)
+    whole = own_draft_passes(MODEL, (3, 1), sized, Habits(whole_drafts=True))
+    narrow = own_draft_passes(MODEL, (3, 1), sized, Habits())
     assert [count for _, count in whole] == [3.0]
     assert [count for _, count in narrow] == [1.0, 2.0]
     assert [o.m for ops, _ in narrow for o in ops if o.part == "mtp/join" and isinstance(o, Gemm)] == [32.0, 8.0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from supertwin.calibration import ascend_attention
 from supertwin.calibration.attention_rows import ASYMPTOTIC
 from supertwin.calibration.common import require_polars, require_scipy
 from supertwin.cost.attention import shape_of, variant_of
@@ -104,28 +105,19 @@ def time_of(chip: Chip, operator: Attention, constants: Mapping[str, float]) -> 
 
 
 def ascend_constants(chip: Chip) -> dict[str, dict[str, float]]:
-    """Ascend 910B/910C kernels from single published values.
+    """Ascend 910B/910C kernels by variant: ascend_attention.py.
 
-    Decode: 31.3 us floor and up to 1,503 GB/s of cache on 910B2 (vllm-ascend statistics, kernels.csv and cm384 dossier
-    1.2); MLA decode 245.9 TFLOP/s and 84.1 % of the memory rate on a 910C die (arXiv 2506.12708v2 tables 8 and 9).
-    Prefill: 42.2 us floor; 322.9 TFLOP/s at 8192 tokens counted without the causal halving.
-    Backward: share of the forward rate as in cuDNN on A100 and B200 (assumption: no Ascend row).
+    Backward: share of the forward rate as in cuDNN on A100 and B200 (assumption: no
+    Ascend row; training runs attention-cann).
     """
-    peak = chip.peak("bf16")
-    decode = {"start_s": 2.6e-5, "tile_s": 5e-6, "rate": 0.5, "memory": 0.94, "split_s": 5e-7, "sharp": 1.6}
-    latent = {**decode, "rate": 245.9e12 / peak, "memory": 0.841, "sharp": 3.0}
-    prefill = {"start_s": 3.6e-5, "tile_s": 1.5e-6, "rate": 0.7, "memory": 0.85, "sharp": 3.0, "rows": 128.0}
-    prefill["rate"] = _rate_for(chip, prefill, 322.9e12)
+    prefill = dict(ascend_attention.PREFILL)
+    prefill["rate"] = _rate_for(chip, {**prefill, "tile_s": 1.5e-6}, 322.9e12)
     backward = {**prefill, "rate": 0.75 * prefill["rate"], "tile_s": 2.2e-6}
+    decode = ascend_attention.decode_constants(chip)
     return {
-        "decode/gqa/128/bf16/bf16": decode,
-        "decode/gqa/128/bf16/fp8": decode,
-        "decode/mla/576/bf16/bf16": latent,
-        "decode/mla/576/bf16/fp8": latent,
-        "prefill/gqa/128/bf16/bf16": prefill,
-        "prefill/mla/192/bf16/bf16": prefill,
-        "prefill/gqa/128/bf16/bf16/bwd": backward,
-        "prefill/mla/192/bf16/bf16/bwd": backward,
+        **{f"decode/{kind}/bf16/{cache}": dict(c) for kind, c in decode.items() for cache in ("bf16", "fp8")},
+        **{f"prefill/{kind}/bf16/bf16": prefill for kind in ("gqa/128", "mla/192")},
+        **{f"prefill/{kind}/bf16/bf16/bwd": backward for kind in ("gqa/128", "mla/192")},
     }
 
 

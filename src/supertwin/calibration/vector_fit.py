@@ -199,6 +199,7 @@ def _ascend(date: str) -> dict[str, Any]:
     profiled = ascend_profile.vector_shares(chip.memory_bytes_per_s, chip.l2_bytes_per_s)
     parameters = {op: {**constants, **profiled.get(op, {})} for op, constants in parameters.items()}
     measured = ascend_serving.vector_constants(load_chip(ascend_serving.CHIP))
+    parameters["topk"]["compute"] = 1.0  # cycles are counted one by one (inference/sorting.py)
     other = {"spread_s": ascend_serving.OTHER_SPREAD_S}
     serving = {f"serving:{op}": measured.get(op, {**constants, **other}) for op, constants in parameters.items()}
     return {

@@ -11,8 +11,12 @@ special-function units are the second bottleneck). The call takes
 A long call heats the chip to its power limit: its compute time t grows by throttle t / (t + 10 ms).
 
 Decode. Every (sequence, KV head, tile of 64 query rows) streams its keys once; with fewer of them than cores the keys
-are split and the parts reduced (FlashDecoding). With w waves of tiles and s splits:
-    |start_s + tile_s w + split_s log2 s,  max(bytes / (memory B), padded FLOP / (rate R)) / busy cores|_sharp.
+are split and the parts reduced (FlashDecoding). With w waves of tiles, s splits and a share b of the cores busy:
+    |start_s + spread_s b + tile_s w + split_s log2 s,
+     max(bytes / (memory B min(draw b, 1)), padded FLOP / (rate R b))|_sharp.
+Optional: spread_s, what starting all cores adds to one; draw (1), what a core can draw over its share of the bandwidth;
+tile_rows (64); split_most, split_keys, split_queries: keys are split up to so many items over cores, from so many keys
+and up to so many queries per sequence.
 |a, b|_p is the p-norm (a^p + b^p)^(1/p): a soft maximum.
 """
 
@@ -149,21 +153,27 @@ def decode_times(chip: Chip, variant: Variant, shape: Shape, constants: Mapping[
     """Formula of the module head for few queries. constants: start_s tile_s rate memory split_s sharp."""
     cores = chip.matrix_cores
     rows = shape.q_len * shape.heads / shape.kv_heads
-    row_tiles = np.ceil(rows / QUERY_TILE)
+    most_rows = constants.get("tile_rows", QUERY_TILE)
+    row_tiles = np.ceil(rows / most_rows)
     items = shape.batch * shape.kv_heads * row_tiles
     keys = keys_touched(shape)
     splits = np.minimum(np.maximum(np.floor(cores / items), 1.0), np.ceil(keys / KEY_BLOCK))
+    if "split_most" in constants:
+        few = (items <= constants["split_most"] * cores) & (keys >= constants["split_keys"])
+        splits = np.where(few & (shape.q_len <= constants["split_queries"]), splits, 1.0)
     waves = np.maximum(np.ceil(items * splits / cores), 1.0)
     busy = np.minimum(1.0, items * splits / cores)
-    padded_rows = np.minimum(np.ceil(rows / 8.0) * 8.0, QUERY_TILE * row_tiles)
+    padded_rows = np.minimum(np.ceil(rows / 8.0) * 8.0, most_rows * row_tiles)
     work = 2.0 * shape.batch * shape.kv_heads * padded_rows * keys * (shape.qk_head_dim + shape.v_head_dim)
     moved = traffic_bytes(variant, shape)
     memory = moved / (constants["memory"] * chip.memory_bytes_per_s)
     compute = work / (constants["rate"] * chip.peak(number_format(variant.dtype).rate))
     fixed = constants["start_s"] + constants["tile_s"] * waves + constants["split_s"] * np.log2(splits)
-    time = smooth_maximum(fixed, np.maximum(memory, compute) / busy, constants["sharp"])
+    fixed = fixed + constants.get("spread_s", 0.0) * busy
+    compute, memory = compute / busy, memory / np.minimum(constants.get("draw", 1.0) * busy, 1.0)
+    time = smooth_maximum(fixed, np.maximum(memory, compute), constants["sharp"])
     flop = attention_flop(shape, variant.causal)
-    return Times(time, compute / busy, memory / busy, fixed, flop, moved)
+    return Times(time, compute, memory, fixed, flop, moved)
 
 
 def coordinates(axes: tuple[str, ...], variant: Variant, shape: Shape) -> list[Array]:

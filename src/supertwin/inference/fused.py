@@ -12,11 +12,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from supertwin.inference.habits import Habits
+from supertwin.inference.sorting import with_sorting
 from supertwin.model.spec import AttentionSpec
 from supertwin.workload.operators import Gemm, Operator
+from supertwin.workload.shard import Step
 
 _QUERIES = ("attention/q", "attention/index")
 _SECOND = ("mlp/down", "moe/shared/down")
+
+
+def in_kernels(operators: list[Operator], block: AttentionSpec | None, step: Step, about: Habits) -> list[Operator]:
+    """Operators of a layer (or draft) with attention `block` as the kernels of the engine and chip do them."""
+    out = with_fused_kernels(operators, block) if about.fuses else operators
+    if about.sorts is None or block is None or not block.index_heads:
+        return out
+    return with_sorting(out, block.index_topk, step, about.sorts)
 
 
 def with_fused_kernels(operators: Sequence[Operator], block: AttentionSpec | None) -> list[Operator]:

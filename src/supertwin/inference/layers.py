@@ -13,13 +13,14 @@ from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.context import in_hops
 from supertwin.inference.drafts import draft_passes, drafter
-from supertwin.inference.fused import with_fused_kernels
+from supertwin.inference.fused import in_kernels
+from supertwin.inference.habits import PLAIN, Habits
 from supertwin.inference.kept import with_kept_formats
 from supertwin.inference.local import cut_locally, widths
 from supertwin.inference.offload import with_host_keys
 from supertwin.inference.own_drafts import own_draft_passes
 from supertwin.inference.passes import with_latent_copies, with_routing_passes
-from supertwin.inference.picks import PLAIN_PICKS, Picks, with_padding
+from supertwin.inference.picks import with_padding
 from supertwin.inference.placement import Placement, moe
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -46,24 +47,6 @@ class Block:
     microbatches: int = 1
     shortcut: bool = False
     skew: Real = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """Passes over tokens beside the model's own operators. joins_keys: full latent attention joins the two parts of its
-    keys, else it lays the parts of queries and keys out by head; routes_in_passes, wide_gate: see with_routing_passes;
-    picks: what sparse cores compute beyond the model's own heads and keys; fuses: see with_fused_kernels;
-    whole_drafts: see own_draft_passes."""
-
-    joins_keys: bool = True
-    routes_in_passes: bool = False
-    wide_gate: bool = True
-    picks: Picks = PLAIN_PICKS
-    fuses: bool = False
-    whole_drafts: bool = False
-
-
-PLAIN = Habits()
 
 
 def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
@@ -150,7 +133,7 @@ def blocks(
             ops = with_latent_copies(ops, layer.attention, about.joins_keys)
             ops = with_padding(ops, layer.attention.index_topk, about.picks)
         ops = with_routing_passes(ops, skew, about.wide_gate) if about.routes_in_passes else ops
-        ops = with_fused_kernels(ops, layer.attention) if about.fuses else ops
+        ops = in_kernels(ops, layer.attention, half[0] if split else step, about)
         skew = maximum(skew, 1.0)  # the other way of a pair: a full rank sends all its tokens
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
@@ -245,5 +228,5 @@ def _drafts(
         passes = [] if found is None else draft_passes(found, deployment, *sized)
         return [Block(tuple(ops), count) for ops, count in passes]
     drafts = (deployment.mtp_tokens, deployment.draft_topk)
-    passes = own_draft_passes(model, drafts, sized, about.whole_drafts, about.fuses)
+    passes = own_draft_passes(model, drafts, sized, about)
     return [Block(tuple(_busy_share(ops, fill)), count) for ops, count in passes]

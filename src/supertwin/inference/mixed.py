@@ -16,7 +16,8 @@ from itertools import zip_longest
 import numpy as np
 
 from supertwin.inference.case import Deployment
-from supertwin.inference.layers import PLAIN, Block, Habits, blocks
+from supertwin.inference.habits import PLAIN, Habits
+from supertwin.inference.layers import Block, blocks
 from supertwin.inference.passes import with_routing_passes
 from supertwin.inference.placement import Placement, Real
 from supertwin.inference.shape import Shape

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
+from supertwin.inference.habits import Habits
 from supertwin.inference.launch import scheduled
-from supertwin.inference.layers import Block, Habits, shard_of
+from supertwin.inference.layers import Block, shard_of
 from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.parts import with_part_formats
 from supertwin.inference.picks import picks_of
@@ -102,6 +103,7 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
         picks=picks_of(engine, system.chip, shape.kernels_of),
         fuses=engine.fuses and system.chip.vendor == "huawei",
         whole_drafts=engine.whole_drafts,
+        sorts=system.chip if system.chip.vendor == "huawei" else None,
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     if deployment.sampling:

@@ -1,0 +1,72 @@
+"""Choice of keys inside the lightning indexer on Ascend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from supertwin.cost.engine import CostEngine
+from supertwin.inference import Deployment
+from supertwin.inference.plan import plan_of
+from supertwin.inference.shape import Shape
+from supertwin.inference.sorting import with_sorting
+from supertwin.machine import load_system
+from supertwin.machine.chips import load_chip
+from supertwin.model import load_model
+from supertwin.workload.block import vector
+from supertwin.workload.operators import Gemm, Vector
+from supertwin.workload.shard import Step
+
+A3, NEXT = load_chip("ascend-910c-die"), load_chip("ascend-950dt")
+
+
+def sorting_us(sequences: float, queries: float, keys: float, phase: str = "decode", topk: int = 2048) -> float:
+    return float(sum(_priced(sequences, queries, keys, phase, topk, chip=A3))) * 1e6
+
+
+def _priced(sequences: float, queries: float, keys: float, phase: str, topk: int, chip=A3) -> list[float]:  # type: ignore[no-untyped-def]
+    tokens = sequences * queries
+    step = Step(phase=phase, sequences=sequences, q_len=queries, kv_len=keys)
+    choice = vector(
+        "attention/topk", "topk", (2 * tokens * keys, 4096.0 * tokens), flop=2 * tokens * keys, tokens=tokens
+    )
+    (found,) = with_sorting([choice], topk, step, chip)
+    assert isinstance(found, Vector)
+    assert found.fused
+    return [float(c.time_s) for c in CostEngine(chip, library="serving").price([found])]
+
+
+def test_prompts_sort_on_all_cores() -> None:
+    """8,192 queries of one prompt see 4,096 keys on average; npu_lightning_indexer takes 990 us on a 910B1
+    (FlagGems-vllm pull request 791), scores beside the sort."""
+    assert sorting_us(1, 8192, 4096, "prefill") == pytest.approx(990.0, rel=0.25)
+
+
+def test_one_sequence_merges_the_lists_of_all_cores() -> None:
+    many, one = sorting_us(24, 4, 65536), sorting_us(1, 4, 65536)
+    spread = 4 * (4.36 * 65536 + 3.32 * 2048) / 2 / 48 / 1.8e9 * 1e6
+    assert many == pytest.approx(24 * spread, rel=1e-6)  # a core per sequence: nothing to merge
+    assert one - spread == pytest.approx(25.0, rel=0.1)
+    assert sorting_us(1, 1, 65536) - spread / 4 == pytest.approx(12.5, rel=0.1)
+
+
+def test_the_next_generation_sorts_blocks() -> None:
+    (time,) = _priced(16, 2, 2048, "decode", 512, NEXT)
+    cycles = 32 * (111 / 256 * 2048 + 192)
+    assert time == pytest.approx(cycles / NEXT.clock_hz / (2 * NEXT.matrix_cores), rel=0.15)
+
+
+def test_layers_and_drafts_of_the_recipes_sort_in_the_kernel() -> None:
+    deployment = Deployment(dp=16, ep=16, dp_attention=True, mtp_tokens=1, framework="cann-recipes")
+    shape = Shape("decode", np.array([4.0]), np.array([64.0]), 2.0, 4096.0)
+
+    def choices(system: str, one: Deployment) -> set[tuple[str, bool]]:
+        plan = plan_of(load_model("deepseek-v3.2"), load_system(system), one, shape)
+        assert any(isinstance(o, Gemm) for b in plan.blocks for o in b.operators)
+        return {(o.part, o.fused) for b in plan.blocks for o in b.operators if isinstance(o, Vector) and o.op == "topk"}
+
+    assert choices("cm384:16", deployment) == {("attention/topk", True), ("mtp/attention/topk", True)}
+    other = replace(deployment, framework="sglang")
+    assert choices("dgx-h800:16", other) == {("attention/topk", False), ("mtp/attention/topk", False)}
