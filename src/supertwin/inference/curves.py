@@ -16,6 +16,7 @@ from supertwin.inference.placement import place
 from supertwin.inference.residence import Array, Curves
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step, steps
+from supertwin.inference.unified import further_s
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 
@@ -59,12 +60,14 @@ def curves(
         asked.append((decode, replace(some, chunk=beside)))
     tau, full, *mixed = steps(model, system, asked)
     p, chunk = place(prefill), engine.max_batched_tokens
+    further = further_s(model, prefill, system.chip, engine, (max(input_len, 1.0), max(new_tokens, 1.0)), full)
     decode_s = np.broadcast_to(tau.device_s, resident.shape)
     carried = None
     if mixed:
         added = np.maximum(mixed[0].device_s - decode_s[::EVERY, None], 0.0)
+        added = added + further * chunks / max(new_tokens, 1.0)
         carried = Carried(resident[::EVERY], chunks, added, p.dp, p.pp)
-    alone, together = (float(np.ravel(full.time_s)[i]) for i in (0, -1))
+    alone, together = (float(np.ravel(full.time_s)[i]) + n * further for i, n in ((0, 1.0), (-1, fill)))
     return Curves(
         resident=resident,
         decode_s=decode_s,
