@@ -28,9 +28,9 @@ def products() -> list[Gemm]:
 
 
 @pytest.mark.parametrize("chip", ["h100-sxm", "ascend-910c-die", "tpu-v5p"])
-@pytest.mark.parametrize("library", ["serving", "training"])
-def test_a_mixed_list_costs_what_sweeps_of_one_product_cost(chip: str, library: str) -> None:
-    engine = CostEngine(load_chip(chip), library)
+@pytest.mark.parametrize(("library", "steady"), [("serving", False), ("serving", True), ("training", False)])
+def test_a_mixed_list_costs_what_sweeps_of_one_product_cost(chip: str, library: str, steady: bool) -> None:
+    engine = CostEngine(load_chip(chip), library, steady=steady)
     able = [p for p in products() if p.dtype in engine.chip.peak_flop_per_s]
     for product, cost in zip(able, engine.price(able), strict=True):
         sweep = engine.price([replace(product, m=np.array([product.m, 2.0 * float(product.m)]))])[0]
@@ -54,3 +54,25 @@ def test_more_products_than_one_pass_of_tiles_holds() -> None:
     for index in (0, 1, 2047, 2048, 2049, 2999):
         alone = engine.price([many[index]])[0]
         np.testing.assert_allclose(together[index].time_s, alone.time_s, rtol=1e-12)
+
+
+def served_s(chip: str, m: float, dtype: str, steady: bool) -> float:
+    product = Gemm(part="p", m=m, n=28672.0, k=4096.0, dtype=dtype)
+    return float(CostEngine(load_chip(chip), "serving", steady=steady).price([product])[0].time_s)
+
+
+def test_long_and_short_products_run_at_one_clock_under_load() -> None:
+    """A100, BF16: long products lose 18.6 % of their rate, so one of 1.5 ms takes up to 1 / 0.814 as long."""
+    slower = served_s("a100-sxm-80gb", 2048.0, "bf16", True) / served_s("a100-sxm-80gb", 2048.0, "bf16", False)
+    assert 1.10 < slower < 1.23
+    long = served_s("a100-sxm-80gb", 1e6, "bf16", True) / served_s("a100-sxm-80gb", 1e6, "bf16", False)
+    assert long < 1.02
+
+
+@pytest.mark.parametrize(
+    ("chip", "m", "dtype"),
+    [("a100-sxm-80gb", 8.0, "bf16"), ("h200-sxm", 2048.0, "fp8"), ("ascend-910c-die", 2048.0, "bf16")],
+)
+def test_memory_and_narrow_products_keep_their_pace_under_load(chip: str, m: float, dtype: str) -> None:
+    """Products bound by memory, products in 8 bits, and a chip whose long products keep the clock."""
+    assert served_s(chip, m, dtype, True) == pytest.approx(served_s(chip, m, dtype, False), rel=1e-3)

@@ -28,7 +28,7 @@ from supertwin.cost.gemm import (
 )
 from supertwin.cost.geometry import Array
 from supertwin.cost.prepared import Prepared, Pricing, filling
-from supertwin.cost.products import TRAINING_GEMM, ProductTable, at_sustained_clock, sustained
+from supertwin.cost.products import TRAINING_GEMM, ProductTable, at_serving_clock, at_sustained_clock, served, sustained
 from supertwin.cost.result import OperatorCost
 from supertwin.cost.stack import (
     GET_OPTIONS,
@@ -74,9 +74,10 @@ class CostEngine:
     library: attention kernels to assume: "" (serving, except that a list with backward operators is a training step),
     serving, training, or a library by name (trtllm, sglang, flashinfer, fa2, fa3, cudnn).
     expert_kernels: calibration context of mixture-of-experts calls ("" = what the twin uses, cutlass).
+    steady: products in 16 bits of a serving step run at the clock of long ones.
     """
 
-    def __init__(self, chip: Chip, library: str = "", expert_kernels: str = "") -> None:
+    def __init__(self, chip: Chip, library: str = "", expert_kernels: str = "", steady: bool = False) -> None:
         self.chip = chip
         self.library = library
         self._expert_conditions = GemmConditions(context=expert_kernels)
@@ -84,7 +85,8 @@ class CostEngine:
         self._experts = load_calibration(chip, "experts")
         self._vector = VectorModel(chip, load_calibration(chip, "vector"), "serving" if library == "serving" else "")
         self._attention: dict[str, AttentionModel] = {}
-        self._products = ProductTable(chip, self._gemm)
+        self._steady = steady
+        self._products = ProductTable(chip, self._gemm, steady)
         self._spreads: dict[tuple[Any, ...], float] = {}
         self._seen: dict[int, tuple[Operator, float]] = {}
         self._sources: tuple[int, tuple[Source, ...]] = (-1, ())
@@ -211,10 +213,12 @@ class CostEngine:
         """Products of one format whose sizes are arrays."""
         conditions = self._gemm_conditions(fields["groups"], library)
         cost = gemm_cost(self.chip, self._gemm, changed(first, **fields), conditions)
-        if library not in _TRAINING_LIBRARIES:
+        if library not in _TRAINING_LIBRARIES and not self._steady:
             return cost
         key = format_key(first, "grouped" if np.any(fields["groups"] > 1.0) else "")
         peak = {"peak_flop_per_s": self.chip.peak(number_format(first.dtype).rate)}
+        if library not in _TRAINING_LIBRARIES:
+            return at_serving_clock(cost, served(self.chip, self._gemm, key, first) | peak)
         return at_sustained_clock(cost, sustained(self.chip, self._gemm, key, conditions) | peak)
 
     def _vector_pricing(self, members: Sequence[Vector], lengths: Sequence[int]) -> Pricing:

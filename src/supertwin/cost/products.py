@@ -5,6 +5,8 @@ Lists of products whose sizes are numbers are priced here; cost.gemm prices swee
 Products of a training step follow each other for seconds and run at the clock that long products fall to; short ones
 share it. A format whose own long products were measured (long) takes what they lose, others what BF16 loses. Constants
 that were fitted on kernels of a training step (the context) hold that clock already.
+
+An engine under a steady load of requests does the same (`steady`), as far as its products are bound by the cores.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ _STEADY_VENDORS = ("google",)
 # 910B and 910C: FlagPerf holds 304.3 TFLOP/s in 8192^3 at 364.6 W, below the limit of 400 W (kernels.csv, WP-A2); the
 # fitted curve passes through that long measurement, so nothing is left to take off.
 _STEADY_ARCHITECTURES = ("da-vinci-220x",)
+_SIXTEEN_BITS = ("bf16", "fp16")
 _STRIDED = 2  # loop_class of one strided batch
 
 
@@ -64,8 +67,8 @@ class Chosen:
 class ProductTable:
     """Constants of the products of one chip, a row per options, kind and use; rows are made at their first use."""
 
-    def __init__(self, chip: Chip, calibration: Calibration) -> None:
-        self._chip, self._calibration = chip, calibration
+    def __init__(self, chip: Chip, calibration: Calibration, steady: bool = False) -> None:
+        self._chip, self._calibration, self._steady = chip, calibration, steady
         self._rows: dict[tuple[Any, ...], int] = {}
         self._names: tuple[str, ...] = ()
         self._values: list[list[float]] = []
@@ -97,7 +100,9 @@ class ProductTable:
         extent = Extent(m, n, k, groups, constants["a_bytes"], constants["b_bytes"])
         raw = terms(self._chip, constants, extent, DEFAULT_CONDITIONS)
         cost = corrected(self._chip, constants, extent, (raw, _factor(chosen, extent)), DEFAULT_CONDITIONS)
-        return at_sustained_clock(cost, constants) if chosen.training else cost
+        if chosen.training:
+            return at_sustained_clock(cost, constants)
+        return at_serving_clock(cost, constants) if self._steady else cost
 
     def _row(self, product: Gemm, training: bool) -> int:
         loop = loop_class(product.groups)
@@ -115,7 +120,11 @@ class ProductTable:
         stored = number_format(product.weight_dtype or product.dtype).bytes_per_element
         row = {name: parameters[name] for name in PRIOR} | {"a_bytes": size, "b_bytes": stored}
         row |= traits_of(chip, product, parameters)
-        row |= sustained(chip, self._calibration, format_key(product, "grouped" if kind else ""), conditions)
+        key = format_key(product, "grouped" if kind else "")
+        if self._steady and not conditions.context:
+            row |= served(chip, self._calibration, key, product)
+        else:
+            row |= sustained(chip, self._calibration, key, conditions)
         self._names = tuple(row)
         self._values.append(list(row.values()))
         self._surfaces.append(self._calibration.surface(*names))
@@ -147,6 +156,22 @@ def at_sustained_clock(cost: GemmCost, constants: Constants) -> GemmCost:
     seen = constants["seen"] * at_peak / (at_peak + constants["seen_s"])
     slower = np.maximum((1.0 - seen) / (1.0 - constants["limit"]) - 1.0, 0.0)
     return replace(cost, time_s=cost.time_s + slower * np.minimum(cost.compute_s, cost.time_s))
+
+
+def served(chip: Chip, calibration: Calibration, key: str, product: Gemm) -> dict[str, float]:
+    """Clock that products in 16 bits lose under a steady load of requests (limit), and what the formula has taken off
+    already (seen, seen_s): only what long products of the chip's table, or its relative's, lose."""
+    own = gemm_parameters(calibration, key, "")
+    falls = number_format(product.dtype).rate in _SIXTEEN_BITS and _unlisted_throttle(chip) > 0.0
+    limit = gemm_parameters(calibration, "bf16", "")["throttle"] if falls else 0.0
+    return {"limit": limit, "seen": own["throttle"], "seen_s": own["throttle_s"]}
+
+
+def at_serving_clock(cost: GemmCost, constants: Mapping[str, Any]) -> GemmCost:
+    """As at_sustained_clock, where reading and writing memory, which keeps its pace, does not hide it."""
+    slower = at_sustained_clock(cost, constants)
+    exposed = np.clip(cost.compute_s + (slower.time_s - cost.time_s) - cost.memory_s, 0.0, slower.time_s - cost.time_s)
+    return replace(cost, time_s=cost.time_s + exposed)
 
 
 def _unlisted_throttle(chip: Chip) -> float:

@@ -15,7 +15,7 @@ from supertwin.inference.case import InferenceCase
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
 from supertwin.inference.placement import Real
-from supertwin.inference.plan import Plan, engine_of, expert_kernels, plan_of
+from supertwin.inference.plan import Plan, engine_of, plan_of
 from supertwin.inference.predict import prepared, shape_of
 from supertwin.inference.step import added_up, assembled
 from supertwin.inference.times import StepTimes
@@ -86,7 +86,7 @@ def anatomies(cases: Sequence[InferenceCase]) -> list[Anatomy]:
     model, system = cases[0].model, cases[0].system
     plans = [plan_of(model, system, case.deployment, shape_of(case)) for case in cases]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
-    costs = iter(engine_of(system.chip, expert_kernels(cases[0].deployment, system.chip)).price(compute))
+    costs = iter(engine_of(system.chip, cases[0].deployment).price(compute))
     found = []
     for case, plan in zip(cases, plans, strict=True):
         pieces = [pieces_of(block, plan, system, costs) for block in plan.blocks]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from supertwin.core.formats import number_format
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
@@ -21,18 +22,28 @@ from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 
 MOST_ENGINES = 64
-_ENGINES: dict[tuple[int, str], tuple[Chip, CostEngine]] = {}
+_ENGINES: dict[tuple[int, str, bool], tuple[Chip, CostEngine]] = {}
 
 
-def engine_of(chip: Chip, expert_kernels: str = "") -> CostEngine:
-    """The cost engine of a chip (one per chip object and kind of expert kernels)."""
-    key = (id(chip), expert_kernels)
+def engine_of(chip: Chip, deployment: Deployment) -> CostEngine:
+    """The cost engine of a chip for a deployment (one per chip object and kind)."""
+    kernels, steady = engine_kind(deployment, chip)
+    key = (id(chip), kernels, steady)
     found = _ENGINES.get(key)
     if found is None or found[0] is not chip:
         if len(_ENGINES) >= MOST_ENGINES:
             _ENGINES.clear()
-        found = _ENGINES[key] = (chip, CostEngine(chip, "serving", expert_kernels))
+        found = _ENGINES[key] = (chip, CostEngine(chip, "serving", kernels, steady))
     return found[1]
+
+
+def engine_kind(deployment: Deployment, chip: Chip) -> tuple[str, bool]:
+    """Kernels of the experts, and whether products lose the clock that long ones lose.
+
+    Products in 16 bits of an engine under load follow each other for seconds, as in training, and the clock is that of
+    the whole chip: beside products in 8 and 4 bits, which lose 2 to 11 % even where they take 5 ms and more (operator
+    tables of H100, H200, B200, GB200, GB300), nothing is taken off."""
+    return expert_kernels(deployment, chip), number_format(deployment.activation_dtype).rate in ("bf16", "fp16")
 
 
 def expert_kernels(deployment: Deployment, chip: Chip) -> str:

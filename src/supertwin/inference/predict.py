@@ -17,7 +17,7 @@ from supertwin.inference.mixed_figures import mixed_figures, mixed_held, mixed_s
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.parts import check_parts
 from supertwin.inference.placement import Real, check, place
-from supertwin.inference.plan import engine_of, expert_kernels
+from supertwin.inference.plan import engine_of
 from supertwin.inference.regimes import interval, regimes
 from supertwin.inference.shape import Shape
 from supertwin.inference.sizes import lengths_of, resident, step_shape
@@ -188,7 +188,7 @@ def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]
     network = sum(p.share for p in breakdown if p.bound == "network")
     host = sum(p.share for p in breakdown if p.part == "host")
     chip = case.system.chip
-    engine = engine_of(chip, expert_kernels(case.deployment, chip))
+    engine = engine_of(chip, case.deployment)
     total, spread = 1e-12, 0.0
     for cost, count in times.costs:
         weight = first(cost.time_s * count)
@@ -238,7 +238,7 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
     if case.deployment.microbatch_overlap:
         out.append(("core share of the attention stream", "16 of 24", "arXiv 2506.12708v2 figure 14", "spec"))
     chip = case.system.chip
-    engine_rows = engine_of(chip, expert_kernels(case.deployment, chip)).sources()
+    engine_rows = engine_of(chip, case.deployment).sources()
     return (*machine_rows(case.system), *out, *engine_rows, *load_links(chip).sources())
 
 

@@ -23,7 +23,7 @@ from supertwin.cost.stack import GET_SIZES, SIZES, loop_class
 from supertwin.inference.afd_step import AfdPlan, afd_plan
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
-from supertwin.inference.plan import Plan, engine_of, expert_kernels, plan_of
+from supertwin.inference.plan import Plan, engine_of, plan_of
 from supertwin.inference.shape import Shape
 from supertwin.inference.tape import Replay, Tape, Traced, Unrecorded
 from supertwin.machine.system import System
@@ -117,7 +117,7 @@ def priced(model: ModelSpec, system: System, asked: Asked) -> tuple[list[AnyPlan
     if compared is not None:
         return compared[0], iter(compared[1])
     plans = planned(model, system, asked)
-    costs = engine_of(system.chip, expert_kernels(asked[0][0], system.chip)).price(compute_of(plans))
+    costs = engine_of(system.chip, asked[0][0]).price(compute_of(plans))
     return plans, iter(costs)
 
 
@@ -131,7 +131,7 @@ def _priced_again(model: ModelSpec, system: System, asked: Asked) -> Priced | No
     if not all(isinstance(x, float) for x in inputs) or any(shape.beside is not None for _, shape in asked):
         return None
     inputs = [float(x) for x in inputs]
-    engine = engine_of(system.chip, expert_kernels(asked[0][0], system.chip))
+    engine = engine_of(system.chip, asked[0][0])
     key = (id(model), id(engine), *((_GET_SETTINGS(d), _form(shape)) for d, shape in asked))
     found = _known.get(key)
     if found is None or found.model is not model or found.engine is not engine:

@@ -23,7 +23,7 @@ from supertwin.inference.memory import held as held_of
 from supertwin.inference.mixed_figures import MixedSizes, mixed_held, mixed_shape
 from supertwin.inference.notes import computed_rate
 from supertwin.inference.placement import PHASES, Real, check
-from supertwin.inference.plan import expert_kernels
+from supertwin.inference.plan import engine_kind
 from supertwin.inference.predict import prepared
 from supertwin.inference.shape import Shape
 from supertwin.inference.sizes import lengths_of, resident, step_shape
@@ -213,10 +213,10 @@ def _distinct(columns: Sequence[Array]) -> tuple[list[Array], npt.NDArray[np.int
 
 
 def _calls(pieces: Sequence[Piece], system: System) -> Iterator[list[Piece]]:
-    """Pieces that are priced together: those of one kind of expert kernels, up to a number of entries."""
-    kinds: dict[str, list[Piece]] = {}
+    """Pieces that are priced together: those of one kind of cost engine, up to a number of entries."""
+    kinds: dict[tuple[str, bool], list[Piece]] = {}
     for piece in pieces:
-        kinds.setdefault(expert_kernels(piece.deployment, system.chip), []).append(piece)
+        kinds.setdefault(engine_kind(piece.deployment, system.chip), []).append(piece)
     for alike in kinds.values():
         start, filled = 0, 0
         for end, piece in enumerate(alike):
