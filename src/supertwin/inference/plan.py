@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from supertwin.core.formats import number_format
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
 from supertwin.inference.habits import Habits
 from supertwin.inference.launch import scheduled
-from supertwin.inference.layers import Block, shard_of
+from supertwin.inference.layers import WIDE, Block, computed_in, shard_of
 from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.parts import with_part_formats
 from supertwin.inference.picks import picks_of
@@ -43,7 +42,8 @@ def engine_kind(deployment: Deployment, chip: Chip) -> tuple[str, bool]:
     Products in 16 bits of an engine under load follow each other for seconds, as in training, and the clock is that of
     the whole chip: beside products in 8 and 4 bits, which lose 2 to 11 % even where they take 5 ms and more (operator
     tables of H100, H200, B200, GB200, GB300), nothing is taken off."""
-    return expert_kernels(deployment, chip), number_format(deployment.activation_dtype).rate in ("bf16", "fp16")
+    multiplied, _ = computed_in(deployment.weight_dtype, deployment.activation_dtype, chip)
+    return expert_kernels(deployment, chip), multiplied in WIDE
 
 
 def expert_kernels(deployment: Deployment, chip: Chip) -> str:
