@@ -8,6 +8,7 @@ import pytest
 
 from supertwin.core.errors import InputError
 from supertwin.inference import Deployment, InferenceCase, predict
+from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.plan import engine_of
 from supertwin.inference.sampling import read_words, with_sampling
@@ -28,7 +29,7 @@ def head(rows: float, words: str, vocab: int = 131072) -> list[Vector | Communic
 
 
 def milliseconds(rows: float, words: str) -> float:
-    engine = engine_of(load_system("dgx-h200:1").chip)
+    engine = engine_of(load_system("dgx-h200:1").chip, Deployment())
     return 1e3 * sum(float(c.time_s) for c in engine.price([o for o in head(rows, words) if isinstance(o, Vector)]))
 
 
