@@ -8,7 +8,6 @@ import pytest
 
 from supertwin.core.errors import InputError
 from supertwin.inference import Deployment, InferenceCase, predict
-from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.plan import engine_of
 from supertwin.inference.sampling import read_words, with_sampling
