@@ -39,6 +39,8 @@ OPTIONS = (
     Option("--prefix-len", "int", "Tokens in the cache before them, such as a shared prefix.", "0", minimum=0),
     Option("--chunk-tokens", "int", "Mixed: prompt tokens of one step on every attention rank.", "2048", minimum=0),
     Option("--kv-len", "int", "Context tokens per request (decode, mixed).", "4096", minimum=1),
+    Option("--shared-prefix", "int", "Tokens that all requests share, such as a system prompt.", "0", minimum=0),
+    Option("--cascade", "yesno", "Attention reads the shared tokens once.", "yes"),
     Option("--weight-dtype", "str", "Weights, or by part: experts=int4/int8,mlp=fp8.", "the checkpoint's, else bf16"),
     Option("--activation-dtype", "str", "Activations in products.", "as the weights, where the chip can", FORMATS),
     Option("--kv-dtype", "str", "Stored keys and values.", "bf16", FORMATS),

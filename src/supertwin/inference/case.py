@@ -27,6 +27,7 @@ class Deployment:
     kv_pool: tokens of a sequence that sparse attention keeps on the device while all keys lie in host memory; 0: all
     lie on the device (offload.py).
     part_dtypes: (part, weight format, activation format) of parts that have their own (parts.py).
+    shared_prefix: tokens that all requests begin with; cascade: attention reads them once (shared.py).
     sampling: words of sampling.py joined by commas, "" for greedy.
     mtp_tokens: drafts in a row; mtp_acceptance: accepted drafts over mtp_tokens. draft: who makes them (drafts.py), ""
     the model's own module; draft_topk > 1: a tree of mtp_tokens levels, of which verify_tokens - 1 nodes are checked.
@@ -62,6 +63,8 @@ class Deployment:
     verify_tokens: int = 0
     part_dtypes: tuple[tuple[str, str, str], ...] = ()
     sampling: str = ""
+    shared_prefix: int = 0
+    cascade: bool = True
     afd: tuple[int, int] = (0, 0)
     afd_unit: int = 8
     afd_microbatches: int = 3

@@ -28,12 +28,13 @@ from supertwin.inference.layers import shard_of
 from supertwin.inference.local import saved_parameters, widths
 from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.profiled import padding_bytes
+from supertwin.inference.shared import shared_bytes
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, parameter_count
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.attention import stored_bytes_per_token
-from supertwin.workload.shard import Shard, minimum
+from supertwin.workload.shard import Shard, maximum, minimum
 
 Parts = tuple[tuple[str, str, str], ...]
 MOST_PROFILED_TOKENS = 8192.0
@@ -183,7 +184,11 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     sequences, context, step_tokens = sizes
     placement, engine, shard, loaded, runtime = _standing(model, system.chip, deployment)
     each = request_bytes(model, deployment, shard, context)
-    kv = sequences * each / (deployment.pp * placement.cp)
+    total = sequences * each
+    if deployment.shared_prefix:
+        own = shared_bytes(model, shard, float(deployment.shared_prefix))
+        total = total - maximum(sequences - 1.0, 0.0) * minimum(own, each)
+    kv = total / (deployment.pp * placement.cp)
     buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine, system.chip.vendor)
     activations = activations_bytes(model, shard, step_tokens, minimum(step_tokens, sequences))
     return Held(loaded, activations, kv, buffers + runtime)
@@ -263,5 +268,7 @@ def largest_batch(model: ModelSpec, system: System, deployment: Deployment, cont
     placement = place(deployment)
     shard = shard_of(model, deployment, placement, system.chip, engine)
     kept = request_bytes(model, deployment, shard, context)
-    each = float(kept) / (deployment.pp * placement.cp)
-    return max(0.0, cache_room(model, system, deployment, engine) / max(each, 1.0)) * placement.dp
+    own = shared_bytes(model, shard, min(float(deployment.shared_prefix), context)) if deployment.shared_prefix else 0.0
+    each, once = (float(x) / (deployment.pp * placement.cp) for x in (kept - own, own))
+    room = cache_room(model, system, deployment, engine) - once
+    return max(0.0, room / max(each, 1.0)) * placement.dp

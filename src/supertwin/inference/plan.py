@@ -16,6 +16,7 @@ from supertwin.inference.picks import picks_of
 from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.sampling import read_words, with_sampling
 from supertwin.inference.shape import Shape
+from supertwin.inference.shared import with_cascade
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
@@ -117,6 +118,8 @@ def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Sha
         sorts=system.chip if system.chip.vendor == "huawei" else None,
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
+    if deployment.shared_prefix and deployment.cascade and shape.phase == "decode":
+        made = with_cascade(made, deployment.shared_prefix, placement.cp, system.chip)
     if deployment.sampling:
         made = with_sampling(made, read_words(deployment.sampling))
     if deployment.part_dtypes:
