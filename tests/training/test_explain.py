@@ -55,7 +55,7 @@ def test_rungs_add_up_to_the_step_and_begin_with_the_model_flops(name: str) -> N
     assert found[0].share == pytest.approx(p.figures["mfu"], rel=1e-9)
     for before, rung in itertools.pairwise(found):  # rungs that take no time are left out
         assert rung.start_s == pytest.approx(before.start_s + before.time_s, abs=1e-6 * p.step_time_s)
-    assert all(0.0 < rung.of_peak <= 1.0 for rung in found if rung.of_peak is not None)
+    assert all(0.0 < rung.reached <= 1.0 for rung in found if rung.reached is not None)
 
 
 @pytest.mark.parametrize("name", ["full", "experts", "gpipe", "heavy head"])

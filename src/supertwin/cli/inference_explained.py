@@ -47,10 +47,11 @@ def _split(case: InferenceCase, values: Values) -> More:
     if not values["explain"]:
         return More()
     from supertwin.inference.what_if import what_if
-    from supertwin.report.inference import what_if_fields, what_if_view
+    from supertwin.report.causes import gain_fields
+    from supertwin.report.inference import what_if_view
 
     gains = what_if(case)
-    return More({"what_if": what_if_fields(gains)}, after=what_if_view(gains, case.phase))
+    return More({"what_if": gain_fields(gains)}, after=what_if_view(gains, case.phase))
 
 
 def _explained(case: InferenceCase) -> More:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from supertwin.core import change
 from supertwin.core.formats import number_format
 from supertwin.core.moves import twice_and_half
 from supertwin.inference.assumptions import draft_acceptance
@@ -36,15 +37,7 @@ class Scale:
 PLAIN = Scale()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change. kind: option | machine; option: how the command line says it ("" where no flag does)."""
-
-    name: str
-    kind: str
-    case: InferenceCase
-    option: str = ""
-    scale: Scale = PLAIN
+Change = change.Change[InferenceCase, Scale]
 
 
 def changes(case: InferenceCase) -> Iterator[Change]:
@@ -60,14 +53,14 @@ def changes(case: InferenceCase) -> Iterator[Change]:
 def _with(case: InferenceCase, name: str, option: str, **fields: object) -> Change:
     """The case with other fields of its deployment."""
     deployment: Deployment = replace(case.deployment, **fields)  # type: ignore[arg-type]
-    return Change(name, "option", replace(case, deployment=deployment), option)
+    return Change(name, "option", replace(case, deployment=deployment), PLAIN, option)
 
 
 def _batch_changes(case: InferenceCase) -> Iterator[Change]:
     for factor, word in ((2.0, "twice"), (0.5, "half")):
         size = case.batch * factor
         if case.phase == "decode" or size == int(size):
-            yield Change(f"{word} the batch", "option", replace(case, batch=size), f"--batch {size:g}")
+            yield Change(f"{word} the batch", "option", replace(case, batch=size), PLAIN, f"--batch {size:g}")
 
 
 def _draft_changes(case: InferenceCase) -> Iterator[Change]:
@@ -131,10 +124,10 @@ def _format_changes(case: InferenceCase) -> Iterator[Change]:
 
 def _machine_changes(case: InferenceCase) -> Iterator[Change]:
     for name, system in doubled(case.system):
-        yield Change(name, "machine", replace(case, system=system))
-    yield Change("2x link bandwidth", "machine", case, scale=Scale(per_byte=0.5))
-    yield Change("no link latency", "machine", case, scale=Scale(fixed=0.0))
-    yield Change("no gaps of the host", "machine", case, scale=Scale(host=0.0))
+        yield Change(name, "machine", replace(case, system=system), PLAIN)
+    yield Change("2x link bandwidth", "machine", case, Scale(per_byte=0.5))
+    yield Change("no link latency", "machine", case, Scale(fixed=0.0))
+    yield Change("no gaps of the host", "machine", case, Scale(host=0.0))
     if case.deployment.devices > case.system.devices_per_node and has_bus_beyond_the_node(case.system):
         cut = replace(case, system=cut_to_the_node(case.system))
-        yield Change("RDMA between nodes, no bus", "machine", cut)
+        yield Change("RDMA between nodes, no bus", "machine", cut, PLAIN)

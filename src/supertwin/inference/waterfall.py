@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from supertwin.core.causes import Cause, Rung, stacked
 from supertwin.inference.anatomy import Anatomy, Opened, anatomies, is_draft, scalar
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.predict import prepared
@@ -26,22 +27,8 @@ from supertwin.inference.times import StepTimes
 
 IDEAL, EXPERTS, OVERLAP, DRAFTS = "ideal", "imbalance/experts", "overlap/micro-batches", "drafts"
 _NAMES = {"pp p2p": "pipeline/hand-over", "pp wait": "pipeline/wait"}
-_LEAST = 1e-9  # of the step: what is shorter is left out
 
 Keep = Callable[[Opened], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One cause. start_s: sum of the rungs before; share: of the whole; bound: compute|memory|network|latency|bubble;
-    of_roofline: for kernels, ideal time of the class over its time (None for everything else)."""
-
-    part: str
-    time_s: float
-    start_s: float
-    share: float
-    bound: str
-    of_roofline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +51,6 @@ class Waterfall:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cause:
-    time_s: float
-    bound: str
-    of_roofline: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Steps:
     """The step as it is, without micro-batches, and evenly loaded too; of the same blocks."""
 
@@ -88,45 +68,45 @@ def waterfall(case: InferenceCase) -> Waterfall:
     steps = _Steps(balanced, once, real)
     found = _causes(steps, lambda opened: not is_draft(opened))
     drafts = real.alone(is_draft)
-    found[DRAFTS] = _Cause(scalar(drafts.time_s), _largest(drafts))
+    found[DRAFTS] = Cause(scalar(drafts.time_s), _largest(drafts))
     for part, cause in _beside(real):
         found[_NAMES.get(part, part)] = cause
-    return Waterfall(_stacked(found, real.total_s), tuple(_layers(steps)), real)
+    return Waterfall(stacked(found, real.total_s), tuple(_layers(steps)), real)
 
 
-def _beside(step: Anatomy) -> Iterator[tuple[str, _Cause]]:
+def _beside(step: Anatomy) -> Iterator[tuple[str, Cause]]:
     """Parts of the step that no block has: pipeline, host."""
     blocks = step.alone().parts
     for (part, bound), value in step.times.parts.items():
-        yield part, _Cause(scalar(value) - scalar(blocks.get((part, bound), 0.0)), _bubble(part, bound))
+        yield part, Cause(scalar(value) - scalar(blocks.get((part, bound), 0.0)), _bubble(part, bound))
 
 
 def _bubble(part: str, bound: str) -> str:
     return "bubble" if part == "pp wait" else bound
 
 
-def _causes(steps: _Steps, keep: Keep) -> dict[str, _Cause]:
+def _causes(steps: _Steps, keep: Keep) -> dict[str, Cause]:
     """Ideal, kernels, exchange, experts and overlap of the blocks that `keep` names, over all their executions."""
     ideal = _ideal(steps.even, keep)
     even, serial, real = (step.alone(keep) for step in (steps.even, steps.serial, steps.real))
-    kernels: dict[str, _Cause] = {}
-    exchanges: dict[str, _Cause] = {}
+    kernels: dict[str, Cause] = {}
+    exchanges: dict[str, Cause] = {}
     for part, cause in _merged(even).items():
         if cause.bound == "network":
             exchanges[f"exchange/{part}"] = cause
         else:
             own = ideal.get(part, 0.0)
             share = own / cause.time_s if cause.time_s > 0.0 else None
-            kernels[f"kernels/{part}"] = _Cause(cause.time_s - own, cause.bound, share)
-    first = _Cause(sum(ideal.values()), "memory" if _memory_bound(steps.even, keep) else "compute")
+            kernels[f"kernels/{part}"] = Cause(cause.time_s - own, cause.bound, share)
+    first = Cause(sum(ideal.values()), "memory" if _memory_bound(steps.even, keep) else "compute")
     uneven = scalar(serial.time_s) - scalar(even.time_s)
     hidden = scalar(real.time_s) - scalar(serial.time_s)
     return {
         IDEAL: first,
         **dict(sorted(kernels.items(), key=lambda item: -item[1].time_s)),
         **exchanges,
-        EXPERTS: _Cause(uneven, "compute"),
-        OVERLAP: _Cause(hidden, "network" if hidden < 0.0 else "compute"),
+        EXPERTS: Cause(uneven, "compute"),
+        OVERLAP: Cause(hidden, "network" if hidden < 0.0 else "compute"),
     }
 
 
@@ -155,12 +135,12 @@ def _memory_bound(step: Anatomy, keep: Keep) -> bool:
     return moved >= whole / 2.0
 
 
-def _merged(times: StepTimes) -> dict[str, _Cause]:
+def _merged(times: StepTimes) -> dict[str, Cause]:
     """Parts of a step under the bound of their longest share."""
     found: dict[str, list[tuple[float, str]]] = {}
     for (part, bound), value in times.parts.items():
         found.setdefault(part, []).append((scalar(value), bound))
-    return {part: _Cause(sum(t for t, _ in uses), max(uses)[1]) for part, uses in found.items()}
+    return {part: Cause(sum(t for t, _ in uses), max(uses)[1]) for part, uses in found.items()}
 
 
 def _largest(times: StepTimes) -> str:
@@ -182,14 +162,4 @@ def _layers(steps: _Steps) -> Iterator[LayerFall]:
         total = scalar(steps.real.alone(named).time_s)
         if count > 0.0 and total > 0.0:
             each = {part: replace(c, time_s=c.time_s / count) for part, c in _causes(steps, named).items()}
-            yield LayerFall(name, count, total / count, _stacked(each, total / count))
-
-
-def _stacked(found: dict[str, _Cause], total_s: float) -> tuple[Rung, ...]:
-    out: list[Rung] = []
-    start = 0.0
-    for part, cause in found.items():
-        if abs(cause.time_s) > _LEAST * total_s:
-            out.append(Rung(part, cause.time_s, start, cause.time_s / total_s, cause.bound, cause.of_roofline))
-        start += cause.time_s
-    return tuple(out)
+            yield LayerFall(name, count, total / count, stacked(each, total / count))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from supertwin.core import change
 from supertwin.core.errors import SupertwinError
 from supertwin.inference.anatomy import Anatomy, Opened, anatomies, scalar
 from supertwin.inference.case import InferenceCase
@@ -15,18 +16,7 @@ from supertwin.inference.step import assembled, step
 from supertwin.network.collective import CollectiveTime
 from supertwin.workload.operators import Communication, Operator
 
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """A change that is legal and fits. gain: tokens/s per device over those of the deployment, minus 1; token_s: step
-    time over the tokens that a sequence gains by it (TPOT in decode, the step in prefill)."""
-
-    change: Change
-    gain: float
-    step_time_s: float
-    token_s: float
-    tokens_per_s_per_device: float
-    peak_memory_bytes: float
+Gain = change.Gain[InferenceCase, Scale]
 
 
 def what_if(case: InferenceCase) -> tuple[Gain, ...]:
@@ -34,8 +24,7 @@ def what_if(case: InferenceCase) -> tuple[Gain, ...]:
     case."""
     case = prepared(case)
     now = tokens_per_s_per_device(case, _seconds(case, PLAIN))
-    found = [gain for change in changes(case) if (gain := _judged(change, now)) is not None]
-    return tuple(sorted(found, key=lambda gain: -gain.gain))
+    return change.best_first(_judged(one, now) for one in changes(case))
 
 
 def scaled_s(opened: Anatomy, scale: Scale) -> float:
@@ -85,16 +74,16 @@ def _seconds(case: InferenceCase, scale: Scale) -> float:
     return scaled_s(anatomies([case])[0], scale)
 
 
-def _judged(change: Change, now: float) -> Gain | None:
+def _judged(one: Change, now: float) -> Gain | None:
     try:
-        case = prepared(change.case)
+        case = prepared(one.case)
         used = memory(case)
         if not used.fits:
             return None
-        seconds = _seconds(case, change.scale)
+        seconds = _seconds(case, one.scale)
     except SupertwinError:
         return None
     rate = tokens_per_s_per_device(case, seconds)
     d = case.deployment
     token = seconds if case.phase == "prefill" else seconds / (1.0 + d.mtp_tokens * d.mtp_acceptance)
-    return Gain(change, rate / now - 1.0, seconds, token, rate, used.peak_bytes)
+    return Gain(one, rate / now - 1.0, seconds, token, rate, used.peak_bytes)

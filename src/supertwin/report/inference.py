@@ -10,20 +10,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from supertwin.core.causes import Rung
 from supertwin.inference.lanes import COMPUTE, EXCHANGE, Lanes, Slice
-from supertwin.inference.waterfall import DRAFTS, EXPERTS, IDEAL, OVERLAP, LayerFall, Rung, Waterfall
+from supertwin.inference.waterfall import DRAFTS, EXPERTS, IDEAL, OVERLAP, LayerFall, Waterfall
 from supertwin.inference.what_if import Gain
-from supertwin.report.bars import floating
+from supertwin.report.causes import LEAST_SHARE, gain_fields, gains_view, rung_fields, rungs_table
 from supertwin.report.tables import grid, heading
-from supertwin.report.text import bar, gib, percent, seconds
+from supertwin.report.text import seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_WIDTH = 20
-_LEAST_SHARE = 0.0005
-_LEAST_GAIN = 0.002
-_MOST_SHOWN = 8
+_TITLES = (
+    ("What the next change would buy", "one at a time; legal and within memory"),
+    ("What another machine would give", "the same deployment"),
+)
 _PICTURE = 54
 _LABELS = {
     IDEAL: "ideal: data sheet's roofline",
@@ -39,13 +40,13 @@ _LABELS = {
 def explain_fields(fall: Waterfall, lanes: dict[str, Lanes], gains: Sequence[Gain]) -> dict[str, Any]:
     """JSON fields that `--explain` adds to `infer`."""
     return {
-        "waterfall": [_rung_fields(rung) for rung in fall.rungs],
+        "waterfall": [rung_fields(rung, "share_of_roofline") for rung in fall.rungs],
         "layers": [
             {
                 "block": layer.name,
                 "executions": layer.count,
                 "time_s": layer.time_s,
-                "waterfall": [_rung_fields(rung) for rung in layer.rungs],
+                "waterfall": [rung_fields(rung, "share_of_roofline") for rung in layer.rungs],
             }
             for layer in fall.layers
         ],
@@ -53,34 +54,7 @@ def explain_fields(fall: Waterfall, lanes: dict[str, Lanes], gains: Sequence[Gai
             {"block": name, "length_s": one.length_s, "busy_s": one.busy_s(), "slices": _slices(one)}
             for name, one in lanes.items()
         ],
-        "what_if": what_if_fields(gains),
-    }
-
-
-def what_if_fields(gains: Sequence[Gain]) -> list[dict[str, Any]]:
-    """JSON rows of the what-if table."""
-    return [
-        {
-            "change": gain.change.name,
-            "kind": gain.change.kind,
-            "option": gain.change.option,
-            "gain": gain.gain,
-            "step_time_s": gain.step_time_s,
-            "tokens_per_s_per_device": gain.tokens_per_s_per_device,
-            "peak_memory_bytes": gain.peak_memory_bytes,
-        }
-        for gain in gains
-    ]
-
-
-def _rung_fields(rung: Rung) -> dict[str, Any]:
-    return {
-        "part": rung.part,
-        "time_s": rung.time_s,
-        "start_s": rung.start_s,
-        "share": rung.share,
-        "bound": rung.bound,
-        "share_of_roofline": rung.of_roofline,
+        "what_if": gain_fields(gains),
     }
 
 
@@ -100,22 +74,10 @@ def _slices(lanes: Lanes) -> list[dict[str, Any]]:
 
 def waterfall_view(fall: Waterfall) -> list[RenderableType]:
     """The rungs with floating bars, then every kind of block with its causes in per cent of its time."""
-    most = max(max(rung.start_s, rung.start_s + rung.time_s) for rung in fall.rungs)
-    rows = [
-        (
-            _label(r),
-            seconds(r.time_s),
-            percent(r.share),
-            r.bound,
-            floating(r.start_s / most, r.time_s / most, r.bound, _WIDTH),
-        )
-        for r in fall.rungs
-        if abs(r.share) >= _LEAST_SHARE
-    ]
     note = "from the roofline of its operators to the step; %: of roofline"
     return [
         heading("Where the time goes", note),
-        grid(("cause", "time", "share", "bound", ""), rows, wrap=4),
+        rungs_table(fall.rungs, _label),
         Text(),
         heading("Layer by layer", "one execution; causes in per cent of it"),
         grid(
@@ -128,13 +90,13 @@ def waterfall_view(fall: Waterfall) -> list[RenderableType]:
 
 def _label(rung: Rung) -> str:
     name = _LABELS.get(rung.part, rung.part.removeprefix("kernels/").removeprefix("exchange/"))
-    return name if rung.of_roofline is None else f"{name} {100 * rung.of_roofline:.0f} %"
+    return name if rung.reached is None else f"{name} {100 * rung.reached:.0f} %"
 
 
 def _layer_row(layer: LayerFall) -> tuple[str, ...]:
     def of(*starts: str) -> str:
         share = sum(rung.share for rung in layer.rungs if rung.part.startswith(starts))
-        return f"{100 * share:.0f}" if abs(share) >= _LEAST_SHARE else "-"
+        return f"{100 * share:.0f}" if abs(share) >= LEAST_SHARE else "-"
 
     causes = (of(IDEAL), of("kernels/"), of("exchange/"), of(EXPERTS), of(OVERLAP))
     return layer.name, f"{layer.count:g}", seconds(layer.time_s), *causes
@@ -205,32 +167,5 @@ def _stages(lanes: Lanes, stream: str) -> Iterator[Slice]:
 
 
 def what_if_view(gains: Sequence[Gain], phase: str) -> list[RenderableType]:
-    """What one change buys, options before machines; changes that cost are counted, machines all shown."""
-    view: list[RenderableType] = []
-    token = "step" if phase == "prefill" else "per token"
-    for kind, title, note in (
-        ("option", "What the next change would buy", "one at a time; legal and within memory"),
-        ("machine", "What another machine would give", "the same deployment"),
-    ):
-        own = [gain for gain in gains if gain.change.kind == kind]
-        shown = [g for g in own if g.gain >= _LEAST_GAIN or (kind == "machine" and g.gain <= -_LEAST_GAIN)]
-        view += [Text(), heading(title, note)]
-        largest = max((abs(gain.gain) for gain in shown), default=1.0)
-        if shown:
-            rows = [_gain_row(gain, largest) for gain in shown[:_MOST_SHOWN]]
-            view.append(grid(("change", "tokens/s", token, "memory", ""), rows, wrap=4))
-        else:
-            view.append(Text("  nothing on the list helps", style="dim"))
-        worse = [gain for gain in own if gain.gain <= -_LEAST_GAIN]
-        if worse and kind == "option":
-            last = worse[-1]
-            text = f"{len(worse)} others slow it down, most of all {last.change.name} ({percent(last.gain)})"
-            view.append(Text("  " + text, style="dim"))
-    return view
-
-
-def _gain_row(gain: Gain, largest: float) -> tuple[str, str, str, str, Text]:
-    style = "red" if gain.gain < 0.0 else "green" if gain.change.kind == "option" else "blue"
-    signed = f"{100.0 * gain.gain:+.1f} %"
-    share = Text(bar(abs(gain.gain) / largest, 12), style=style)
-    return gain.change.name, signed, seconds(gain.token_s), gib(gain.peak_memory_bytes), share
+    """What one change buys."""
+    return gains_view(gains, _TITLES, "step" if phase == "prefill" else "per token")

@@ -7,8 +7,9 @@ machines are what nobody can buy today but what shows which part of the machine 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from supertwin.core import change
 from supertwin.core.formats import number_format
 from supertwin.core.moves import twice_and_half
 from supertwin.machine.doubled import doubled
@@ -25,16 +26,7 @@ _NARROWER = {"fp8": ("fp8-blockwise", "fp8-tensorwise", "mxfp8"), "fp4": ("nvfp4
 _BITS = {"fp32": 32, "tf32": 19, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4, "int4": 4}
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change. kind: option | machine; option: how the command line says it ("" where no flag does);
-    scale: factors on the fixed and the per-byte part of every collective."""
-
-    name: str
-    kind: str
-    case: TrainingCase
-    option: str = ""
-    scale: Scale = PLAIN
+Change = change.Change[TrainingCase, Scale]
 
 
 def changes(case: TrainingCase) -> Iterator[Change]:
@@ -48,7 +40,7 @@ def changes(case: TrainingCase) -> Iterator[Change]:
 
 
 def _option(case: TrainingCase, name: str, option: str, **fields: object) -> Change:
-    return Change(name, "option", replace(case, **fields), option)  # type: ignore[arg-type]
+    return Change(name, "option", replace(case, **fields), PLAIN, option)  # type: ignore[arg-type]
 
 
 def _batch_changes(case: TrainingCase) -> Iterator[Change]:
@@ -80,7 +72,7 @@ def _moved(case: TrainingCase, name: str, sizes: dict[str, int], schedule: str =
     moved = replace(case, layout=layout, sequence_parallel=case.sequence_parallel and layout.tp > 1)
     if layout.tp > 1 and case.layout.tp == 1:
         moved = replace(moved, sequence_parallel=True)
-    return Change(name, "option", replace(moved, schedule=schedule or case.schedule), option)
+    return Change(name, "option", replace(moved, schedule=schedule or case.schedule), PLAIN, option)
 
 
 def _interleaving(vpp: int) -> str:
@@ -142,6 +134,6 @@ def _format_changes(case: TrainingCase) -> Iterator[Change]:
 
 def _machine_changes(case: TrainingCase) -> Iterator[Change]:
     for name, system in doubled(case.system):
-        yield Change(name, "machine", replace(case, system=system))
-    yield Change("2x link bandwidth", "machine", case, scale=(1.0, 0.5))
-    yield Change("no link latency", "machine", case, scale=(0.0, 1.0))
+        yield Change(name, "machine", replace(case, system=system), PLAIN)
+    yield Change("2x link bandwidth", "machine", case, (1.0, 0.5))
+    yield Change("no link latency", "machine", case, (0.0, 1.0))

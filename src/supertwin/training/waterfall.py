@@ -11,11 +11,12 @@ the same pipeline device (compute and communication parts; what they add to bubb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from supertwin.core.causes import Cause, Rung, stacked
 from supertwin.core.formats import number_format
 from supertwin.training.blocks import home
 from supertwin.training.case import TrainingCase
@@ -30,21 +31,6 @@ IDEAL, UNEVEN, EXPERTS, RECOMPUTE = "ideal compute", "imbalance/stages", "imbala
 _LAST = ("bubble", RECOMPUTE, "optimizer", "host")
 _BOUNDS = {"bubble": "bubble", "optimizer": "memory", "host": "latency"}
 _WORK = ("compute/", "communication/")
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One cause. start_s: sum of the rungs before; share: of the step; bound: compute|memory|network|latency|bubble.
-
-    of_peak: for kernels, the share of the dense peak that the class reaches (None where it has no products).
-    """
-
-    part: str
-    time_s: float
-    start_s: float
-    share: float
-    bound: str
-    of_peak: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +58,7 @@ def rungs(setting: Setting, step: StepTime) -> tuple[Rung, ...]:
     peak = case.system.chip.peak(number_format(case.precision).rate)
     classes = _classes(setting, device, peak)
     ideal = flop_per_token(case.model, case.seq_len, case.task)[0] * case.global_batch * case.seq_len
-    found: dict[str, tuple[float, str, float | None]] = {IDEAL: (ideal / case.layout.devices / peak, "compute", None)}
+    found = {IDEAL: Cause(ideal / case.layout.devices / peak, "compute")}
     at_peak = 0.0
     for part, seconds in balanced.parts.items():
         if part.startswith("compute/"):
@@ -80,34 +66,23 @@ def rungs(setting: Setting, step: StepTime) -> tuple[Rung, ...]:
             needed = own.flop * setting.microbatches / peak
             at_peak += needed
             share = needed / seconds if seconds > 0.0 and needed > 0.0 else None
-            found[f"kernels/{part.removeprefix('compute/')}"] = (seconds - needed, own.bound, share)
-    found[UNEVEN] = (at_peak - found[IDEAL][0], "compute", None)
-    found[EXPERTS] = (_work(once) - _work(balanced), "compute", None)
+            found[f"kernels/{part.removeprefix('compute/')}"] = Cause(seconds - needed, own.bound, share)
+    found[UNEVEN] = Cause(at_peak - found[IDEAL].time_s, "compute")
+    found[EXPERTS] = Cause(_work(once) - _work(balanced), "compute")
     found |= {
-        part: (seconds, "network", None)
-        for part, seconds in balanced.parts.items()
-        if part.startswith("communication/")
+        part: Cause(seconds, "network") for part, seconds in balanced.parts.items() if part.startswith("communication/")
     }
     rest = {part: seconds for part, seconds in step.parts.items() if not part.startswith(_WORK)}
     rest[RECOMPUTE] = _work(step) - _work(once)
     for part in (*_LAST, *(name for name in rest if name not in _LAST)):
         bound = "memory" if part.startswith("offload/") else _BOUNDS.get(part, "compute")
-        found[part] = (rest.get(part, 0.0), bound, None)
-    return _stacked(found, step.total_s)
+        found[part] = Cause(rest.get(part, 0.0), bound)
+    return stacked(found, step.total_s)
 
 
 def _work(step: StepTime) -> float:
     """Seconds of compute and communication parts."""
     return sum(seconds for part, seconds in step.parts.items() if part.startswith(_WORK))
-
-
-def _stacked(found: Mapping[str, tuple[float, str, float | None]], total_s: float) -> tuple[Rung, ...]:
-    out, start = [], 0.0
-    for part, (seconds, bound, of_peak) in found.items():
-        if abs(seconds) > 1e-9 * total_s:
-            out.append(Rung(part, seconds, start, seconds / total_s, bound, of_peak))
-        start += seconds
-    return tuple(out)
 
 
 def _classes(setting: Setting, device: int, peak: float) -> dict[str, _Class]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from supertwin.core import change
 from supertwin.core.errors import SupertwinError
 from supertwin.training.case import TrainingCase
-from supertwin.training.changes import PLAIN, Change, changes
+from supertwin.training.changes import PLAIN, Change, Scale, changes
 from supertwin.training.check import check
 from supertwin.training.memory import worst_memory
 from supertwin.training.setting import Setting, setting_of
 from supertwin.training.step import step_time
 
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """A change that is legal and fits. gain: tokens/s over those of the job, minus 1."""
-
-    change: Change
-    gain: float
-    step_time_s: float
-    tokens_per_s_per_device: float
-    peak_memory_bytes: float
+Gain = change.Gain[TrainingCase, Scale]
 
 
 def what_if(case: TrainingCase) -> tuple[Gain, ...]:
@@ -29,28 +21,27 @@ def what_if(case: TrainingCase) -> tuple[Gain, ...]:
     job."""
     check(case)
     now = _rate(case, step_time(setting_of(case)).total_s)
-    found = [gain for change in changes(case) if (gain := _judged(change, now)) is not None]
-    return tuple(sorted(found, key=lambda gain: -gain.gain))
+    return change.best_first(_judged(one, now) for one in changes(case))
 
 
-def scaled_setting(case: TrainingCase, scale: tuple[float, float]) -> Setting:
+def scaled_setting(case: TrainingCase, scale: Scale) -> Setting:
     """Setting of a case on a fabric whose fixed and per-byte times are scaled."""
     setting = setting_of(case)
     return setting if scale == PLAIN else replace(setting, fabric=setting.fabric.scaled(scale))
 
 
-def _judged(change: Change, now: float) -> Gain | None:
+def _judged(one: Change, now: float) -> Gain | None:
     try:
-        check(change.case)
-        setting = scaled_setting(change.case, change.scale)
+        check(one.case)
+        setting = scaled_setting(one.case, one.scale)
         memory = worst_memory(setting)
         if not memory.fits:
             return None
         seconds = step_time(setting).total_s
     except SupertwinError:
         return None
-    rate = _rate(change.case, seconds)
-    return Gain(change, rate / now - 1.0, seconds, rate, memory.peak_bytes)
+    rate = _rate(one.case, seconds)
+    return Gain(one, rate / now - 1.0, seconds, seconds, rate, memory.peak_bytes)
 
 
 def _rate(case: TrainingCase, seconds: float) -> float:
