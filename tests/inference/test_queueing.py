@@ -52,7 +52,10 @@ def simulate(given: Load, requests: int, varied_prompts: bool = False, middle: b
     prefill-first engine decodes `held_steps` times when nobody waits and not at all in a step with prompts."""
     rng = np.random.default_rng(1)
     gaps = np.full(requests, 1.0) if given.even else rng.exponential(1.0, requests)
-    arrival = np.cumsum(gaps) / gaps.mean() / given.rate_per_s
+    arrival, users = np.cumsum(gaps) / gaps.mean() / max(given.rate_per_s, 1e-9), requests
+    if given.arrivals == "loop":
+        users = int(given.concurrency)
+        arrival = np.where(np.arange(requests) < users, 0.0, np.inf)
     tokens = rng.exponential(LENGTH, requests) if varied_prompts else np.full(requests, LENGTH)
     left, first, last = tokens.copy(), np.zeros(requests), np.zeros(requests)
     ends: list[tuple[int, int]] = []
@@ -77,6 +80,8 @@ def simulate(given: Load, requests: int, varied_prompts: bool = False, middle: b
             step += 1
             while ends and ends[0][0] <= step:
                 last[heapq.heappop(ends)[1]] = now
+                if users + done < requests:
+                    arrival[users + done] = now
                 done += 1
         for request in started:
             first[request] = now
@@ -127,6 +132,15 @@ def test_a_short_run_is_not_steady() -> None:
     assert short.tpot_s == pytest.approx(run.tpot_s, rel=0.15)
     assert short.requests_per_s == pytest.approx(run.rate, rel=0.06)
     assert steady.requests_per_s == pytest.approx(40.0)
+
+
+@pytest.mark.parametrize("users", [1, 4, 16, 64, 256])
+def test_prompts_of_equal_replies_ride_together(users: int) -> None:
+    """In a loop of equal lengths a group stays in step: all its prompts are in the step after its replies end."""
+    asked = load(arrivals="loop", concurrency=float(users), requests=float(20 * users), rate_per_s=0.0)
+    found, told = simulate(asked, 20 * users), serve(ENGINE, replace(asked, requests=math.inf), 1.0)
+    assert told.ttft_s == pytest.approx(found.ttft_s, rel=0.05)
+    assert told.requests_per_s == pytest.approx(found.rate, rel=0.05)
 
 
 def test_admission_waits_only_when_the_engine_is_full() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from supertwin.inference.residence import (
     EULER_GAMMA,
     Curves,
@@ -45,7 +47,7 @@ def _steady_ttft(curves: Curves, load: Load, n: float) -> float:
 
     Equal lengths and prefill first: all end together, so every wave is a burst. With prefill in decode steps the groups
     stay one step apart and wait for one carrying step; only when a wave has more chunks than decode steps does a queue
-    remain.
+    remain. Equal replies of a group end in the same step, so that all its prompts ride in the next one.
     """
     steps = decode_steps(load)
     if not load.mixes_prefill and not load.varied:
@@ -54,7 +56,11 @@ def _steady_ttft(curves: Curves, load: Load, n: float) -> float:
     carrying = max(curves.prefill_one_s, own, curves.issue_s)
     chunks = float(curves.chunks(load, n))
     queue = max(0.0, 1.0 - steps / chunks) * n * curves.prefill_each_s if steps > 0 else 0.5 * n * curves.prefill_each_s
-    return 0.5 * float(curves.step(n)) * (steps > 0) + carrying + queue
+    if load.varied:
+        return 0.5 * float(curves.step(n)) * (steps > 0) + carrying + queue
+    room = float(curves.room(load, np.asarray(n))) / max(load.new_tokens, 1.0)
+    together = max(min(n, room), 1.0)
+    return carrying + (together - 1.0) * curves.prefill_each_s + queue
 
 
 def closed_loop(curves: Curves, load: Load, instances: float) -> Serving:
