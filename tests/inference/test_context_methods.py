@@ -27,7 +27,7 @@ def case(model: str, on: str, deployment: Deployment, input_len: int, batch: flo
 
 
 def planned(one: InferenceCase) -> Plan:
-    return plan_of(one.model, one.system, one.deployment, shape_of(one))
+    return plan_of(one.model, one.system.chip, one.deployment, shape_of(one))
 
 
 def operators(one: InferenceCase) -> list[Operator]:

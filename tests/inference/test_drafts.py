@@ -147,7 +147,7 @@ def test_an_eagle3_head_has_its_published_size() -> None:
 @pytest.mark.parametrize("model", ["deepseek-r1", "qwen3-235b-a22b", "gpt-oss-120b"])
 def test_an_eagle3_head_beside_experts_is_dense(model: str) -> None:
     case = one(Deployment(tp=4, weight_dtype="int4", mtp_tokens=2, draft="eagle3"), model)
-    plan = plan_of(case.model, case.system, case.deployment, shape_of(case))
+    plan = plan_of(case.model, case.system.chip, case.deployment, shape_of(case))
     parts = {o.part for block in plan.blocks for o in block.operators}
     assert "mtp/mlp/up" in parts
     assert not any(part.startswith("mtp/moe") for part in parts)
@@ -155,7 +155,7 @@ def test_an_eagle3_head_beside_experts_is_dense(model: str) -> None:
 
 def test_a_tree_checks_its_nodes_and_drafts_by_level() -> None:
     case = one(replace(LLAMA, draft="eagle3", draft_topk=4, verify_tokens=16))
-    plan = plan_of(case.model, case.system, case.deployment, shape_of(case))
+    plan = plan_of(case.model, case.system.chip, case.deployment, shape_of(case))
     layers = next(b for b in plan.blocks if b.layer)
     core = next(o for o in layers.operators if isinstance(o, Attention))
     assert core.q_len == 16.0

@@ -35,7 +35,7 @@ CASE = InferenceCase(
 def _quantised(framework: str, model: str = "deepseek-v3.2") -> set[str]:
     deployment = replace(CASE.deployment, framework=framework)
     shape = Shape("decode", np.array([4.0]), np.array([64.0]), 2.0, 4096.0)
-    plan = plan_of(load_model(model), CASE.system, deployment, shape)
+    plan = plan_of(load_model(model), CASE.system.chip, deployment, shape)
     gemms = (o for b in plan.blocks for o in b.operators if isinstance(o, Gemm))
     return {o.part for o in gemms if o.quantize_input}
 

@@ -19,7 +19,7 @@ def _formats(model: str, system: str, weight: str, activation: str) -> dict[str,
         framework="cann-recipes",
     )  # fmt: skip
     shape = Shape("decode", np.array([4.0]), np.array([64.0]), 2.0, 4096.0)
-    plan = plan_of(load_model(model), load_system(system), one, shape)
+    plan = plan_of(load_model(model), load_system(system).chip, one, shape)
     return {o.part: o.dtype for b in plan.blocks for o in b.operators if isinstance(o, Gemm)}
 
 

@@ -38,7 +38,7 @@ def test_each_matrix_has_the_format_of_its_part() -> None:
         ("head", "fp8", "fp8"),
     )  # fmt: skip
     one = case(mix, mtp_tokens=1, mtp_acceptance=0.7)
-    plan = plan_of(one.model, one.system, one.deployment, shape_of(one))
+    plan = plan_of(one.model, one.system.chip, one.deployment, shape_of(one))
     found = {
         o.part.removeprefix("mtp/"): (o.dtype, o.weight_dtype)
         for block in plan.blocks

@@ -31,6 +31,11 @@ LAYOUTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("llama3.1-70b", "dgx-h100:8", {**FP8, "tp": 8, "framework": "vllm"}),
     "windows": ("gpt-oss-120b", "dgx-h100:4", {"tp": 4, "weight_dtype": "mxfp4", "framework": "vllm"}),
     "recurrent": ("qwen3-next-80b-a3b", "dgx-h100:4", {"tp": 4, "framework": "sglang"}),
+    "keys in host memory": (
+        "deepseek-v3.2",
+        "cm384:16",
+        {**INT8, "dp": 16, "ep": 16, "dp_attention": True, "kv_pool": 8192},
+    ),
     "pipeline": ("llama3.1-70b", "dgx-h100:8", {"tp": 2, "pp": 4, "framework": "vllm"}),
     "afd": (
         "deepseek-r1",

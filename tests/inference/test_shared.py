@@ -28,7 +28,7 @@ def priced(**fields: object) -> Prediction:
 
 
 def cores(one: InferenceCase) -> list[Attention]:
-    plan = plan_of(one.model, one.system, one.deployment, shape_of(one))
+    plan = plan_of(one.model, one.system.chip, one.deployment, shape_of(one))
     return [o for b in plan.blocks if b.layer for o in b.operators if isinstance(o, Attention)]
 
 
@@ -47,7 +47,7 @@ def test_queries_of_all_sequences_attend_to_the_prefix_together() -> None:
 
 
 def _about(one: InferenceCase) -> tuple[object, ...]:
-    return one.model, one.system, one.deployment, shape_of(one)
+    return one.model, one.system.chip, one.deployment, shape_of(one)
 
 
 def test_reading_the_prefix_once_is_faster_the_longer_it_is() -> None:

@@ -63,7 +63,7 @@ def test_layers_and_drafts_of_the_recipes_sort_in_the_kernel() -> None:
     shape = Shape("decode", np.array([4.0]), np.array([64.0]), 2.0, 4096.0)
 
     def choices(system: str, one: Deployment) -> set[tuple[str, bool]]:
-        plan = plan_of(load_model("deepseek-v3.2"), load_system(system), one, shape)
+        plan = plan_of(load_model("deepseek-v3.2"), load_system(system).chip, one, shape)
         assert any(isinstance(o, Gemm) for b in plan.blocks for o in b.operators)
         return {(o.part, o.fused) for b in plan.blocks for o in b.operators if isinstance(o, Vector) and o.op == "topk"}
 

@@ -223,3 +223,18 @@ def test_layouts_are_priced_together(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {"batch": np.linspace(1.0, 50.0, 400), "kv_len": np.arange(400) + 100, "tp": np.repeat([1, 2, 4, 8], 100)}
     sweep(load_model("llama3.1-8b"), load_system("dgx-h100:8"), "decode", columns)
     assert calls == [4]
+
+
+def test_rows_with_keys_in_host_memory_have_their_own_hit_rates() -> None:
+    rng = np.random.default_rng(3)
+    columns = {
+        "dp": 16,
+        "ep": 16,
+        "dp_attention": True,
+        "weight_dtype": "int8",
+        "activation_dtype": "int8",
+        "kv_pool": rng.choice([0, 2048, 6000, 20_000], 24),
+        "batch": rng.uniform(1.0, 30.0, 24),
+        "kv_len": rng.integers(100, 60_000, 24),
+    }
+    assert one_by_one("deepseek-v3.2", "cm384:16", "decode", columns, range(24)) == 24

@@ -25,6 +25,7 @@ from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.inference.shape import Shape
 from supertwin.inference.times import StepTimes
+from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 from supertwin.network.collective import collective_time
@@ -98,12 +99,12 @@ class AfdPlan:
         return AfdPlan(self.deployment, self.both, shape, self.engine, visits, next(block))
 
 
-def afd_plan(model: ModelSpec, system: System, d: Deployment, shape: Shape) -> AfdPlan:
+def afd_plan(model: ModelSpec, chip: Chip, d: Deployment, shape: Shape) -> AfdPlan:
     """A decode step. shape: sequences of all micro-batches on one attention rank."""
     both, m = sides(d), d.afd_microbatches
-    engine = assumptions.speculating(assumptions.engine(d.framework, system.chip), d.mtp_tokens, d.dp)
+    engine = assumptions.speculating(assumptions.engine(d.framework, chip), d.mtp_tokens, d.dp)
     small = replace(shape, sequences=shape.sequences / m, shared_sequences=shape.shared_sequences / m)
-    shard = shard_of(model, d, both.attention, system.chip, engine)
+    shard = shard_of(model, d, both.attention, chip, engine)
     return AfdPlan(d, both, shape, engine, tuple(hops(model, d, small, shard)), ends(model, small, shard))
 
 

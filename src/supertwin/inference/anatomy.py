@@ -84,7 +84,7 @@ def anatomies(cases: Sequence[InferenceCase]) -> list[Anatomy]:
     if any(case.deployment.afd_instances for case in cases):
         raise InputError("a step with attention and feed-forward on devices of their own is explained by part only")
     model, system = cases[0].model, cases[0].system
-    plans = [plan_of(model, system, case.deployment, shape_of(case)) for case in cases]
+    plans = [plan_of(model, system.chip, case.deployment, shape_of(case)) for case in cases]
     compute = [o for p in plans for b in p.blocks for o in b.operators if not isinstance(o, Communication)]
     costs = iter(engine_of(system.chip, cases[0].deployment).price(compute))
     found = []

@@ -9,12 +9,14 @@ Offload"): hit rates of the full model at 64K tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from supertwin.core.formats import number_format
 from supertwin.machine.system import System
 from supertwin.workload.operators import Attention, Communication, Operator, Real, Vector
+from supertwin.workload.shard import maximum, minimum
 
 HOST = "host"
 POOL_OVER_TOPK = (1.0, 4.0, 8.0)
@@ -26,9 +28,15 @@ HOST_STREAM_SHARE = 0.72
 GB/s)."""
 
 
-def hit_rate(pool: float, topk: float) -> float:
+def hit_rate(pool: float, topk: Real) -> Real:
     """Share of the picked entries that lie on the device; pool: entries per sequence, linear in its logarithm."""
-    return float(np.interp(np.log2(max(pool / topk, 1.0)), np.log2(POOL_OVER_TOPK), HIT_RATES))
+    position = np.log2(maximum(pool / topk, 1.0))
+    known = [(float(np.log2(x)), rate) for x, rate in zip(POOL_OVER_TOPK, HIT_RATES, strict=True)]
+    found: Real = known[0][1]
+    for (left, low), (right, high) in pairwise(known):
+        inside = minimum(maximum(position - left, 0.0), right - left)
+        found = found + (high - low) / (right - left) * inside
+    return found
 
 
 def with_host_keys(operators: Sequence[Operator], pool: int) -> list[Operator]:
@@ -40,7 +48,7 @@ def with_host_keys(operators: Sequence[Operator], pool: int) -> list[Operator]:
     for o in operators:
         if isinstance(o, Attention) and o.gathered:
             picked = o.batch * o.q_len * o.kv_len * o.qk_head_dim * number_format(o.kv_dtype).bytes_per_element
-            missed = picked * (1.0 - hit_rate(pool, float(np.max(o.kv_len))))
+            missed = picked * (1.0 - hit_rate(pool, o.kv_len))
             part = o.part.rsplit("/", 1)[0] + "/offload"
             out.append(Communication(part=part, op="fetch", axis=HOST, message_bytes=missed))
             out.append(Vector(part=part, op="permute", bytes_read=picked, bytes_written=picked))

@@ -18,7 +18,6 @@ from supertwin.inference.sampling import read_words, with_sampling
 from supertwin.inference.shape import Shape
 from supertwin.inference.shared import with_cascade
 from supertwin.machine.chip import Chip
-from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 
 MOST_ENGINES = 64
@@ -97,31 +96,31 @@ def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bo
     return chip.vendor == "huawei" and d.kv_dtype == d.activation_dtype == "int8" and whole
 
 
-def plan_of(model: ModelSpec, system: System, deployment: Deployment, shape: Shape) -> Plan:
+def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) -> Plan:
     placement = place(deployment)
-    engine = assumptions.engine(deployment.framework, system.chip)
+    engine = assumptions.engine(deployment.framework, chip)
     if shape.phase == "decode":
         engine = scheduled(engine, model, deployment)
-    shard = shard_of(model, deployment, placement, system.chip, engine)
-    if shape.kernels_of == "decode" and multiplies_cache(model, deployment, system.chip):
+    shard = shard_of(model, deployment, placement, chip, engine)
+    if shape.kernels_of == "decode" and multiplies_cache(model, deployment, chip):
         shard = replace(shard, attention_dtype=deployment.kv_dtype)
     mixture = moe(model)
     separate = deployment.exchange == "separate"
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
     habits = Habits(
-        joins_keys=system.chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
+        joins_keys=chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
         routes_in_passes=separate or (engine.routes_in_passes and shape.kernels_of == "prefill"),
-        wide_gate="fp32" in system.chip.peak_flop_per_s,
-        picks=picks_of(engine, system.chip, shape.kernels_of),
-        fuses=engine.fuses and system.chip.vendor == "huawei",
+        wide_gate="fp32" in chip.peak_flop_per_s,
+        picks=picks_of(engine, chip, shape.kernels_of),
+        fuses=engine.fuses and chip.vendor == "huawei",
         whole_drafts=engine.whole_drafts,
-        sorts=system.chip if system.chip.vendor == "huawei" else None,
+        sorts=chip if chip.vendor == "huawei" else None,
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     if deployment.shared_prefix and deployment.cascade and shape.phase == "decode":
-        made = with_cascade(made, deployment.shared_prefix, placement.cp, system.chip)
+        made = with_cascade(made, deployment.shared_prefix, placement.cp, chip)
     if deployment.sampling:
         made = with_sampling(made, read_words(deployment.sampling))
     if deployment.part_dtypes:
-        made = with_part_formats(made, deployment, system.chip)
+        made = with_part_formats(made, deployment, chip)
     return Plan(placement, shape, engine, made, experts, separate, shard.context == "ring")

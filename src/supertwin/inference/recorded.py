@@ -19,13 +19,14 @@ from supertwin.cost.engine import CostEngine
 from supertwin.cost.gemm import is_head
 from supertwin.cost.prepared import Prepared
 from supertwin.cost.result import OperatorCost
-from supertwin.cost.stack import GET_SIZES, SIZES, loop_class
+from supertwin.cost.stack import GET_SIZES, loop_class
 from supertwin.inference.afd_step import AfdPlan, afd_plan
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block
 from supertwin.inference.plan import Plan, engine_of, plan_of
 from supertwin.inference.shape import Shape
 from supertwin.inference.tape import Replay, Tape, Traced, Unrecorded
+from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
 from supertwin.workload.operators import Attention, Communication, Gemm, Operator, changed
@@ -105,9 +106,9 @@ def forget() -> None:
     _known.clear()
 
 
-def planned(model: ModelSpec, system: System, asked: Asked) -> list[AnyPlan]:
+def planned(model: ModelSpec, chip: Chip, asked: Asked) -> list[AnyPlan]:
     """Steps before pricing."""
-    return [(afd_plan if d.afd_instances else plan_of)(model, system, d, shape) for d, shape in asked]
+    return [(afd_plan if d.afd_instances else plan_of)(model, chip, d, shape) for d, shape in asked]
 
 
 def priced(model: ModelSpec, system: System, asked: Asked) -> tuple[list[AnyPlan], Iterator[OperatorCost]]:
@@ -116,7 +117,7 @@ def priced(model: ModelSpec, system: System, asked: Asked) -> tuple[list[AnyPlan
     compared = _priced_again(model, system, asked)
     if compared is not None:
         return compared[0], iter(compared[1])
-    plans = planned(model, system, asked)
+    plans = planned(model, system.chip, asked)
     costs = engine_of(system.chip, asked[0][0]).price(compute_of(plans))
     return plans, iter(costs)
 
@@ -147,7 +148,7 @@ def _priced_again(model: ModelSpec, system: System, asked: Asked) -> Priced | No
             return done
     if found.usable and len(found.ways) < MOST_WAYS:
         try:
-            found.ways.append(record(model, system, asked, engine))
+            found.ways.append(record(model, asked, engine))
         except (Unrecorded, TypeError, AttributeError):
             found.usable = False
             return None
@@ -166,7 +167,7 @@ def _form(shape: Shape) -> tuple[Any, ...]:
     return own if shape.chunk is None else (*own, _form(shape.chunk))
 
 
-def record(model: ModelSpec, system: System, asked: Asked, engine: CostEngine) -> Recording:
+def record(model: ModelSpec, asked: Asked, engine: CostEngine) -> Recording:
     """Plans of some steps whose sizes are numbers, with what to do to get them for other numbers.
 
     Raises Unrecorded, TypeError or AttributeError where a size goes through something that cannot be traced.
@@ -174,7 +175,7 @@ def record(model: ModelSpec, system: System, asked: Asked, engine: CostEngine) -
     tape = Tape()
     # acceptance of drafts has no part in a step's operators; what would read it gets no number
     plain = [(replace(d, mtp_acceptance=float("nan")), _traced(tape, shape)) for d, shape in asked]
-    traced = planned(model, system, plain)
+    traced = planned(model, engine.chip, plain)
     compute = compute_of(traced)
     for o in compute:
         _guard_class(o)
@@ -243,5 +244,4 @@ def _outlined(tape: Tape, block: Block) -> tuple[Block, dict[int, dict[str, int]
 
 def _concrete(tape: Tape, o: Operator) -> Operator:
     """The operator with the numbers of the recording."""
-    names = SIZES.get(type(o), ("message_bytes", "tokens", "hidden", "topk"))
-    return changed(o, **{n: tape.values[x.place] for n in names if type(x := getattr(o, n)) is Traced})
+    return changed(o, **{f.name: tape.values[x.place] for f in fields(o) if type(x := getattr(o, f.name)) is Traced})
