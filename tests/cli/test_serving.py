@@ -118,3 +118,13 @@ def test_serve_flags_say_that_they_do_nothing_in_a_step() -> None:
     result = supertwin("infer", "llama-3.1-8b", "--on", "dgx-h100:8", "--slo-tpot-ms", "10", "--rate", "4")
     assert "--slo-tpot-ms has no effect with decode" in result.out
     assert "--rate has no effect with decode" in result.out
+
+
+def test_drafts_parts_and_shared_prefixes_in_a_deployment() -> None:
+    """A tree is drafted on the decode side alone; options of prefill steps say that they change nothing."""
+    tree = ("--mtp-tokens", "3", "--draft", "eagle3", "--draft-topk", "2", "--verify-tokens", "8")
+    plain, drafting = fields("--rate", "2"), fields("--rate", "2", *tree, "--mtp-acceptance", "0.8")
+    assert drafting["tpot_s"] < plain["tpot_s"]
+    shared = fields("--shared-prefix", "2048", "--input-len", "4096")
+    assert shared["requests_per_s"] >= fields("--input-len", "4096")["requests_per_s"]
+    assert any("--prompt-cv" in w for w in fields("--prompt-cv", "1")["warnings"])

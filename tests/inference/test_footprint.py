@@ -114,6 +114,12 @@ def test_graphs_follow_the_engine() -> None:
     assert one.memory.workspace_bytes == pytest.approx((51 * 24 / 1024 + 0.66) * GIB)
 
 
+def test_vllm_takes_graphs_out_of_its_share_from_0_21_on() -> None:
+    """VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS: 51 graphs less for the cache."""
+    old, new = (room("llama-3.1-8b", "h100-sxm", Deployment(framework=f"vLLM 0.{v}.0"))[0] for v in (20, 21))
+    assert old - new == pytest.approx(51 * 24 / 1024)
+
+
 def test_each_group_has_a_communicator_on_ascend() -> None:
     npu, gpu = load_system("cm384:64").chip, load_system("dgx-h100:8").chip
     assert communicators_bytes(npu, place(Deployment())) == 0.0

@@ -83,6 +83,8 @@ def _dense_layer(model: ModelSpec) -> LayerSpec:
 def check_drafts(model: ModelSpec, d: Deployment) -> None:
     """Raise InputError for drafts that cannot be."""
     drafter(model, d.draft)
+    if not d.mtp_tokens:
+        return
     if not 1 <= d.draft_topk <= MOST_TOPK:
         raise InputError(f"draft_topk = {d.draft_topk}: expected 1 (a chain) to {MOST_TOPK}")
     if d.draft_topk > 1 and d.draft in FREE:

@@ -8,6 +8,7 @@ and a sampled row for every sequence that they admit.
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 
 import numpy as np
@@ -37,6 +38,7 @@ VLLM_GRAPH_BYTES = 24.0 * MIB
 sizes of Llama-4 Maverick (sgl-project/sglang issue 8538)."""
 SGLANG_SEQUENCE_BYTES = 2.0 * MIB
 """Captured sequence of SGLang, up to the largest graph (server_args, mem_fraction_static)."""
+GRAPHS_COUNTED_FROM = 21
 NPU_GRAPH_BYTES = 0.04 * GIB
 """All captured graphs of vLLM-Ascend (pull request 8289, Qwen3-0.6B)."""
 
@@ -138,6 +140,14 @@ def graphs_bytes(engine: Engine, chip: Chip, deployment: Deployment) -> float:
 def server_devices(deployment: Deployment) -> int:
     """Devices of one SGLang server (tp_size): ranks that share nothing are servers of their own."""
     return deployment.tp * (deployment.dp if deployment.dp_attention else 1)
+
+
+@lru_cache(maxsize=128)
+def counts_graphs(framework: str) -> bool:
+    """Whether an engine captures inside its share of the memory: vLLM from 0.21 on estimates its graphs before it sizes
+    the cache (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS)."""
+    version = re.search(r"vllm\s+v?0\.(\d+)", framework.lower())
+    return version is not None and int(version[1]) >= GRAPHS_COUNTED_FROM
 
 
 def largest_graph(size_mib: float, devices: int) -> int:

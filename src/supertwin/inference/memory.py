@@ -20,6 +20,7 @@ from supertwin.inference.footprint import (
     buffer_bytes,
     communicators_bytes,
     context_bytes,
+    counts_graphs,
     graphs_bytes,
     profiled_logit_bytes,
     runtime_bytes,
@@ -235,8 +236,10 @@ def cache_room(
         return engine.memory_fraction * capacity - used
     used += communicators_bytes(chip, placement) + _buffers_at_start(model, system, deployment, engine)
     profiles = engine.name.startswith("vllm")
-    if not profiles:  # vLLM before 0.21 captures outside of its share, and counts what was free when it started
-        used += graphs_bytes(engine, chip, deployment) + context_bytes(chip)
+    if not profiles or counts_graphs(deployment.framework):
+        used += graphs_bytes(engine, chip, deployment)
+    if not profiles:  # vLLM counts from what was free when it started
+        used += context_bytes(chip)
     tokens = min(engine.max_batched_tokens, MOST_PROFILED_TOKENS)
 
     def left(rows: float) -> float:
