@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from supertwin.inference.deployment import Curves, Load, serve
 from supertwin.inference.residence import cycle_s
-from supertwin.inference.runs import cut_spread
+from supertwin.inference.runs import at_intervals, cut_spread, requests_of
 
 TAU_S, SLOPE_S, PROMPT_S, LENGTH, CHUNK = 0.007, 3e-5, 0.01, 512.0, 8192.0
 
@@ -218,6 +218,17 @@ def test_open_loads_conserve_requests(rate: float, output: int, mixes: bool, var
     assert found.ttft_s >= PROMPT_S
     busier = serve(ENGINE, replace(asked, rate_per_s=rate * 1.05), 1.0)
     assert busier.ttft_s >= found.ttft_s * (1.0 - 1e-3)
+
+
+def test_runs_of_gpustack_have_the_requests_of_their_profile() -> None:
+    page = {"source_group": "gpustack", "notes": "Long Context Profile; peak concurrency 9", "request_rate_per_s": 1.0}
+    assert at_intervals(page)
+    assert requests_of(page) == 100.0
+    assert requests_of(page | {"notes": "Generation Heavy Profile"}) == 200.0
+    assert requests_of(page | {"notes": "BS=4; closed loop", "concurrency": 4.0}) == 100.0
+    assert requests_of(page | {"notes": "burst of 500 requests", "concurrency": 4.0}) == 500.0
+    assert requests_of(page | {"notes": "ShareGPT 8RPS"}) == 1000.0
+    assert not at_intervals(page | {"source_group": "mlperf"})
 
 
 def test_prompts_of_a_set_are_cut_at_its_longest() -> None:

@@ -133,6 +133,12 @@ def mlperf_samples(data_set: float, seconds: float, rate_per_s: float, offline: 
 AMD_INTERACTIVE_STEPS = {"mi300x": 8, "mi325x": 3}
 """num_scheduler_steps of the interactive runs of AMD's partners (Supermicro and GigaComputing, MLPerf 5.0) by chip."""
 
+GPUSTACK_REQUESTS = {"Long Context": 100, "Generation Heavy": 200}
+"""Requests of GPUStack's named profiles (gpustack/assets/profiles_config, docs/performance-lab: total_requests)."""
+
+GPUSTACK_FEW = (8, 100)
+"""Runs of GPUStack with so many in flight or fewer have so many requests (docs/performance-lab: --num-prompts 100)."""
+
 TRTLLM_REQUESTS = {
     (128, 128): 30000,
     (128, 2048): 3000,

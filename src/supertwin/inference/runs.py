@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from supertwin.inference.assumptions import MAX_QUEUE_REQUESTS
 from supertwin.inference.benchmarks import (
+    GPUSTACK_FEW,
+    GPUSTACK_REQUESTS,
     LONGEST_CHAT_PROMPT,
     MLPERF_LONGEST_PROMPT,
     MLPERF_TPOT_S,
@@ -20,7 +22,6 @@ from supertwin.inference.benchmarks import (
 from supertwin.inference.row_layout import number
 
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
-_CONSTANT = re.compile(r"\b\d+RPS\b")
 
 
 def requests_of(row: Mapping[str, object]) -> float:
@@ -33,6 +34,8 @@ def requests_of(row: Mapping[str, object]) -> float:
     stated = _RUN.search(str(row.get("notes") or ""))
     if stated:
         return float(stated[1])
+    if row.get("source_group") == "gpustack":
+        return _gpustack_requests(str(row.get("notes") or ""), concurrency)
     if is_perf_overview(row):
         lengths = (round(number(row, "input_len", 0.0)), round(number(row, "output_len", 0.0)))
         return float(TRTLLM_REQUESTS.get(lengths, MAX_QUEUE_REQUESTS))
@@ -43,6 +46,13 @@ def requests_of(row: Mapping[str, object]) -> float:
     if "experimental-sweep" in flags:
         return 10.0 * concurrency
     return float(MAX_QUEUE_REQUESTS)
+
+
+def _gpustack_requests(notes: str, concurrency: float) -> float:
+    named = [count for name, count in GPUSTACK_REQUESTS.items() if name in notes]
+    if not named and 0.0 < concurrency <= GPUSTACK_FEW[0]:
+        return float(GPUSTACK_FEW[1])
+    return float(named[0] if named else MAX_QUEUE_REQUESTS)
 
 
 def least_run_s(row: Mapping[str, object]) -> float:
@@ -72,8 +82,9 @@ def limits_s(row: Mapping[str, object]) -> tuple[float, float]:
 
 
 def at_intervals(row: Mapping[str, object]) -> bool:
-    """Whether requests come at equal intervals (GPUStack's rate profiles: `guidellm benchmark --profile constant`)."""
-    return bool(_CONSTANT.search(str(row.get("notes") or "")))
+    """Whether requests come at equal intervals: GPUStack's fixed rates are guidellm's `constant` profile
+    (gpustack/schemas/benchmark.py); their pages print peaks in flight within a few of rate times latency."""
+    return row.get("source_group") == "gpustack" and number(row, "request_rate_per_s", 0.0) > 0.0
 
 
 def cut_spread(means: float) -> float:
