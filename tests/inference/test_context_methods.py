@@ -210,3 +210,11 @@ def test_a_ring_seen_before_is_the_same_step() -> None:
     """Steps that are asked for again replay their sizes; the turns must stay hidden in them."""
     found = {predict(llama(8, "ring", input_len=65536)).step_time_s for _ in range(4)}
     assert len(found) == 1
+
+
+def test_recurrent_layers_gather_their_states() -> None:
+    """Qwen3-Next: 32 value heads with a state of 128 x 128 in FP32 each, from every one of four ranks."""
+    one = case("qwen3-next-80b-a3b", "dgx-h200:4", Deployment(cp=4, cp_method="ring"), 32768, 0.25)
+    gather = next(o for o in operators(one) if isinstance(o, Communication) and o.part == "attention/state")
+    assert float(gather.message_bytes) == 4 * 32 * 128 * 128 * 4.0
+    assert not any(o.part == "attention/state" for o in operators(replace(one, deployment=Deployment(), batch=1.0)))

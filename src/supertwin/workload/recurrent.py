@@ -8,7 +8,7 @@ Mamba-2). In decode the state is read, updated and written once per token; it is
 from __future__ import annotations
 
 from supertwin.model.spec import AttentionSpec, ModelSpec
-from supertwin.workload.block import gather_in, linear, plain, reduce_out, vector
+from supertwin.workload.block import exchange, gather_in, linear, plain, reduce_out, vector
 from supertwin.workload.operators import Operator, Real, Vector
 from supertwin.workload.shard import Shard, Step, ceiling, maximum
 
@@ -27,6 +27,9 @@ def recurrent_operators(model: ModelSpec, block: AttentionSpec, step: Step, shar
     ops += projections(block, rows, hidden, (key, value, value_heads), shard)
     ops.append(vector("attention/conv", "conv", (mixed, mixed), flop=2 * block.conv_kernel * mixed, tokens=rows))
     ops += scan(block, step, shard, (key_heads, value_heads))
+    if step.phase == "prefill":  # ranks that share a prompt start from the states of those before (LASP-2, 2502.07563)
+        states = step.sequences * state_values(block, shard) * STATE_BYTES
+        ops.append(exchange("attention/state", "all_gather", "cp", states * shard.cp, shard.cp))
     ops.append(vector("attention/gate", "norm", (2 * rows * value, rows * value), flop=8 * rows * value, tokens=rows))
     ops.append(linear("attention/out", rows, (value, hidden), shard))
     return ops + reduce_out("attention/reduce", rows, hidden, shard)
