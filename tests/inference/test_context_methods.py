@@ -218,3 +218,8 @@ def test_recurrent_layers_gather_their_states() -> None:
     gather = next(o for o in operators(one) if isinstance(o, Communication) and o.part == "attention/state")
     assert float(gather.message_bytes) == 4 * 32 * 128 * 128 * 4.0
     assert not any(o.part == "attention/state" for o in operators(replace(one, deployment=Deployment(), batch=1.0)))
+
+
+def test_the_layout_says_how_ranks_share_a_sequence() -> None:
+    assert predict(llama(4, "ulysses")).layout["cp_method"] == "ulysses"
+    assert "cp_method" not in predict(llama(1, "ring")).layout

@@ -213,6 +213,12 @@ def _layout(d: Deployment) -> dict[str, int | str]:
     out: dict[str, int | str] = {name: int(getattr(d, name)) for name in ("tp", "pp", "dp", "ep", "cp", "dp_attention")}
     out.update(weight_dtype=d.weight_dtype, activation_dtype=d.activation_dtype, kv_dtype=d.kv_dtype)
     out.update(mtp_tokens=d.mtp_tokens, devices=d.devices)
+    if d.token_split > 1:
+        out.update(cp_method=d.cp_method, cp_balanced=int(d.cp_balanced))
+    if d.sampling:
+        out.update(sampling=d.sampling)
+    if d.shared_prefix:
+        out.update(shared_prefix=d.shared_prefix, cascade=int(d.cascade))
     if d.part_dtypes:
         out.update(part_dtypes=",".join(f"{part}={w}/{a}" for part, w, a in d.part_dtypes))
     if d.draft:
