@@ -111,6 +111,11 @@ def test_names_are_free_in_case(given: str) -> None:
     assert same(load_model(given), load_model("deepseek-r1"))
 
 
+@pytest.mark.parametrize("given", ["meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b_base", "Llama-3.1-8B-chat-hf"])
+def test_names_of_tuned_models_have_the_shapes_of_their_base(given: str) -> None:
+    assert load_model(given).layers == load_model("llama-3.1-8b").layers
+
+
 def test_two_spellings() -> None:
     assert load_model("meta-llama/Llama-3.1-70B").layers == load_model("llama3.1-70b").layers
 

@@ -155,6 +155,8 @@ def _split(values: Values, deployment: Deployment, system: System) -> Deployment
 
 def _without_effect(values: Values, case: InferenceCase) -> list[str]:
     """Options that were given and change nothing."""
+    from supertwin.inference.layers import dispatches
+
     d = case.deployment
     lengths = {
         name: name not in _USED_LENGTHS[case.phase] and f"{case.phase}; it takes {_flags(_USED_LENGTHS[case.phase])}"
@@ -166,7 +168,8 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
         lengths
         | serving
         | {
-            "expert_balance": values["expert_balance"] == "eplb" and d.ep == 1 and "ep 1",
+            "expert_balance": _idle_balance(values, case),
+            "exchange": d.exchange == "separate" and not dispatches(case) and "tokens that reach all experts at once",
             "afd_unit": not d.afd_instances and "no --afd",
             "afd_microbatches": not d.afd_instances and "no --afd",
             "cp_method": not d.token_split > 1 and "no --cp in prefill",
@@ -189,6 +192,15 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
     ]
 
 
+def _idle_balance(values: Values, case: InferenceCase) -> str:
+    """Why the balance of experts changes nothing; "" where it does."""
+    from supertwin.inference.placement import moe
+
+    if moe(case.model) is None:
+        return "a model without routed experts"
+    return "ep 1" if values["expert_balance"] == "eplb" and case.deployment.ep == 1 else ""
+
+
 def _flags(names: Sequence[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
@@ -198,8 +210,10 @@ COMMAND = Command(
     brief="One prefill or decode step, explained",
     help="One prefill, decode or mixed step of a model on a machine: latency, throughput, memory, power, cost, bounds.",
     examples=(
-        "supertwin infer deepseek-r1 --on cm384:320 --phase decode --batch 48 --weight-dtype int8 --mtp-tokens 1",
-        "supertwin infer deepseek-r1 --on cm384:32 --phase prefill --input-len 4096 --batch 2 --weight-dtype int8",
+        "supertwin infer deepseek-r1 --on cm384:320 --batch 48 --weight-dtype int8 --mtp-tokens 1"
+        " --expert-balance eplb",
+        "supertwin infer deepseek-r1 --on cm384:32 --phase prefill --input-len 4096 --batch 2 --weight-dtype int8"
+        " --microbatch-overlap",
         "supertwin infer llama-3.1-70b --on dgx-h100:8 --tp 8 --batch 8 --kv-len 2048 --explain",
         "supertwin infer llama-3.1-70b --on dgx-h100:4 --phase mixed --tp 4 --batch 8 --chunk-tokens 1024",
         "supertwin infer deepseek-r1 --on dgx-h800:32 --afd 2A2F --batch 64 --weight-dtype fp8 --kv-dtype fp8",

@@ -9,8 +9,9 @@ import numpy as np
 
 from supertwin.core.formats import number_format
 from supertwin.inference.assumptions import Engine
+from supertwin.inference.assumptions import engine as engine_named
 from supertwin.inference.balance import Slots, rank_skew
-from supertwin.inference.case import Deployment
+from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.context import in_hops
 from supertwin.inference.drafts import draft_passes, drafter
 from supertwin.inference.fused import in_kernels
@@ -21,7 +22,7 @@ from supertwin.inference.offload import with_host_keys
 from supertwin.inference.own_drafts import own_draft_passes
 from supertwin.inference.passes import with_latent_copies, with_routing_passes
 from supertwin.inference.picks import with_padding
-from supertwin.inference.placement import Placement, moe
+from supertwin.inference.placement import Placement, moe, place
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import FeedForwardSpec, LayerSpec, ModelSpec
@@ -101,6 +102,14 @@ def transport(placement: Placement, engine: Engine) -> str:
     if placement.ep > 1 and (engine.exchange == "dispatch" or placement.moe_devices > GATHER_MOST_RANKS):
         return "dispatch"
     return "all_gather"
+
+
+def dispatches(case: InferenceCase) -> bool:
+    """Whether tokens of a case reach their experts by dispatch kernels."""
+    d = case.deployment
+    return (
+        moe(case.model) is not None and transport(place(d), engine_named(d.framework, case.system.chip)) == "dispatch"
+    )
 
 
 def blocks(

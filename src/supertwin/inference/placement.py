@@ -20,6 +20,7 @@ Real = float | npt.NDArray[np.float64]
 PHASES = ("prefill", "decode", "mixed")
 EXCHANGES = ("", "separate")
 BALANCES = ("natural", "perfect", "unknown")
+MOST_DRAFTS = 64
 MOST_CV = 4.0
 
 
@@ -136,8 +137,10 @@ def _check_lengths(case: InferenceCase) -> None:
     _check_chunk(case)
     if not 0.0 <= case.prompt_cv <= MOST_CV:
         raise InputError(f"prompt_cv = {case.prompt_cv:g}: expected spread over mean of lengths, 0 to {MOST_CV:g}")
-    if case.prefix_len < 0 or d.mtp_tokens < 0:
-        raise InputError(f"prefix_len = {case.prefix_len}, mtp_tokens = {d.mtp_tokens}: expected 0 or more")
+    if case.prefix_len < 0:
+        raise InputError(f"prefix_len = {case.prefix_len}: expected 0 or more")
+    if not 0 <= d.mtp_tokens <= MOST_DRAFTS:
+        raise InputError(f"mtp_tokens = {d.mtp_tokens}: expected 0 to {MOST_DRAFTS} drafts per step")
     if not 0.0 <= d.mtp_acceptance <= 1.0:
         raise InputError(f"mtp_acceptance = {d.mtp_acceptance:g}: expected accepted drafts / drafts between 0 and 1")
 

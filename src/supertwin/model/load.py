@@ -17,6 +17,7 @@ from supertwin.model.spec import ModelSpec
 
 _SHIPPED = Path(__file__).parent.parent / "data" / "models"
 _LARGEST_FILE_BYTES = 16 << 20
+_TUNED = re.compile(r"([-_](instruct|chat|it|base|hf))+$")  # the same shapes, trained further or not
 
 
 @cache
@@ -26,8 +27,9 @@ def model_names() -> tuple[str, ...]:
 
 
 def load_model(given: str | Path) -> ModelSpec:
-    """Read a shipped name (case and punctuation are free: `Llama-3.1-70B` = `llama3.1-70b`), a folder that holds a
-    config.json, or a JSON file.
+    """Read a shipped name, a folder that holds a config.json, or a JSON file. Case and punctuation of a name are free
+    (`Llama-3.1-70B` = `llama3.1-70b`), and so are an owner in front and -Instruct or the like behind it
+    (`meta-llama/Llama-3.1-70B-Instruct`).
 
     Raises UnknownName (no such name, with the nearest) or ModelError (the file cannot be read as a known architecture).
     """
@@ -66,7 +68,7 @@ def _shipped_name(given: str) -> str | None:
         return given.lower()
     if given.endswith(".json") or given.startswith((".", "/", "~")) or len(given) > 200:
         return None
-    return _aliases().get(_plain(given))
+    return _aliases().get(_plain(given)) or _aliases().get(_plain(_TUNED.sub("", given.lower())))
 
 
 def spec_from_file(path: Path, name: str = "") -> ModelSpec:
