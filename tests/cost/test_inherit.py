@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from supertwin.cost.calibration import FOREIGN_SPREAD, load_calibration, read_calibration
 from supertwin.cost.gemm import GemmConditions, gemm_cost
-from supertwin.cost.inherit import bf16_share, clock_gain, clocked_groups, feed_ratio, scaled_groups
+from supertwin.cost.inherit import (
+    bf16_share,
+    clock_gain,
+    clocked_groups,
+    feed_ratio,
+    narrowed_groups,
+    narrower,
+    scaled_groups,
+)
 from supertwin.machine.chips import load_chip
 from supertwin.machine.fitted import shipped_folder
 from supertwin.workload.operators import Gemm
@@ -130,3 +138,50 @@ def test_loads_keep_their_proportion_to_the_cores() -> None:
     ratio = groups["a"]["load"] * own.l2_bytes_per_s / (groups["a"]["multiply"] * own.peak("bf16"))
     assert ratio == pytest.approx(1.0 * relative.l2_bytes_per_s / (0.5 * relative.peak("bf16")))
     assert feed_ratio(own, own) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("family", "above", "name", "constant", "off"),
+    [
+        ("gemm", "h800-sxm", "deepgemm:fp8-blockwise", "multiply", 0.02),
+        ("gemm", "h800-sxm", "deepgemm:grouped:fp8-blockwise", "multiply", 0.02),
+        ("attention", "h800-sxm", "prefill/gqa/128/bf16/bf16", "rate", 0.10),
+        ("attention", "h100-sxm", "prefill/gqa/256/bf16/bf16", "rate", 0.13),
+        ("attention", "h800-sxm", "decode/mla/576/bf16/bf16", "rate", 0.11),
+    ],
+)
+def test_narrow_cores_against_measurements(family: str, above: str, name: str, constant: str, off: float) -> None:
+    """H20 has a quarter of the tensor rate in the same SM; both tables were measured, and neither is in the law."""
+    wide, narrow = (read_calibration(shipped_folder() / chip / f"{family}.json").group(name) for chip in (above, "h20"))
+    ratio = narrower(load_chip("h20"), load_chip(above))
+    assert ratio == pytest.approx(3.95, abs=0.01)
+    told = narrowed_groups({name: wide}, ratio)[name]
+    assert told[constant] == pytest.approx(narrow[constant], rel=off)
+    assert abs(wide[constant] / narrow[constant] - 1.0) > 0.19
+
+
+def test_bins_of_a_part_have_the_same_cores() -> None:
+    for chip, above in (
+        ("h100-pcie", "h100-sxm"),
+        ("h100-nvl", "h100-sxm"),
+        ("mi300x", "h100-sxm"),
+        ("h100-sxm", "h20"),
+    ):
+        assert narrower(load_chip(chip), load_chip(above)) == 1.0
+
+
+def test_experts_of_narrow_cores_keep_loads_and_fixed_times() -> None:
+    mine, theirs = (load_calibration(load_chip(c), "experts").group("local:fp8-blockwise") for c in ("h20", "h100-sxm"))
+    assert mine["multiply"] > 1.3 * theirs["multiply"]
+    assert mine["multiply"] < 1.0
+    assert all(mine[n] == theirs[n] for n in ("load", "memory", "fixed_s"))
+    rows = load_calibration(load_chip("h20"), "experts").sources()
+    assert any(row[1].startswith("core shares s as 4 /") for row in rows)
+
+
+@given(st.floats(0.01, 1.0), st.floats(1.5, 8.0))
+def test_narrow_cores_are_used_better_and_never_above_the_peak(share: float, ratio: float) -> None:
+    told = narrowed_groups({"x": {"multiply": share, "load": 0.5}}, ratio)["x"]
+    assert share <= told["multiply"] <= 1.0
+    assert told["load"] == 0.5
+    assert told["multiply"] / ratio <= share * (1.0 + 1e-9)  # never faster than the wider cores

@@ -22,7 +22,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from supertwin.core.errors import TableError
-from supertwin.cost.inherit import clock_gain, clocked_groups, feed_ratio, relative_share, scaled_groups
+from supertwin.cost.inherit import (
+    clock_gain,
+    clocked_groups,
+    feed_ratio,
+    narrowed_groups,
+    narrower,
+    relative_share,
+    scaled_groups,
+)
 from supertwin.cost.surface import Surface, surface_from_json
 from supertwin.machine.chip import Chip
 from supertwin.machine.fitted import (
@@ -117,7 +125,9 @@ def _load(device: Device, family: str, folders: tuple[str, ...]) -> Calibration:
         if path is None:
             continue
         one = read_calibration(path)
-        if candidate is not device and family in _BY_SHARE:
+        if candidate is not device and narrower(device.chip, candidate.chip) > 1.0:
+            one = _on_narrower_cores(device, candidate, one)
+        elif candidate is not device and family in _BY_SHARE:
             one = _on(device, candidate, found or Calibration(family, device.name), one, folders)
         found = _as_seen_by(device, one, steps, path) if found is None else complete(found, one)
     return found or Calibration(family=family, chip=device.name)
@@ -146,6 +156,17 @@ def _on(
         parameters = {name: {n: v for n, v in g.items() if n != "long"} for name, g in parameters.items()}
     wider = INHERITED_SPREAD if chips[0].architecture == chips[1].architecture else FOREIGN_SPREAD
     spreads = {name: math.hypot(theirs.spread_of(name), wider) for name in parameters}
+    return replace(theirs, parameters=parameters, spreads=spreads, taken_over=(row,))
+
+
+def _on_narrower_cores(device: Device, relative: Device, theirs: Calibration) -> Calibration:
+    """A relative's constants on cores that multiply fewer values per cycle, with a wider spread of each group."""
+    chips = device.chip, relative.chip
+    ratio = narrower(*chips)
+    parameters = narrowed_groups(clocked_groups(theirs.parameters, clock_gain(*chips)), ratio)
+    spreads = {name: math.hypot(theirs.spread_of(name), INHERITED_SPREAD) for name in parameters}
+    what = f"core shares s as {ratio:.2g} / ({ratio:.2g} + 1 / s - 1)", "fewer FLOP per core and cycle, same rest"
+    row = f"{theirs.family} from {relative.name}", *what, "assumption"
     return replace(theirs, parameters=parameters, spreads=spreads, taken_over=(row,))
 
 

@@ -1,13 +1,18 @@
 """What a chip takes over from its relative: shares of peak relative to BF16, and the clock that its power allows.
 
-Both rules act on the constants of matrix products and experts alone. A chip that measured BF16 itself scales every
-group that it lacks by its own BF16 share over the one that the relative's constants would give it:
+Rules act on the constants of matrix products and experts, the last one on attention too. A chip that measured BF16
+itself scales every group that it lacks by its own BF16 share over the one that the relative's constants would give it:
 
     share(f, chip) = share(f, relative) x share(bf16, chip) / share(bf16, relative)    all at the rates of the chip
 
 A chip of the same architecture that did not keeps the relative's shares at full clock, and sustains the clock that its
 power limit allows. Dynamic power is C f V^2 (Mudge, Computer 34(4), 2001), V about linear in f under voltage scaling,
 and C in proportion to the FLOP per cycle, so that f ~ (power / FLOP per cycle)^(1/3), at most the full clock.
+
+A chip of the same architecture whose cores multiply r times slower per cycle (H20: a quarter of the tensor rate of H100
+in the same SM) spends as many cycles beside the products as its relative: of a tile that took 1 / share there, the
+product takes r times as long and the rest as long as before, so that share(chip) = r / (r + 1 / share - 1). Loads and
+memory keep their rates.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ Groups = Mapping[str, Mapping[str, float]]
 Surfaces = Mapping[str, Surface]
 _PLAIN = ("bf16", "fp16")
 _SEARCHED = ("best-shape:bf16",)
+_SHARES = ("multiply", "rate")
+_NARROW = 1.5  # parts with other clocks or bins have the same cores
 _SIDE = 8192.0  # m, n and k of the product at which shares are compared: bound by the cores on every chip
 # 0 stands for "not known" in a calibration file, so a clock that the power does not limit is written as this.
 _NO_THROTTLE = 1e-3
@@ -55,6 +62,27 @@ def relative_share(own: tuple[Groups, Surfaces], relative: tuple[Groups, Surface
         if mine > 0.0 and theirs > 0.0:
             return mine / theirs
     return 0.0
+
+
+def narrower(own: Chip, relative: Chip) -> float:
+    """FLOP per core and cycle of the relative over those of a chip of its architecture; 1 where they differ little."""
+    known = min(x.matrix_cores * x.clock_hz * x.peak_flop_per_s.get("bf16", 0.0) for x in (own, relative)) > 0.0
+    if not known or own.architecture != relative.architecture:
+        return 1.0
+    per_cycle, above = (x.peak("bf16") / (x.matrix_cores * x.clock_hz) for x in (own, relative))
+    return above / per_cycle if above > _NARROW * per_cycle else 1.0
+
+
+def narrowed_groups(groups: Groups, ratio: float) -> dict[str, dict[str, float]]:
+    """Groups with the share of the cores as narrower ones reach it; matrix shares stay at most the peak."""
+    return {
+        name: {n: _narrowed(v, ratio) if n in _SHARES and v > 0.0 else v for n, v in values.items()}
+        for name, values in groups.items()
+    }
+
+
+def _narrowed(share: float, ratio: float) -> float:
+    return ratio / (ratio + 1.0 / min(share, 1.0) - 1.0)
 
 
 def clock_gain(own: Chip, relative: Chip) -> float:
