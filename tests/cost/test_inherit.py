@@ -182,6 +182,6 @@ def test_experts_of_narrow_cores_keep_loads_and_fixed_times() -> None:
 @given(st.floats(0.01, 1.0), st.floats(1.5, 8.0))
 def test_narrow_cores_are_used_better_and_never_above_the_peak(share: float, ratio: float) -> None:
     told = narrowed_groups({"x": {"multiply": share, "load": 0.5}}, ratio)["x"]
-    assert share <= told["multiply"] <= 1.0
+    assert share * (1.0 - 1e-9) <= told["multiply"] <= 1.0
     assert told["load"] == 0.5
     assert told["multiply"] / ratio <= share * (1.0 + 1e-9)  # never faster than the wider cores

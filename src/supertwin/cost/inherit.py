@@ -82,7 +82,7 @@ def narrowed_groups(groups: Groups, ratio: float) -> dict[str, dict[str, float]]
 
 
 def _narrowed(share: float, ratio: float) -> float:
-    return ratio / (ratio + 1.0 / min(share, 1.0) - 1.0)
+    return 1.0 / (1.0 + (1.0 / min(share, 1.0) - 1.0) / ratio)
 
 
 def clock_gain(own: Chip, relative: Chip) -> float:
