@@ -103,7 +103,8 @@ def _names(model: ModelSpec, plan: Plan) -> list[str]:
     names, layers = [], iter(model.layers)
     for block in plan.blocks:
         if block.layer:
-            names.append(_layer_name(next(layers)))
+            joined = [_layer_name(next(layers)) for _ in range(2 if block.pair else 1)]
+            names.append(", then ".join(joined))
         elif block.operators and block.operators[0].part.startswith("mtp"):
             names.append(DRAFT)
         else:

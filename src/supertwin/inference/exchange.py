@@ -47,7 +47,7 @@ def communication(
 ) -> CollectiveTime:
     """Time of one exchange, with its fixed part apart."""
     if operator.axis == HOST:
-        seconds = fetch_s(system, operator.message_bytes)
+        seconds = fetch_s(system, operator.message_bytes, operator.tokens)
         return CollectiveTime(seconds, 0.0 * seconds, seconds, "none", HOST)
     group = group_of(placement, operator)
     if operator.op in ("dispatch", "combine"):

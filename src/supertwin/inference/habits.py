@@ -13,7 +13,8 @@ class Habits:
     """Passes over tokens beside the model's own operators. joins_keys: full latent attention joins the two parts of its
     keys, else it lays the parts of queries and keys out by head; routes_in_passes, wide_gate: see with_routing_passes;
     picks: what sparse cores compute beyond the model's own heads and keys; fuses: see with_fused_kernels;
-    whole_drafts: see own_draft_passes; sorts: see with_sorting."""
+    whole_drafts: see own_draft_passes; sorts: see with_sorting;
+    pairs: see joined_pairs."""
 
     joins_keys: bool = True
     routes_in_passes: bool = False
@@ -22,6 +23,7 @@ class Habits:
     fuses: bool = False
     whole_drafts: bool = False
     sorts: Chip | None = None
+    pairs: bool = False
 
 
 PLAIN = Habits()

@@ -21,7 +21,15 @@ from supertwin.inference.arrival import waits_s
 from supertwin.inference.overlap import beside, slowed
 from supertwin.inference.pieces import Piece
 from supertwin.inference.step import RANK_WAIT
-from supertwin.inference.streams import cores_taken, exposed_share, on_core_groups, on_two_groups, stage_times
+from supertwin.inference.streams import (
+    cores_taken,
+    exposed_share,
+    on_core_groups,
+    on_two_groups,
+    shortcut_streams,
+    stage_times,
+)
+from supertwin.machine.chip import Chip
 
 COMPUTE, EXCHANGE, PIPELINE, HOST = "compute", "exchange", "pipeline", "host"
 ATTENTION, EXPERTS = "attention cores", "expert cores"
@@ -89,6 +97,8 @@ def step_slices(step: Anatomy) -> Iterator[tuple[str, int, Slice]]:
 def lanes(opened: Opened, step: Anatomy) -> Lanes:
     """One execution of a block."""
     chip, phase = step.case.system.chip, step.plan.shape.kernels_of
+    if opened.block.pair:
+        return _pair(opened, step.case.system.chip)
     if opened.block.microbatches == 1:
         return _serial(opened)
     if on_two_groups(chip, phase):
@@ -112,6 +122,25 @@ def _serial(opened: Opened) -> Lanes:
             out.append(Slice(EXCHANGE if exchange else COMPUTE, operator.part, at, end, alone_s=alone))
         at = end
     return Lanes(at, tuple(out))
+
+
+def _pair(opened: Opened, chip: Chip) -> Lanes:
+    """First attention on all cores; then experts beside the dense path."""
+    names = {id(piece): operator.part for operator, piece in opened.operators}
+    found = shortcut_streams(opened.pieces, chip)
+    first = sum(scalar(time) for _, time in found.first)
+    out: list[Slice] = []
+    for stream, timed, start in (
+        (ATTENTION, found.first, 0.0),
+        (ATTENTION, found.dense, first),
+        (EXPERTS, found.experts, first),
+    ):
+        at = start
+        for piece, took in timed:
+            end = at + scalar(took)
+            out.append(Slice(stream, names[id(piece)], at, end, alone_s=scalar(piece.time_s)))
+            at = end
+    return Lanes(scalar(found.layer_s), tuple(out))
 
 
 def _two_groups(opened: Opened, length_s: float) -> Lanes:

@@ -49,6 +49,11 @@ class Block:
     shortcut: bool = False
     skew: Real = 1.0
 
+    @property
+    def pair(self) -> bool:
+        """Whether it is a layer with shortcut experts together with the dense layer after it."""
+        return self.shortcut and sum(o.part == "attention/core" for o in self.operators) > 1
+
 
 def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
     """(format of the matrix engine, format that weights are stored in) for a weight and an activation format.
@@ -145,6 +150,8 @@ def blocks(
         ops = in_kernels(ops, layer.attention, half[0] if split else step, about)
         skew = maximum(skew, 1.0)  # the other way of a pair: a full rank sends all its tokens
         out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
+    if about.pairs:
+        out = joined_pairs(out)
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
     if shape.phase == "decode" and deployment.mtp_tokens:
         out += _drafts(model, deployment, (step, cut), fill, about)
@@ -154,6 +161,18 @@ def blocks(
     if groups:
         out = [replace(block, operators=tuple(cut_locally(block.operators, groups))) for block in out]
     return tuple(out)
+
+
+def joined_pairs(given: list[Block]) -> list[Block]:
+    """Layers with shortcut experts as one block with the dense layer after them, beside which the experts run."""
+    out: list[Block] = []
+    for block in given:
+        before = out[-1] if out else None
+        if before is not None and before.shortcut and not before.pair and block.layer and block.count == before.count:
+            out[-1] = replace(before, operators=before.operators + block.operators)
+        else:
+            out.append(block)
+    return out
 
 
 def shared_fits(block: FeedForwardSpec) -> bool:

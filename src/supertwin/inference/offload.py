@@ -26,6 +26,10 @@ HIT_RATES = (0.5885, 0.85, 0.90)
 HOST_STREAM_SHARE = 0.72
 """Of the peak rate of host memory, when all devices of a node read (STREAM-like run on an Atlas A2 host: 442 of 614
 GB/s)."""
+READS_PER_ENTRY, READ_S = 2.0, 0.997e-6
+"""Latent and rotary part of an entry lie apart (1,024 and 128 bytes); a read of 512 bytes from the node's host memory
+takes 0.997 us (CM384 paper, table 1). Vector cores fetch missed entries one by one, each with one read under way
+(assumption; the two pools of the GLM-5.2 guide differ by 64 ns per missed entry, here 42)."""
 
 
 def hit_rate(pool: float, topk: Real) -> Real:
@@ -48,17 +52,23 @@ def with_host_keys(operators: Sequence[Operator], pool: int) -> list[Operator]:
     for o in operators:
         if isinstance(o, Attention) and o.gathered:
             picked = o.batch * o.q_len * o.kv_len * o.qk_head_dim * number_format(o.kv_dtype).bytes_per_element
-            missed = picked * (1.0 - hit_rate(pool, o.kv_len))
+            share = 1.0 - hit_rate(pool, o.kv_len)
+            entries = o.batch * o.q_len * o.kv_len * share
             part = o.part.rsplit("/", 1)[0] + "/offload"
-            out.append(Communication(part=part, op="fetch", axis=HOST, message_bytes=missed))
+            fetch = Communication(part=part, op="fetch", axis=HOST, message_bytes=picked * share, tokens=entries)
+            out.append(fetch)
             out.append(Vector(part=part, op="permute", bytes_read=picked, bytes_written=picked))
         out.append(o)
     return out
 
 
-def fetch_s(system: System, size_bytes: Real) -> Real:
-    """Seconds of a read from host memory while every device of the node reads: link or share of the memory."""
+def fetch_s(system: System, size_bytes: Real, entries: Real = 0.0) -> Real:
+    """Seconds of a read from host memory while every device of the node reads: link, share of the memory, or the
+    latency of single entries."""
     sharers = min(system.devices_per_node, system.devices)
     memory = system.host_memory_bytes_per_s_per_node * HOST_STREAM_SHARE / sharers
     rates = [rate for rate in (system.host_link_bytes_per_s, memory) if rate > 0.0]
-    return size_bytes / min(rates) if rates else size_bytes * np.inf
+    if not rates:
+        return size_bytes * np.inf
+    one_by_one = entries * READS_PER_ENTRY * READ_S / max(system.chip.vector_cores, 1)
+    return maximum(size_bytes / min(rates), one_by_one)

@@ -26,20 +26,28 @@ which is fixed time in the main, takes 118 us on 12 + 24 and 91.8 us on all 24 +
 model, cann-recipes-infer; kernels.csv): 1.30 times without the start."""
 
 
-def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0) -> Real:
+def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0, busy: Real = 1.0) -> Real:
     """Time of an operator on a share of the cores while others draw `drawn` (0..1) of the memory bandwidth.
 
     Compute slows by 1/share, memory traffic by 1/(1 - drawn), the fixed part by share^-0.38; that of vector work, cores
     which fetch one code in turn, shrinks with them. One core of a da-vinci die
     can draw more than its fair share of the bandwidth, so 8 of 24 cores still reach 2 x share of it (assumption: twice
     the fair share; products that stream weights take 1.34 to 1.43 times as long on half the cores beside another
-    stream, as with 0.28 drawn: same source).
+    stream, as with 0.28 drawn: same source). busy: share of the cores that the operator finds work for; where it gets
+    no fewer, its arithmetic slows as fixed parts do (attention of LongCat-Flash, 8 blocks: 91.8 us on 24 cores, 118 on
+    12; same source).
     """
     memory = cost.memory_s / (min(1.0, 2.0 * share) * (1.0 - drawn))
     start = minimum(cost.overhead_s, KERNEL_START_S)
     fixed = cost.overhead_s - start
     alone = share if isinstance(cost.operator, Vector) else share**-FIXED_EXPONENT
-    own = cost.compute_s / share + fixed * alone
+    fits = busy <= share
+    slower = (
+        np.where(fits, share**-FIXED_EXPONENT, 1.0 / share)
+        if isinstance(fits, np.ndarray)
+        else (share**-FIXED_EXPONENT if fits else 1.0 / share)
+    )
+    own = cost.compute_s * slower + fixed * alone
     before = maximum(maximum(cost.compute_s + fixed, cost.memory_s), 1e-15)
     slowed: Real = maximum(cost.time_s - start, 0.0) * maximum(own, memory) / before
     return slowed + start

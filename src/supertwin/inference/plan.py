@@ -114,6 +114,7 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
         picks=picks_of(engine, chip, shape.kernels_of),
         fuses=engine.fuses and chip.vendor == "huawei",
         whole_drafts=engine.whole_drafts,
+        pairs=engine.shared_beside and chip.vendor == "huawei" and shape.kernels_of == "decode",
         sorts=chip if chip.vendor == "huawei" else None,
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)

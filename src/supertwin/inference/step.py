@@ -22,7 +22,7 @@ from supertwin.inference.plan import Plan
 from supertwin.inference.recorded import priced
 from supertwin.inference.shape import Shape
 from supertwin.inference.stages import add_handovers, add_uneven_stages
-from supertwin.inference.streams import exposed_share, side_by_side
+from supertwin.inference.streams import exposed_share, shortcut_shares, shortcut_streams, side_by_side
 from supertwin.inference.times import StepTimes
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
@@ -70,6 +70,12 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
     counted = [(p.cost, p.count * executions) for p in pieces if p.cost is not None]
     out.costs += counted
     out.kernels += executions * len(counted)
+    if block.pair:
+        found = shortcut_streams(pieces, chip)
+        out.last_layer_s = found.layer_s
+        for (part, bound), time in shortcut_shares(found).items():
+            out.add(part, bound, time * block.count)
+        return
     if block.microbatches == 1:
         shown = exposed_share(pieces) if block.shortcut else 1.0
         total: Real = 0.0

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions, overlap
 from supertwin.inference.arrival import waits_s
 from supertwin.inference.pieces import Piece
 from supertwin.inference.placement import Real
 from supertwin.machine.chip import Chip
 from supertwin.workload.shard import maximum
+
+BEST_LATENT_SHARE = 245.9 / 353.9
+"""Of the BF16 peak, in decode with all cores busy (arXiv 2506.12708v2, table 8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def side_by_side(pieces: list[Piece], chip: Chip, phase: str) -> SideBySide:
     if on_two_groups(chip, phase):
         groups = on_core_groups(pieces)
         streams = _total(groups[0]), _total(groups[1])
-        memory = np.asarray(_memory_s(pieces, True)) + _memory_s(pieces, False)
+        memory = np.asarray(_traffic_s(pieces))
         layer = overlap.two_streams(*streams, memory, _waiting_s(groups))
         sides = [p.stage == "attention" for p in pieces]
     else:
@@ -62,22 +66,95 @@ def side_by_side(pieces: list[Piece], chip: Chip, phase: str) -> SideBySide:
     return SideBySide(layer, streams, _shares(pieces, sides, np.asarray(streams[0]) >= np.asarray(streams[1])))
 
 
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """A layer whose shortcut experts run on a third of the cores beside the dense path on the others, after its first
+    attention on all of them (cann-recipes-infer, LongCat-Flash: limit_core_num 16 and 8). Each list holds operators
+    with their times; wait_s: of the experts' stream for the last rank."""
+
+    first: list[tuple[Piece, Real]]
+    dense: list[tuple[Piece, Real]]
+    experts: list[tuple[Piece, Real]]
+    wait_s: Real
+    memory_s: Real
+
+    @property
+    def beside_s(self) -> Real:
+        """Time of what runs side by side."""
+        streams = np.maximum(_total(self.dense), _total(self.experts) + self.wait_s)
+        return np.maximum(streams, self.memory_s)
+
+    @property
+    def layer_s(self) -> Real:
+        """Time of the layer."""
+        return _total(self.first) + self.beside_s
+
+
+def shortcut_streams(pieces: Sequence[Piece], chip: Chip) -> Shortcut:
+    """The streams of a pair of layers (layers.joined_pairs)."""
+    core = next(i for i, p in enumerate(pieces) if p.part == "attention core")
+    at = next(i for i, p in enumerate(pieces) if i > core and p.part.startswith("norm")) + 1
+    first = [(p, p.time_s) for p in pieces[:at]]
+    sides = [p.part.startswith(("moe", "dispatch")) for p in pieces[at:]]
+    experts = [p for p, moe in zip(pieces[at:], sides, strict=True) if moe]
+    dense = [p for p, moe in zip(pieces[at:], sides, strict=True) if not moe]
+    shares = (assumptions.ATTENTION_STREAM, assumptions.MOE_STREAM)
+    groups = _beside(dense, experts, shares, chip)
+    work = [(time, p.largest) for p, time in [*first, *groups[1]]]
+    memory = np.asarray(_traffic_s(dense)) + _traffic_s(experts)
+    return Shortcut(first, *groups, sum(waits_s(work), start=0.0), memory)
+
+
+def shortcut_shares(found: Shortcut) -> Mapping[tuple[str, str], Real]:
+    """Time of each (part, bound) of the layer; the hidden stream has none."""
+    slow = np.asarray(_total(found.dense)) >= np.asarray(_total(found.experts))
+    out: dict[tuple[str, str], Real] = {}
+    for pieces, shown in ((found.dense, slow), (found.experts, ~slow)):
+        length = maximum(_total(pieces), 1e-15)
+        for p, time in pieces:
+            key = (p.part, p.bound)
+            out[key] = out.get(key, 0.0) + np.asarray(time / length * found.beside_s) * shown
+    for p, time in found.first:
+        out[p.part, p.bound] = out.get((p.part, p.bound), 0.0) + time
+    return out
+
+
+def _beside(
+    one: list[Piece], other: list[Piece], shares: tuple[float, float], chip: Chip | None = None
+) -> tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]:
+    """Two streams on their shares of the cores, sharing the memory bandwidth: first alone, then with the other's mean
+    draw."""
+    alone = [_total(_on(pieces, share, 0.0, chip)) for pieces, share in zip((one, other), shares, strict=True)]
+    longest = np.maximum(np.maximum(alone[0], alone[1]), 1e-12)
+    draws = [np.minimum(_traffic_s(pieces) / longest, 0.5) for pieces in (other, one)]
+    return _on(one, shares[0], draws[0], chip), _on(other, shares[1], draws[1], chip)
+
+
+def _on(pieces: list[Piece], share: float, drawn: Real, chip: Chip | None) -> list[tuple[Piece, Real]]:
+    def time(p: Piece) -> Real:
+        if p.cost is None:
+            return p.time_s
+        busy = _busy(p.cost, chip) if chip is not None and p.part == "attention core" else 1.0
+        return overlap.on_cores(p.cost, share, drawn, busy) * p.count
+
+    return [(p, time(p)) for p in pieces]
+
+
+def _busy(cost: OperatorCost, chip: Chip) -> Real:
+    """Share of the cores that a core of latent attention finds blocks of rows for: its rate over that of all cores."""
+    rate = cost.flop / maximum(cost.compute_s, 1e-15)
+    return rate / (BEST_LATENT_SHARE * chip.peak("bf16"))
+
+
+def _traffic_s(pieces: Sequence[Piece]) -> Real:
+    return sum((p.cost.memory_s * p.count for p in pieces if p.cost is not None), start=0.0)
+
+
 def on_core_groups(split: Sequence[Piece]) -> tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]:
     """(attention, experts) of one micro-batch, each operator with its time on its group of cores, sharing the memory
     bandwidth: first alone, then with the other's mean draw."""
-    attention, experts = _total(_stream(split, True, 0.0)), _total(_stream(split, False, 0.0))
-    longest = np.maximum(np.maximum(attention, experts), 1e-12)
-    draws = [np.minimum(_memory_s(split, side) / longest, 0.5) for side in (False, True)]
-    return _stream(split, True, draws[0]), _stream(split, False, draws[1])
-
-
-def _stream(split: Sequence[Piece], attention: bool, drawn: Real) -> list[tuple[Piece, Real]]:
-    share = assumptions.ATTENTION_STREAM if attention else assumptions.MOE_STREAM
-    return [
-        (p, p.time_s if p.cost is None else overlap.on_cores(p.cost, share, drawn) * p.count)
-        for p in split
-        if (p.stage == "attention") == attention
-    ]
+    sides = [[p for p in split if (p.stage == "attention") == attention] for attention in (True, False)]
+    return _beside(sides[0], sides[1], (assumptions.ATTENTION_STREAM, assumptions.MOE_STREAM))
 
 
 def _total(stream: list[tuple[Piece, Real]]) -> Real:
@@ -87,14 +164,6 @@ def _total(stream: list[tuple[Piece, Real]]) -> Real:
 def _waiting_s(groups: tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]) -> Real:
     """Wait of one micro-batch for the last rank, with each operator's time on its group of cores."""
     return sum(waits_s([(time, piece.largest) for group in groups for piece, time in group]), start=0.0)
-
-
-def _memory_s(split: Sequence[Piece], attention: bool) -> Real:
-    total: Real = 0.0
-    for p in split:
-        if p.cost is not None and (p.stage == "attention") == attention:
-            total = total + p.cost.memory_s * p.count
-    return total
 
 
 def _compute_and_exchange(split: list[Piece]) -> tuple[Real, Real]:
