@@ -105,3 +105,19 @@ def test_words_that_mean_nothing_are_refused(words: str, message: str) -> None:
 def test_words_are_read_in_any_order_and_spelling() -> None:
     assert read_words("Top-P, top-k") == read_words("topk,topp") == "topk,topp"
     assert read_words("greedy") == ""
+
+
+def test_sources_name_what_options_bring_in() -> None:
+    d = Deployment(
+        framework="vLLM 0.11", sampling="topp,penalties", mtp_tokens=3, mtp_acceptance=0.5, draft="eagle3",
+        draft_topk=2, verify_tokens=6, shared_prefix=512,
+    )  # fmt: skip
+    case = InferenceCase(LLAMA, load_system("dgx-h100:1"), d, "decode", 32.0, kv_len=1024)
+    names = {name for name, *_ in predict(case).sources}
+    brought = {
+        "sampled logit", "penalised logit", "right guess among the first k", "EAGLE-3 head", "captured graphs",
+        "least saving of cascade attention",
+    }  # fmt: skip
+    assert brought <= names
+    plain = {name for name, *_ in predict(replace(case, deployment=Deployment(framework="vLLM 0.11"))).sources}
+    assert plain & brought == {"captured graphs"}

@@ -25,6 +25,7 @@ from supertwin.inference.sizes import lengths_of, resident, step_shape
 from supertwin.inference.step import steps
 from supertwin.inference.times import StepTimes
 from supertwin.inference.uncertainty import step_sigma, usual_sigma
+from supertwin.inference.used import option_sources
 from supertwin.network.links import load_links
 from supertwin.room import Activity, bill, bill_warnings, machine_rows
 
@@ -247,6 +248,7 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
     if case.deployment.microbatch_overlap:
         out.append(("core share of the attention stream", "16 of 24", "arXiv 2506.12708v2 figure 14", "spec"))
     chip = case.system.chip
+    out += option_sources(case)
     engine_rows = engine_of(chip, case.deployment).sources()
     return (*machine_rows(case.system), *out, *engine_rows, *load_links(chip).sources())
 
