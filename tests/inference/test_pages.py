@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from supertwin.inference import Deployment
+from supertwin.inference.assumptions import EAGLE3_TREE
 from supertwin.inference.curves import decode_time
-from supertwin.inference.pages import PAGE_CHIP, chip_of, framework_of, options
+from supertwin.inference.pages import DRAFT_TREES, PAGE_CHIP, chip_of, draft_tree, framework_of, options
 from supertwin.inference.reading import read
 from supertwin.machine import load_chip, load_system
 from supertwin.model import load_model
@@ -68,3 +69,9 @@ def test_a_whole_mean_is_no_length_that_somebody_asked_for() -> None:
     for length, varied in ((196.0, True), (199.9, True), (200.0, False), (128.0, False), (1024.0, False)):
         row = {**base, "output_len": length, "flags": "lengths-are-means", "source_group": "x"}
         assert read(row, load_model("qwen3-14b"), load_chip("h100-sxm"), 1e9).varied is varied
+
+
+def test_trees_of_the_runs_of_a_page() -> None:
+    assert draft_tree({"id": "gpustack-0282"}) == (8, 4, 16)
+    assert draft_tree({"id": "gpustack-0279"}) == draft_tree({}) == EAGLE3_TREE
+    assert all(nodes > 1 or checked == levels + 1 for levels, nodes, checked in DRAFT_TREES.values())

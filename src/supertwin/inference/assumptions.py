@@ -211,8 +211,13 @@ SPECULATIVE_MOST_REQUESTS = 48
 (arg_groups/speculative_hook.py; issue 33199 of sgl-project/sglang)."""
 
 UNOVERLAPPED_GAP_S = 800e-6
-"""Host gap of a step whose scheduling does not overlap the device, as in vLLM V1; SGLang's EAGLE worker switches its
-overlapped scheduler off (server_args: disable_overlap_schedule with speculative decoding, PR 3986)."""
+"""Host gap of a step whose scheduling does not overlap the device, as in vLLM V1; SGLang without its overlapped
+scheduler: a step of 2.01 ms takes 2.75 (LFM2, pull request 38131)."""
+
+SPECULATING_GAP_S = 1.8e-3
+"""Host gap of a step of SGLang's EAGLE worker, which schedules, drafts and verifies in turn (server_args:
+disable_overlap_schedule with speculative decoding, PR 3986). Overlap takes 1.1 ms off it (12.1 to 11.0 ms,
+Llama-3.1-8B, PR 11398) and 2.0 (16.3 to 14.4, DeepSeek-R1 at tp 8, PR 12128), and leaves the 0.3 of other steps."""
 
 EAGLE3_TREE = (4, 4, 16)
 """Levels, nodes expanded per level and tokens verified of a tree that states none: GPUStack's performance lab, page
@@ -246,7 +251,7 @@ def speculating(about: Engine, drafts: int, ranks: int) -> Engine:
     """The engine when it drafts tokens: SGLang then admits few requests and schedules between steps."""
     if not drafts or not about.name.startswith("sglang"):
         return about
-    gap = max(about.step_gap_s, UNOVERLAPPED_GAP_S)
+    gap = max(about.step_gap_s, UNOVERLAPPED_GAP_S if about.name == "sglang-ascend" else SPECULATING_GAP_S)
     return replace(about, max_num_seqs=max(1, SPECULATIVE_MOST_REQUESTS // ranks), step_gap_s=gap)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from supertwin.inference.assumptions import EAGLE3_TREE
 from supertwin.inference.benchmarks import AMD_INTERACTIVE_STEPS, VLLM_GB300_TOKENS
 
 PAGE_CHIP = {
@@ -61,6 +62,19 @@ PAGE_OPTIONS = {("glm-5.2/h200.md", "SGLang"): _GLM_52}
 """Launch commands of GPUStack's pages by page, engine and the section that the row's text begins with: later sections
 keep what earlier ones found best."""
 
+DRAFT_TREES = {
+    "gpustack-0281": (2, 4, 16),
+    "gpustack-0282": (8, 4, 16),
+    "gpustack-0283": (4, 8, 16),
+    "gpustack-0284": (4, 4, 32),
+    "gpustack-0285": (4, 4, 8),
+    "gpustack-0286": (2, 1, 3),
+    "gpustack-0287": (5, 4, 8),
+}
+"""Levels, nodes expanded per level and tokens verified of the runs of GPUStack's page qwen3-8b/h100-latency, by row in
+the order of the page; the last run gives none, and SGLang takes these (server_args: auto_choose_speculative_params).
+A chain of two levels verifies three tokens whatever is asked (arg speculative_num_draft_tokens with topk 1)."""
+
 _CHUNKS = re.compile(r"\b(\d+)K (?:dynamic |static )?chunks", re.IGNORECASE)
 _MEMORY_SHARE = re.compile(r"mem(?:ory)?[- ]fraction(?:-static)?[ =/]+(0\.\d+)", re.IGNORECASE)
 _MOST_RUNNING = re.compile(r"max[- ](?:running(?:-requests)?|num[- ]seqs)[ =]+(\d+)", re.IGNORECASE)
@@ -80,6 +94,11 @@ def options(row: Mapping[str, object]) -> Options:
         given.deepep,
         AMD_INTERACTIVE_STEPS.get(str(row.get("chip")), 0) if "Interactive" in notes else 0,
     )
+
+
+def draft_tree(row: Mapping[str, object]) -> tuple[int, int, int]:
+    """Levels, nodes per level and verified tokens of a row with a tree of drafts."""
+    return DRAFT_TREES.get(str(row.get("id") or ""), EAGLE3_TREE)
 
 
 def framework_of(row: Mapping[str, object], served: Options) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 from supertwin.core.errors import InputError
 from supertwin.inference.assumptions import (
     EAGLE3_DRAFTS,
-    EAGLE3_TREE,
     draft_acceptance,
     scaling_of,
 )
@@ -26,7 +25,7 @@ from supertwin.inference.benchmarks import (
     mlperf_batch,
 )
 from supertwin.inference.case import Deployment
-from supertwin.inference.pages import framework_of, options
+from supertwin.inference.pages import draft_tree, framework_of, options
 from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
 from supertwin.inference.runs import (
     at_intervals,
@@ -150,7 +149,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     tree: dict[str, Any] = {}
     if not mtp and "spec-decode-eagle3" in flags and row.get("mtp_tokens") is None:
         if "spec-tree" in flags:
-            mtp, tree["draft_topk"], tree["verify_tokens"] = EAGLE3_TREE
+            mtp, tree["draft_topk"], tree["verify_tokens"] = draft_tree(row)
         mtp = defaults["mtp_tokens"] = mtp or EAGLE3_DRAFTS
     acceptance = row.get("mtp_acceptance")
     if mtp and acceptance is None:
