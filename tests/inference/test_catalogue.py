@@ -8,8 +8,9 @@ import pytest
 
 from supertwin.core.prediction import Prediction
 from supertwin.inference import Deployment, InferenceCase, predict
-from supertwin.inference.anatomy import anatomy, scalar
+from supertwin.inference.anatomy import anatomy
 from supertwin.inference.layouts import Choice, choose, usual_activation, usual_weight
+from supertwin.inference.times import scalar
 from supertwin.machine import load_system
 from supertwin.model import load_model, model_names
 

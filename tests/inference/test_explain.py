@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from supertwin.inference import predict
-from supertwin.inference.anatomy import anatomy, scalar
+from supertwin.inference.anatomy import anatomy
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.changes import Scale
 from supertwin.inference.lanes import ATTENTION, COMPUTE, EXCHANGE, EXPERTS, lanes, step_slices
 from supertwin.inference.roofline import roofline, roofs
+from supertwin.inference.times import scalar
 from supertwin.inference.trace import trace_events
 from supertwin.inference.waterfall import DRAFTS, IDEAL, OVERLAP, waterfall
 from supertwin.inference.waterfall import EXPERTS as UNEVEN

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from supertwin.inference import Deployment, InferenceCase, predict
-from supertwin.inference.anatomy import anatomy, is_draft, scalar
+from supertwin.inference.anatomy import anatomy, is_draft
 from supertwin.inference.assumptions import engine
 from supertwin.inference.habits import Habits
 from supertwin.inference.own_drafts import own_draft_passes
 from supertwin.inference.pieces import shared_beside
 from supertwin.inference.plan import plan_of
 from supertwin.inference.shape import Shape
+from supertwin.inference.times import scalar
 from supertwin.machine import load_system
 from supertwin.model import load_model
 from supertwin.workload.operators import Gemm

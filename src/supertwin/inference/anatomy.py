@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from supertwin.core.errors import InputError
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
-from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan, engine_of, plan_of
 from supertwin.inference.predict import prepared, shape_of
 from supertwin.inference.step import added_up, assembled
-from supertwin.inference.times import StepTimes
+from supertwin.inference.times import StepTimes, scalar
 from supertwin.model.spec import LayerSpec, ModelSpec
 from supertwin.workload.operators import Communication, Operator
 
@@ -59,11 +56,6 @@ class Anatomy:
         kept = [opened for opened in self.blocks if keep(opened)]
         plan = replace(self.plan, blocks=tuple(opened.block for opened in kept))
         return added_up(plan, [list(opened.pieces) for opened in kept], self.case.system)
-
-
-def scalar(value: Real) -> float:
-    """The number of a step that is no sweep."""
-    return float(np.ravel(value)[0])
 
 
 def is_draft(opened: Opened) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from supertwin.inference.anatomy import Anatomy, Opened, scalar
+from supertwin.inference.anatomy import Anatomy, Opened
 from supertwin.inference.arrival import waits_s
 from supertwin.inference.overlap import beside, slowed
 from supertwin.inference.pieces import Piece
@@ -29,6 +29,7 @@ from supertwin.inference.streams import (
     shortcut_streams,
     stage_times,
 )
+from supertwin.inference.times import scalar
 from supertwin.machine.chip import Chip
 
 COMPUTE, EXCHANGE, PIPELINE, HOST = "compute", "exchange", "pipeline", "host"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from supertwin.core.prediction import Z90, Memory, Part, Prediction
 from supertwin.inference import assumptions
 from supertwin.inference.afd_memory import afd_memory
 from supertwin.inference.case import Deployment, InferenceCase
-from supertwin.inference.context import busiest_rank, with_spread
+from supertwin.inference.context import with_spread
+from supertwin.inference.figures import figures_of
 from supertwin.inference.memory import memory_of
-from supertwin.inference.mixed_figures import mixed_figures, mixed_held, mixed_shape, sizes_of, with_parts
+from supertwin.inference.mixed_figures import mixed_held, mixed_shape, sizes_of, with_parts
 from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.parts import check_parts
 from supertwin.inference.placement import Real, check, place
@@ -23,7 +21,7 @@ from supertwin.inference.shape import Shape
 from supertwin.inference.shared import check_shared
 from supertwin.inference.sizes import lengths_of, resident, step_shape
 from supertwin.inference.step import steps
-from supertwin.inference.times import StepTimes
+from supertwin.inference.times import StepTimes, scalar
 from supertwin.inference.uncertainty import step_sigma, usual_sigma
 from supertwin.inference.used import option_sources
 from supertwin.network.links import load_links
@@ -39,9 +37,9 @@ def predict(case: InferenceCase) -> Prediction:
     d = case.deployment
     shape = shape_of(case)
     times, *alone = steps(case.model, case.system, [(d, part) for part in with_parts(shape)])
-    seconds = first(times.time_s)
+    seconds = scalar(times.time_s)
     used = _memory(case)
-    figures, tokens = _figures(case, times, [seconds, *(first(part.time_s) for part in alone)])
+    figures, tokens = figures_of(case, times, [seconds, *(scalar(part.time_s) for part in alone)])
     breakdown = _breakdown(times, seconds)
     chip = case.system.chip
     return Prediction(
@@ -110,61 +108,8 @@ def _lengths(case: InferenceCase) -> tuple[Real, Real]:
     return lengths_of(case.deployment, case.phase, (case.input_len, case.kv_len, case.prefix_len))
 
 
-def _figures(case: InferenceCase, times: StepTimes, each: Sequence[float]) -> tuple[dict[str, float | None], float]:
-    """each: seconds of the step, and of the parts of a mixed one."""
-    d, chip, seconds = case.deployment, case.system.chip, each[0]
-    rate = computed_rate(case)
-    filled = min(1.0, case.batch * d.rank_devices)  # a rank is priced with one sequence at least
-    busiest = busiest_rank(case.prompt_cv, filled_rank(case), place(d).ranks) if case.prompt_cv else 1.0
-    filled = filled / first(busiest)
-    use = filled * first(times.flop) / seconds / chip.peak(rate)
-    figures: dict[str, float | None] = {
-        "mfu": use,
-        "hbm_use": filled * first(times.bytes) / seconds / chip.memory_bytes_per_s,
-        "layer_time_s": first(times.last_layer_s),
-        **{name: first(value) for name, value in times.figures.items()},
-    }
-    if case.phase == "mixed":
-        return mixed_figures(case, each, figures)
-    if case.phase == "decode":
-        accepted = 1.0 + d.mtp_tokens * d.mtp_acceptance
-        tokens = case.batch * accepted / seconds
-        figures.update(
-            tpot_s=seconds / accepted,
-            output_tokens_per_s_per_device=tokens,
-            output_tokens_per_s_per_user=accepted / seconds,
-            output_tokens_per_s_per_chip=tokens * chip.devices_per_package,
-            requests_in_flight=case.batch * d.devices,
-        )
-        if d.draft or d.draft_topk > 1:
-            figures["tokens_per_step"] = accepted
-        streams = times.streams_s
-        if np.any(streams[0]):
-            figures["first_stream_s"] = first(streams[0])
-            figures["second_stream_s"] = first(streams[1])
-        return figures, tokens
-    tokens = case.batch * case.input_len / seconds
-    engine = assumptions.engine(d.framework, chip)
-    figures.update(
-        ttft_s=seconds + engine.request_gap_s,
-        input_tokens_per_s_per_device=tokens,
-        input_tokens_per_s_per_chip=tokens * chip.devices_per_package,
-        output_tokens_per_s_per_device=None,
-        output_tokens_per_s_per_user=None,
-        requests_in_flight=case.batch * d.devices,
-    )
-    if case.prompt_cv:
-        figures["busiest_rank_over_mean"] = first(busiest)
-    return figures, tokens
-
-
-def filled_rank(case: InferenceCase) -> float:
-    """Sequences on one attention rank, at least one."""
-    return max(case.batch * case.deployment.rank_devices, 1.0)
-
-
 def _breakdown(times: StepTimes, seconds: float) -> tuple[Part, ...]:
-    rows = [(part, bound, first(t)) for (part, bound), t in times.parts.items()]
+    rows = [(part, bound, scalar(t)) for (part, bound), t in times.parts.items()]
     merged: dict[str, list[tuple[str, float]]] = {}
     for part, bound, t in rows:
         merged.setdefault(part, []).append((bound, t))
@@ -195,7 +140,7 @@ def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]
     engine = engine_of(chip, case.deployment)
     total, spread = 1e-12, 0.0
     for cost, count in times.costs:
-        weight = first(cost.time_s * count)
+        weight = scalar(cost.time_s * count)
         total += weight
         spread += weight * engine.spread(cost)
     sigma = max(step_sigma(network, host, spread / total / Z90), usual_sigma(chip))
@@ -251,8 +196,3 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
     out += option_sources(case)
     engine_rows = engine_of(chip, case.deployment).sources()
     return (*machine_rows(case.system), *out, *engine_rows, *load_links(chip).sources())
-
-
-def first(value: Real) -> float:
-    """The first of an array of figures, or the figure itself."""
-    return float(value.flat[0]) if isinstance(value, np.ndarray) else float(value)

@@ -51,3 +51,8 @@ class StepTimes:
         key = (part, bound)
         self.parts[key] = self.parts.get(key, 0.0) + time_s
         self.time_s = self.time_s + time_s
+
+
+def scalar(value: Real) -> float:
+    """The first of an array, or the number itself."""
+    return float(value.flat[0]) if isinstance(value, np.ndarray) else float(value)

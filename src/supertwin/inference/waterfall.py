@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from supertwin.core.causes import Cause, Rung, stacked
-from supertwin.inference.anatomy import Anatomy, Opened, anatomies, is_draft, scalar
+from supertwin.inference.anatomy import Anatomy, Opened, anatomies, is_draft
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.predict import prepared
 from supertwin.inference.roofline import ideal_s
-from supertwin.inference.times import StepTimes
+from supertwin.inference.times import StepTimes, scalar
 
 IDEAL, EXPERTS, OVERLAP, DRAFTS = "ideal", "imbalance/experts", "overlap/micro-batches", "drafts"
 _NAMES = {"pp p2p": "pipeline/hand-over", "pp wait": "pipeline/wait"}

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from supertwin.core import change
 from supertwin.core.errors import SupertwinError
-from supertwin.inference.anatomy import Anatomy, Opened, anatomies, scalar
+from supertwin.inference.anatomy import Anatomy, Opened, anatomies
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.changes import PLAIN, Change, Scale, changes
 from supertwin.inference.exchange import communication
 from supertwin.inference.pieces import Piece, routed_of
 from supertwin.inference.predict import memory, prepared, shape_of
 from supertwin.inference.step import assembled, step
+from supertwin.inference.times import scalar
 from supertwin.network.collective import CollectiveTime
 from supertwin.workload.operators import Communication, Operator
 
