@@ -21,7 +21,9 @@ class ByIdentity(Generic[Given, Result]):
 
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         owners = args[: self._owners]
-        key = (*map(id, owners), *args[self._owners :], *kwargs.items())
+        key: tuple[Any, ...] = (*map(id, owners), *args[self._owners :])
+        if kwargs:
+            key += tuple(kwargs.items())
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= self._most:

@@ -77,12 +77,13 @@ def _routed(system: System, o: Communication, group: Group, routed: Routed) -> C
     most = np.inf if system.chip.vendor == "nvidia" else LOW_LATENCY_TOKENS
     few = o.tokens <= (most if routed.decodes else 0)
     ascend = system.chip.vendor == "huawei"  # fused kernels: arrival.py has the wait
-    if few if isinstance(few, bool) else np.all(few):
+    every, some = (few, few) if isinstance(few, bool) else (bool(np.all(few)), bool(np.any(few)))
+    if every:
         return timed("default", "low-latency", ascend)
     if not ascend:
-        return timed("default", "auto" if np.any(few) else "normal")
+        return timed("default", "auto" if some else "normal")
     normal = _all_to_all(system, o, group, routed) if routed.plain else timed("deepep-ascend", "normal")
-    if not np.any(few):
+    if not some:
         return normal
     fused = timed("default", "low-latency", ascend)
     time, fixed = (np.where(few, getattr(fused, n), getattr(normal, n)) for n in ("time_s", "latency_s"))

@@ -10,6 +10,7 @@ import numpy as np
 from supertwin.core.formats import number_format
 from supertwin.core.memo import by_identity
 from supertwin.core.prediction import Memory
+from supertwin.cost.stack import largest
 from supertwin.inference import assumptions
 from supertwin.inference.assumptions import Engine
 from supertwin.inference.case import Deployment
@@ -111,7 +112,7 @@ def kv_bytes_per_token(model: ModelSpec, shard: Shard, drafts: bool = False) -> 
     out = 0.0
     for layer in layers:
         if layer is not None and layer.attention is not None:
-            out += float(np.max(stored_bytes_per_token(layer.attention, shard))) * layer.count
+            out += largest(stored_bytes_per_token(layer.attention, shard)) * layer.count
     return out
 
 
@@ -128,9 +129,9 @@ def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool =
             out = out + layer.count * 4.0 * state / float(np.max(shard.tp))
             continue
         span = minimum(context, a.window) if a.window and a.compress_ratio == 1 else context
-        stored = float(np.max(stored_bytes_per_token(a, shard)))
+        stored = largest(stored_bytes_per_token(a, shard))
         if pool and a.index_topk:
-            index = stored - float(np.max(stored_bytes_per_token(replace(a, index_heads=0), shard)))
+            index = stored - largest(stored_bytes_per_token(replace(a, index_heads=0), shard))
             out = out + layer.count * (index * context + (stored - index) * minimum(context, float(pool)))
             continue
         out = out + layer.count * span * stored
@@ -184,15 +185,22 @@ def held(model: ModelSpec, system: System, deployment: Deployment, sizes: tuple[
     tokens of one step on the rank). A decode context-parallel group shares one cache."""
     sequences, context, step_tokens = sizes
     placement, engine, shard, loaded, runtime = _standing(model, system.chip, deployment)
+    kv = cache_bytes(model, system.chip, deployment, (sequences, context))
+    buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine, system.chip.vendor)
+    activations = activations_bytes(model, shard, step_tokens, minimum(step_tokens, sequences))
+    return Held(loaded, activations, kv, buffers + runtime)
+
+
+def cache_bytes(model: ModelSpec, chip: Chip, deployment: Deployment, sizes: tuple[Real, Real]) -> Real:
+    """Caches of sizes = (sequences, tokens of each) on one device."""
+    sequences, context = sizes
+    placement, _, shard, _, _ = _standing(model, chip, deployment)
     each = request_bytes(model, deployment, shard, context)
     total = sequences * each
     if deployment.shared_prefix:
         own = shared_bytes(model, shard, float(deployment.shared_prefix))
         total = total - maximum(sequences - 1.0, 0.0) * minimum(own, each)
-    kv = total / (deployment.pp * placement.cp)
-    buffers = buffer_bytes(model, placement, step_tokens / placement.tp, shard, engine, system.chip.vendor)
-    activations = activations_bytes(model, shard, step_tokens, minimum(step_tokens, sequences))
-    return Held(loaded, activations, kv, buffers + runtime)
+    return total / (deployment.pp * placement.cp)
 
 
 @by_identity(most=512, owners=2)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from supertwin.cost.stack import largest
 from supertwin.inference.case import Deployment, InferenceCase
-from supertwin.inference.memory import Held, held
+from supertwin.inference.memory import Held, cache_bytes, held
 from supertwin.inference.mixed import chunk_shape
 from supertwin.inference.placement import Real, place
 from supertwin.inference.shape import Shape
@@ -37,9 +36,9 @@ def sizes_of(case: InferenceCase) -> MixedSizes:
 def mixed_shape(d: Deployment, sizes: MixedSizes) -> Shape:
     """Shape of the step: its decode part carries the chunk. One without decode part is a prefill step."""
     ranks, chunk = place(d).ranks, None
-    if np.any(sizes.chunk_tokens):
+    if largest(sizes.chunk_tokens) > 0.0:
         chunk = chunk_shape(sizes.chunk_tokens * 1.0, sizes.input_len * 1.0, sizes.prefix_len * 1.0, ranks)
-    if chunk is not None and not np.any(sizes.batch):
+    if chunk is not None and largest(sizes.batch) == 0.0:
         return chunk
     own = sizes.batch * d.tp
     shared = maximum(own * ranks, 1.0)
@@ -82,10 +81,10 @@ def mixed_figures(
 
 def mixed_held(model: ModelSpec, system: System, d: Deployment, sizes: MixedSizes) -> Held:
     """Memory of one device: decode sequences with their context, and beside them the prompts of the chunk."""
-    decoding = maximum(sizes.batch * d.tp * d.pp, 1.0) if np.any(sizes.batch) else 0.0
+    decoding = maximum(sizes.batch * d.tp * d.pp, 1.0) if largest(sizes.batch) > 0.0 else 0.0
     prompts: Real = 0.0
-    if np.any(sizes.chunk_tokens):
+    if largest(sizes.chunk_tokens) > 0.0:
         prompts = sizes.chunk_tokens / maximum(minimum(sizes.chunk_tokens, sizes.input_len), 1.0) * d.pp
     used = held(model, system, d, (decoding, sizes.kv_len * 1.0, mixed_shape(d, sizes).all_tokens))
-    beside = held(model, system, d, (prompts, sizes.input_len * 1.0 + sizes.prefix_len, 0.0))
-    return replace(used, kv_bytes=used.kv_bytes + beside.kv_bytes)
+    beside = cache_bytes(model, system.chip, d, (prompts, sizes.input_len * 1.0 + sizes.prefix_len))
+    return replace(used, kv_bytes=used.kv_bytes + beside)
