@@ -53,7 +53,8 @@ class Job(NamedTuple):
 
 def serve(values: Values, job: Job, defaults: Mapping[str, object]) -> int:
     """Evaluate and write. Raises Infeasible after the result when the limits or the offered load are out of reach."""
-    from supertwin.report.serving import serving_fields, serving_view
+    from supertwin.report.serving import serving_fields
+    from supertwin.report.serving_text import serving_view
 
     if values["rate"] is not None and values["concurrency"] is not None:
         raise InputError("--rate and --concurrency exclude each other; expected one of them")

@@ -19,7 +19,6 @@ MOST_SEQUENCES = 2**20
 MOST_CHANGES = 2
 MOST_TRIED = 160  # memory checks, about 0.2 ms each
 MOST_PRICED = 6
-_CACHES = ("fp8", "int8", "fp4")
 Value = int | float | str
 
 

@@ -96,7 +96,7 @@ def _causes(steps: _Steps, keep: Keep) -> dict[str, Cause]:
             exchanges[f"exchange/{part}"] = cause
         else:
             own = ideal.get(part, 0.0)
-            share = own / cause.time_s if cause.time_s > 0.0 else None
+            share = own / cause.time_s if own > 0.0 < cause.time_s else None
             kernels[f"kernels/{part}"] = Cause(cause.time_s - own, cause.bound, share)
     first = Cause(sum(ideal.values()), "memory" if _memory_bound(steps.even, keep) else "compute")
     uneven = scalar(serial.time_s) - scalar(even.time_s)

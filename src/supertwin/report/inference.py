@@ -32,6 +32,7 @@ _LABELS = {
     OVERLAP: "two micro-batches",
     DRAFTS: "draft passes",
     "exchange/dispatch and combine": "dispatch and combine",
+    "kernels/rank wait": "wait for the last rank",
     "pipeline/hand-over": "pipeline hand-over",
     "pipeline/wait": "pipeline wait",
 }
