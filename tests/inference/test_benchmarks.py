@@ -21,6 +21,7 @@ from supertwin.inference.case import Deployment
 from supertwin.inference.deployment import serve
 from supertwin.inference.reading import Reading, read
 from supertwin.inference.residence import Curves, Load, cycle_s
+from supertwin.inference.rows import Skip, predict_row
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
 from supertwin.inference.trtllm_bench import limits
@@ -173,3 +174,38 @@ def test_later_waves_of_varied_lengths_come_one_by_one() -> None:
 
 def test_a_system_of_the_catalogue_has_the_same_engine() -> None:
     assert engine("TensorRT-LLM", load_system("dgx-h200:8").chip).name == "tensorrt-llm-pytorch"
+
+
+def overview(model: str, chip: str, weight: str, devices: int, lengths: tuple[int, int]) -> dict[str, object]:
+    """A row of the perf-overview of TensorRT-LLM 1.2: attention ranks that share experts, or one device."""
+    ranks = {"dp": devices, "ep": devices, "dp_attention": 1} if devices > 1 else {}
+    return {
+        "id": "x", "phase": "offline", "chip": chip, "n_devices": devices, "model": model,
+        "framework": "TensorRT-LLM 1.2", "weight_dtype": weight, "activation_dtype": weight, "tp": 1, "pp": 1,
+        "input_len": lengths[0], "output_len": lengths[1], "flags": "saturated", "kind": "measured", **ranks,
+    }  # fmt: skip
+
+
+def test_a_table_of_tensorrt_llm_that_is_not_in_the_rows() -> None:
+    """docs/source/developer-guide/perf-overview.md of 1.2: output tokens/s per device. A check, not a fit."""
+    measured = {
+        ("llama-3.3-70b", "b200", "nvfp4", 1, (1024, 1024)): 6842.0,
+        ("llama-3.3-70b", "b200", "nvfp4", 1, (8192, 1024)): 1362.0,
+        ("llama-3.3-70b", "gb200", "nvfp4", 1, (1024, 8192)): 3805.0,
+        ("qwen3-235b-a22b", "b200", "nvfp4", 4, (1024, 1024)): 5756.0,
+        ("qwen3-235b-a22b", "gb200", "nvfp4", 4, (8192, 1024)): 1464.0,
+        ("qwen3-30b-a3b", "b200", "nvfp4", 1, (32768, 1024)): 1265.0,
+        ("qwen3-30b-a3b", "gb200", "nvfp4", 1, (1024, 8192)): 14272.0,
+    }
+    for about, value in measured.items():
+        answer = predict_row({**overview(*about), "measured_output_tokens_per_s_per_device": value})
+        assert not isinstance(answer, Skip)
+        assert answer[0][2] == pytest.approx(value, rel=0.13)
+
+
+def test_trtllm_bench_leaves_microscaled_formats_alone() -> None:
+    """bench/build/build.py, TUNED_QUANTS: MXFP4 is not among them, gpt-oss runs with 2,048 requests of the engine."""
+    row = overview("gpt-oss-120b", "gb200", "mxfp4", 1, (1024, 8192))
+    assert not read(row, load_model("gpt-oss-120b"), load_chip("gb200"), 7e10).most_running
+    tuned = overview("llama-3.3-70b", "gb200", "nvfp4", 1, (1024, 8192))
+    assert read(tuned, load_model("llama-3.3-70b"), load_chip("gb200"), 4e10).most_running > 0

@@ -64,6 +64,9 @@ def test_longer_requests_fit_less_often() -> None:
     [
         ("TensorRT-LLM 1.0", "tensorrt-llm-pytorch"),
         ("TensorRT-LLM 0.17", "tensorrt-llm"),
+        ("TensorRT-LLM 0.18.2", "tensorrt-llm"),
+        ("TensorRT-LLM 0.20", "tensorrt-llm-pytorch"),
+        ("TensorRT-LLM 1.0.0", "tensorrt-llm-pytorch"),
         ("TensorRT 10.11, CUDA 12.9", "mlperf-tensorrt"),
         ("vLLM 0.6.0", "vllm-v0"),
         ("vLLM 0.11.0", "vllm"),

@@ -6,11 +6,11 @@ defaults, host gaps come from statements of the engines' authors, routing statis
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from supertwin.inference.acceptance import expected_accepted
+from supertwin.inference.versions import trtllm_version
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
@@ -281,8 +281,10 @@ _NAMED = (
 
 
 def _trtllm_name(text: str) -> str:
-    """Versions before 1.0 ran compiled engines; later ones and those that are not named run the Python executor."""
-    return "tensorrt-llm" if re.search(r"\b0\.\d", text) else "tensorrt-llm-pytorch"
+    """Versions before 0.19 ran compiled engines (perf-overview: "Starting with v0.19, testing was performed using the
+    PyTorch backend"); later ones and those that are not named run the Python executor."""
+    version = trtllm_version(text)
+    return "tensorrt-llm" if version is not None and version < (0, 19) else "tensorrt-llm-pytorch"
 
 
 def _vllm_name(text: str) -> str:

@@ -150,8 +150,14 @@ TRTLLM_REQUESTS = {
     (2048, 2048): 1500,
     (5000, 500): 1500,
     (20000, 2000): 1000,
+    (1024, 1024): 3000,
+    (1024, 8192): 1500,
+    (1024, 32768): 1000,
+    (8192, 1024): 1500,
+    (32768, 1024): 1000,
 }
-"""Requests of one run of TensorRT-LLM's perf-overview by (input, output) length (its section "Preparing a Dataset")."""
+"""Requests of one run of TensorRT-LLM's perf-overview by (input, output) length (its section "Preparing a Dataset", of
+0.17 to 1.0 and of 1.2)."""
 
 VLLM_GB300_TOKENS = {"deepseek-r1": 32768, "deepseek-v3.2": 20480}
 """max-num-batched-tokens at TP 2 by model in vLLM's post on GB300 of 2026-02, "Optimize Batch Configuration"."""

@@ -36,7 +36,7 @@ from supertwin.inference.runs import (
     longest_prompt,
     requests_of,
 )
-from supertwin.inference.trtllm_bench import limits
+from supertwin.inference.trtllm_bench import TUNED_FORMATS, limits
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
@@ -173,7 +173,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     most_running = most_running or mlperf_batch(row) * deployment.dp
     if row.get("source_group") == "trtllm-dsr1":
         tokens = TRTLLM_DEEPSEEK.get(int(number(row, "concurrency", 0.0)), (tokens, 0))[0]
-    if is_perf_overview(row):
+    if is_perf_overview(row) and deployment.weight_dtype in TUNED_FORMATS:
         most_running, tokens = _tuned(model, chip, deployment, (input_len, output_len))
     return Reading(
         deployment, n, str(row["phase"]), input_len, output_len, kv_len,

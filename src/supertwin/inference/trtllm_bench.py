@@ -18,6 +18,8 @@ from supertwin.model.spec import ModelSpec
 CACHE_SHARE = 0.95
 MOST_REQUESTS = 4096
 MOST_TOKENS = 32768
+TUNED_FORMATS = ("bf16", "fp16", "fp8", "fp8-blockwise", "fp8-tensorwise", "nvfp4")
+"""Formats for which the tool sets them (bench/build/build.py, TUNED_QUANTS); others keep the engine's limits."""
 
 
 @dataclass(frozen=True, slots=True)
