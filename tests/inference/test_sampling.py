@@ -8,9 +8,10 @@ import pytest
 
 from supertwin.core.errors import InputError
 from supertwin.inference import Deployment, InferenceCase, predict
+from supertwin.inference.checks import read_words
 from supertwin.inference.layers import Block
 from supertwin.inference.plan import engine_of
-from supertwin.inference.sampling import read_words, with_sampling
+from supertwin.inference.sampling import with_sampling
 from supertwin.machine import load_system
 from supertwin.model import load_model
 from supertwin.workload.layer import sampling_operators

@@ -238,3 +238,26 @@ def test_rows_with_keys_in_host_memory_have_their_own_hit_rates() -> None:
         "kv_len": rng.integers(100, 60_000, 24),
     }
     assert one_by_one("deepseek-v3.2", "cm384:16", "decode", columns, range(24)) == 24
+
+
+def test_options_are_columns() -> None:
+    """Prefixes that requests share, drafts, ways to sample, context methods: as predict() has them, entry by entry."""
+    decode = {
+        "tp": 8, "batch": np.array([0.5, 4.0, 16.0, 32.0, 4.0, 16.0]),
+        "kv_len": np.array([512, 8192, 8192, 4096, 300, 16384]),
+        "shared_prefix": np.array([0, 4096, 4096, 2048, 512, 4096]), "mtp_tokens": 3, "mtp_acceptance": 0.5,
+        "draft": np.array(["", "eagle3", "eagle3", "ngram", "", "eagle3"]), "draft_topk": np.array([1, 2, 2, 1, 1, 2]),
+        "verify_tokens": np.array([0, 6, 6, 0, 0, 6]), "sampling": np.array(["", "topp", "", "topk,sort", "", ""]),
+    }  # fmt: skip
+    assert one_by_one("llama-3.1-70b", "dgx-h100:8", "decode", decode, range(6)) == 5
+    prefill = {
+        "tp": 2, "cp": 4, "batch": np.array([0.125, 0.5]), "input_len": np.array([8192, 4096]),
+        "cp_method": np.array(["ring", "ulysses"]), "cp_balanced": np.array([True, False]),
+    }  # fmt: skip
+    assert one_by_one("llama-3.1-70b", "dgx-h100:8", "prefill", prefill, range(2)) == 2
+
+
+def test_a_prefix_pays_for_some_entries_of_a_group() -> None:
+    """One deployment, batches on both sides of what cascade attention needs."""
+    columns = {"tp": 8, "batch": np.array([0.5, 1.0, 2.0, 8.0, 64.0]), "kv_len": 8192, "shared_prefix": 4096}
+    assert one_by_one("llama-3.1-70b", "dgx-h100:8", "decode", columns, range(5)) == 5

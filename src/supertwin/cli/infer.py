@@ -113,8 +113,8 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
     """The deployment without its sizes."""
     from supertwin.inference.assumptions import ENGINES
     from supertwin.inference.case import Deployment
+    from supertwin.inference.checks import read_words
     from supertwin.inference.layouts import usual_activation, usual_weight
-    from supertwin.inference.sampling import read_words
 
     model, chip = job
     drafts = int(given["mtp_tokens"])

@@ -68,7 +68,7 @@ def given_formats(given: Mapping[str, str], usual: str, activation_of: Callable[
     A part is name=weights or name=weights/activations; activations are else --activation-dtype, or what the weights
     usually run with. A word without part is the format of all others.
     """
-    from supertwin.inference.parts import PARTS
+    from supertwin.inference.checks import PARTS
 
     weight = usual
     parts: list[tuple[str, str, str | None]] = []

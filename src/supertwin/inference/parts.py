@@ -10,16 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from supertwin.core.errors import InputError
-from supertwin.core.formats import number_format
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import WIDE, Block, computed_in
-from supertwin.inference.placement import moe
 from supertwin.machine.chip import Chip
-from supertwin.model.spec import ModelSpec
 from supertwin.workload.operators import Gemm, Operator, changed
 
-PARTS = ("attention", "mlp", "shared", "experts", "head")
 _MATRICES = {
     **{f"attention/{name}": "attention" for name in ("down", "q", "kv", "qkv", "out_a", "out", "gate", "decay")},
     "mlp/up": "mlp",
@@ -28,18 +23,6 @@ _MATRICES = {
     "moe/shared/down": "shared",
     "head/logits": "head",
 }
-
-
-def check_parts(model: ModelSpec, deployment: Deployment) -> None:
-    """Raise InputError or UnknownName for formats of parts that cannot be."""
-    for part, weight, activation in deployment.part_dtypes:
-        if part not in PARTS:
-            raise InputError(f"part {part!r} of the weights: expected one of {', '.join(PARTS)}")
-        number_format(weight), number_format(activation)
-        if part in ("shared", "experts") and moe(model) is None:
-            raise InputError(f"part {part} of the weights: {model.name} has no experts; legal: attention, mlp, head")
-    if deployment.part_dtypes and deployment.afd_instances:
-        raise InputError("formats by part with --afd are not modelled; expected one --weight-dtype")
 
 
 def with_part_formats(blocks: Sequence[Block], deployment: Deployment, chip: Chip) -> tuple[Block, ...]:

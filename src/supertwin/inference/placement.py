@@ -10,6 +10,7 @@ import numpy.typing as npt
 from supertwin.core.errors import InputError
 from supertwin.inference.afd_check import check_afd
 from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.checks import check_options
 from supertwin.inference.context import check_context_method
 from supertwin.inference.drafts import check_drafts
 from supertwin.inference.local import check_widths
@@ -116,6 +117,7 @@ def check(case: InferenceCase) -> None:
     _check_lengths(case)
     if d.draft or d.draft_topk != 1 or d.verify_tokens:
         check_drafts(case.model, d)
+    check_options(case)
     check_afd(d, case.phase, moe(case.model) is not None)
     _check_devices(case)
     requests = case.batch * d.devices

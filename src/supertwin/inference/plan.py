@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from supertwin.cost.engine import CostEngine
 from supertwin.inference import assumptions
 from supertwin.inference.case import Deployment
+from supertwin.inference.checks import read_words
 from supertwin.inference.habits import Habits
 from supertwin.inference.launch import scheduled
 from supertwin.inference.layers import WIDE, Block, computed_in, shard_of
@@ -14,7 +15,7 @@ from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.parts import with_part_formats
 from supertwin.inference.picks import picks_of
 from supertwin.inference.placement import Placement, Real, moe, place
-from supertwin.inference.sampling import read_words, with_sampling
+from supertwin.inference.sampling import with_sampling
 from supertwin.inference.shape import Shape
 from supertwin.inference.shared import with_cascade
 from supertwin.machine.chip import Chip

@@ -13,12 +13,10 @@ from supertwin.inference.figures import figures_of
 from supertwin.inference.memory import memory_of
 from supertwin.inference.mixed_figures import mixed_held, mixed_shape, sizes_of, with_parts
 from supertwin.inference.notes import computed_rate, notes
-from supertwin.inference.parts import check_parts
 from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of
 from supertwin.inference.regimes import interval, regimes
 from supertwin.inference.shape import Shape
-from supertwin.inference.shared import check_shared
 from supertwin.inference.sizes import lengths_of, resident, step_shape
 from supertwin.inference.step import steps
 from supertwin.inference.times import StepTimes, scalar
@@ -62,10 +60,6 @@ def predict(case: InferenceCase) -> Prediction:
 def prepared(case: InferenceCase) -> InferenceCase:
     """The case with its open options filled in. Raises InputError where it is illegal."""
     check(case)
-    if case.deployment.shared_prefix:
-        check_shared(case)
-    if case.deployment.part_dtypes:
-        check_parts(case.model, case.deployment)
     return _with_scaling(_with_balance(case))
 
 

@@ -17,28 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from supertwin.core.errors import InputError
 from supertwin.inference.layers import Block
 from supertwin.inference.offload import HOST
 from supertwin.workload.operators import Communication, Operator, Real, Vector
 
-WORDS = ("greedy", "topk", "topp", "sort", "penalties", "guided")
 KERNEL_BYTES = {frozenset({"topp"}): 18.0, frozenset({"topk"}): 24.0, frozenset({"topk", "topp"}): 36.0}
 SORT_BYTES, PENALTY_BYTES, MASK_BYTES = 170.0, 60.0, 8.0
 _PLAIN_BYTES, _TOKEN_BYTES = 4.0, 8.0  # of sampling_operators
-
-
-def read_words(text: str) -> str:
-    """Words of a way to sample, sorted and joined; "" for greedy. Raises InputError."""
-    words = [word.strip().lower().replace("-", "") for word in text.split(",")]
-    for word in words:
-        if word not in WORDS:
-            raise InputError(f"sampling {word[:40]!r}: expected one or more of {', '.join(WORDS)}")
-    if "greedy" in words and {"topk", "topp", "sort"} & set(words):
-        raise InputError("sampling greedy takes the best token: topk, topp and sort do not go with it")
-    if "sort" in words and not {"topk", "topp"} & set(words):
-        raise InputError("sampling sort is how topk or topp are found; expected one of them with it")
-    return ",".join(sorted(set(words) - {"greedy"}))
 
 
 def with_sampling(blocks: Sequence[Block], words: str) -> tuple[Block, ...]:

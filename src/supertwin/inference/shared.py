@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
-from supertwin.core.errors import InputError
 from supertwin.core.formats import number_format
-from supertwin.inference.case import InferenceCase
 from supertwin.inference.layers import Block
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
@@ -30,17 +29,6 @@ TWO_KERNELS_S = 25e-6
 _PARTIAL_BYTES, _RESULT_BYTES = 4.0, 2.0  # of a value of each partial result (FP32) and of the merged one
 
 
-def check_shared(case: InferenceCase) -> None:
-    """Raise InputError for a prefix that no request can have."""
-    shared = case.deployment.shared_prefix
-    if shared < 0:
-        raise InputError(f"shared_prefix = {shared}: expected 0 or more tokens")
-    if shared and case.phase != "prefill" and shared >= case.kv_len:
-        raise InputError(
-            f"shared_prefix({shared}) leaves nothing of the {case.kv_len} tokens of context; expected less"
-        )
-
-
 def with_cascade(blocks: Sequence[Block], prefix: int, ranks: int, chip: Chip) -> tuple[Block, ...]:
     """Blocks whose decode cores read the prefix once. ranks: devices over which the cache of a sequence is cut."""
     if prefix < LEAST_TOKENS:
@@ -52,22 +40,32 @@ def with_cascade(blocks: Sequence[Block], prefix: int, ranks: int, chip: Chip) -
 
 
 def _cascaded(o: Operator, prefix: float, chip: Chip) -> list[Operator]:
+    """A core in its parts where that pays; in a sweep the parts of the other entries run no time."""
     if not (isinstance(o, Attention) and o.phase == "decode" and o.part.endswith("attention/core")):
         return [o]
-    if o.latent or o.gathered or np.any(o.window) or not np.all(o.batch >= LEAST_SEQUENCES):
+    if o.latent or o.gathered or np.any(o.window):
         return [o]
-    size = o.kv_heads * (o.qk_head_dim + o.v_head_dim) * number_format(o.kv_dtype).bytes_per_element
-    saved_s = (o.batch - 1.0) * prefix * size / chip.memory_bytes_per_s
-    if not (np.all(o.kv_len > prefix) and np.all(saved_s > TWO_KERNELS_S)):
+    pays = _pays(o, prefix, chip)
+    if not np.any(pays):
         return [o]
+    times = pays.astype(np.float64) if isinstance(pays, np.ndarray) and pays.ndim else 1.0
     queries, chunks = o.batch * o.q_len, max(prefix / CHUNK_KEYS, 1.0)
     values = queries * o.heads * o.v_head_dim
     together = changed(o, batch=chunks, q_len=queries, kv_len=prefix / chunks, causal=False, phase="prefill")
     merge = Vector(
-        part=o.part.replace("core", "merge"), op="add", count=o.count, flop=values * 4.0,
+        part=o.part.replace("core", "merge"), op="add", count=o.count * times, flop=values * 4.0,
         bytes_read=(chunks + 1.0) * values * _PARTIAL_BYTES, bytes_written=values * _RESULT_BYTES,
     )  # fmt: skip
-    return [together, changed(o, kv_len=o.kv_len - prefix), merge]
+    own = changed(o, kv_len=o.kv_len - prefix * times)
+    return [changed(together, count=o.count * times), own, merge]
+
+
+def _pays(o: Attention, prefix: float, chip: Chip) -> bool | npt.NDArray[np.bool_]:
+    """Whether the sequences are enough, see the prefix and something else, and save more than two kernels take."""
+    size = o.kv_heads * (o.qk_head_dim + o.v_head_dim) * number_format(o.kv_dtype).bytes_per_element
+    saved_s = (o.batch - 1.0) * prefix * size / chip.memory_bytes_per_s
+    pays: bool | npt.NDArray[np.bool_] = (o.batch >= LEAST_SEQUENCES) & (o.kv_len > prefix) & (saved_s > TWO_KERNELS_S)
+    return pays
 
 
 def shared_bytes(model: ModelSpec, shard: Shard, prefix: float) -> float:

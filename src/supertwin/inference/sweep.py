@@ -139,6 +139,8 @@ def _doubtful(phase: str, deployment: Deployment, table: Table, rows: Rows) -> n
     """Rows whose batch, lengths or acceptance `check` might refuse (no fewer than it does)."""
     batch, kv_len, input_len, prefix_len, chunk, accepted = (column[rows] for column in table.sizes.values())
     devices = deployment.devices * (deployment.cp if phase == "prefill" else 1)
+    if deployment.shared_prefix and phase != "prefill":
+        batch = np.where(kv_len > deployment.shared_prefix, batch, np.nan)  # no request can have such a prefix
     wrong = ~(batch * devices >= 1.0) | (prefix_len < 0) | ~((accepted >= 0.0) & (accepted <= 1.0))
     if phase == "mixed":
         wrong &= ~((batch == 0.0) & (prefix_len >= 0) & (accepted >= 0.0) & (accepted <= 1.0))
