@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supertwin.cost import tiles
 from supertwin.cost.memory import resident_share, smooth_maximum, transfer_time_s
 from supertwin.cost.tiles import CoreRates, Extent, tile_scale, wave_time_s
 from supertwin.machine.chips import load_chip
@@ -66,3 +67,24 @@ def test_what_fits_the_cache_is_not_read_from_memory() -> None:
     cold, hot = (transfer_time_s(chip, np.array([1e6]), np.array([s]), 0.9)[0] for s in (0.0, 1.0))
     assert cold == pytest.approx(1e6 / (0.9 * chip.memory_bytes_per_s))
     assert hot == pytest.approx(1e6 / (0.9 * chip.l2_bytes_per_s))
+
+
+def test_long_tables_are_priced_by_their_distinct_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that fill the same tiles stand for each other; the times stay those of every product alone."""
+    rng = np.random.default_rng(0)
+    m = np.concatenate([rng.uniform(1.0, most, 3000) for most in (300.0, 900.0, 20.0)])
+    sizes = ((4096, 512, 4096), (7168, 128, 7168), (1, 64, 1))
+    table = Extent(m, *(np.repeat(values, 3000).astype(float) for values in sizes), 1.0, 2.0)
+    rates = CoreRates(132.0, 5e12, 2e10, 1e-6, 8e-7, 0.7)
+    found = tiles._distinct(table, rates)
+    assert found is not None
+    assert len(found[0]) <= 19 + 57 + 2
+    whole = wave_time_s(table, rates)
+    monkeypatch.setattr(tiles, "_distinct", lambda *_: None)
+    np.testing.assert_array_equal(whole, wave_time_s(table, rates))
+
+
+def test_tables_of_unlike_products_are_priced_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    many = Extent(*(rng.uniform(1.0, 1e5, 5000) for _ in range(3)), np.ones(5000), 1.0, 2.0)
+    assert tiles._distinct(many, CoreRates(132.0, 5e12, 2e10, 1e-6, 8e-7, 0.7)) is None

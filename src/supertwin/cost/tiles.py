@@ -25,6 +25,7 @@ _CHOICES = np.array([(m, n, s) for m, n in _TILES for s in _SPLITS if s == 1 or 
 _REFERENCE_FLOP_PER_S = (
     12e12  # BF16 rate of one core that the tiles above fit (H100 7.5, B200 15, Ascend 910C 15 TFLOP/s)
 )
+_SPARE = 4  # places per product of the table in which distinct ones are found
 _CHUNK = 1 << 11  # elements per pass: choices x chunk doubles stay in the cache of the machine that runs this
 
 
@@ -61,6 +62,7 @@ class Extent:
 
 
 Whole = TypeVar("Whole", CoreRates, Extent)
+Rows = npt.NDArray[np.intp]
 
 
 def tile_scale(chip: Chip) -> float:
@@ -82,11 +84,41 @@ def wave_time_s(extent: Extent, rates: CoreRates) -> Array:
     total = len(extent.m)
     if total <= _CHUNK:
         return _best(extent, rates)
+    found = _distinct(extent, rates)
+    if found is not None:
+        some, index = found
+        return wave_time_s(_cut(extent, some), rates)[index]
     parts = [slice(start, start + _CHUNK) for start in range(0, total, _CHUNK)]
     return np.concatenate([_best(_cut(extent, part), _cut(rates, part)) for part in parts])
 
 
-def _cut(whole: Whole, part: slice) -> Whole:
+def _distinct(extent: Extent, rates: CoreRates) -> tuple[Rows, Rows] | None:
+    """(products that stand for all others, index of each product's stand-in), where far fewer are distinct: rows count
+    in steps of the smallest tile, of which all others are whole multiples. None where they are not, or cannot be
+    compared cheaply: neighbours in a table of sweeps differ in their rows alone."""
+    fixed = (extent.a_bytes, extent.b_bytes, *(getattr(rates, field.name) for field in fields(rates)))
+    if any(isinstance(x, np.ndarray) for x in fixed):
+        return None
+    new = np.logical_or.reduce([x[1:] != x[:-1] for x in (extent.n, extent.k, extent.groups)])
+    tall = np.ceil(extent.m / _TILES[0][0])
+    width = int(tall.max()) + 1
+    if (int(np.count_nonzero(new)) + 1) * width > _SPARE * len(tall):
+        return None
+    code = tall.astype(np.intp)
+    code[1:] += np.cumsum(new) * width
+    place = np.zeros(int(code.max()) + 1, dtype=np.intp)
+    place[code] = 1
+    distinct = np.flatnonzero(place)
+    if 2 * len(distinct) > len(tall):
+        return None
+    place[distinct] = np.arange(len(distinct))
+    index = place[code]
+    some = np.empty(len(distinct), dtype=np.intp)
+    some[index] = np.arange(len(index))
+    return some, index
+
+
+def _cut(whole: Whole, part: slice | Rows) -> Whole:
     """Some of the products: arrays are cut, numbers hold for all."""
     given = {field.name: getattr(whole, field.name) for field in fields(whole)}
     cut: dict[str, Any] = {name: value[part] for name, value in given.items() if isinstance(value, np.ndarray)}
