@@ -85,6 +85,7 @@ def curves(
         step_tokens=float(chunk * p.dp),
         beside_s=beside_s(model, decode, system.chip, engine, tau, resident / ranks * (input_len + 0.5 * output_len)),
         carried=carried,
+        pass_s=max(alone * fill - together, 0.0) / (fill - 1.0) / p.pp if fill > 1.0 and prefill == decode else 0.0,
     )
 
 

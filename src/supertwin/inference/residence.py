@@ -42,6 +42,7 @@ class Curves:
     time of any step for each resident, beside the device's;
     beside_s: [n] what a decode step takes longer on the device when it carries prompts (beside both parts alone);
     step_tokens: most tokens of one step of the instance, decode tokens included (0: as chunk_tokens, beside them);
+    pass_s: fixed part of a prefill pass, whatever it takes beside the time that grows with its prompts;
     lone_s: what one prompt adds to a step on one of `ranks` attention ranks that share experts and so wait for it
     (0: ranks do not wait for each other);
     carried: what prompts add to decode steps, where the engine mixes them (None: no mixed step was priced);
@@ -64,6 +65,7 @@ class Curves:
     step_tokens: float = 0.0
     beside_s: Array | float = 0.0
     carried: Carried | None = None
+    pass_s: float = 0.0
 
     def step(self, n: Array | float) -> Array:
         """tau(n), on the device or as long as the host takes for n residents."""
@@ -169,8 +171,8 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     """S tau(N) + N p' of equations (1) and (2), with the host's floor under steps that carry prefill.
 
     burst: prompts are queued and fill whole chunks on all ranks; else they arrive one by one, at most one group per
-    decode step. Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of them. Where they
-    gather prompts for g steps, one step in g carries prompts.
+    decode step (prefill_passes). Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of
+    them. Where they gather prompts for g steps, one step in g carries prompts.
     """
     n = np.asarray(n, dtype=float)
     steps, tau, prefill = decode_steps(load), curves.device(n), n * curves.prefill_each_s
@@ -179,7 +181,8 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
         gathered = np.maximum(gathered_steps(load, curves, n / steps), 1.0)
         busy = np.minimum(gathered * n / (curves.ranks * steps), 1.0)
         waited = steps / gathered * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s
-        prefill = np.maximum(prefill, waited)
+        partial = prefill_passes(load, n) - n * max(load.new_tokens, 1.0) / curves.chunk_tokens
+        prefill = np.maximum(prefill + curves.pass_s * np.maximum(partial, 0.0), waited)
     if not load.mixes_prefill:
         return np.asarray(steps * np.maximum(tau, host) + prefill)
     riding = curves.ride(load, n, burst)
@@ -196,6 +199,15 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     one = tau + (prefill - shared) / np.maximum(carrying, 1e-9)
     waits = carrying * np.maximum(curves.issue_s + host - one, 0.0) + (steps - carrying) * np.maximum(host - tau, 0.0)
     return np.asarray(steps * tau + prefill - shared + waits)
+
+
+def prefill_passes(load: Load, n: Array | float) -> Array:
+    """Prefill passes of N residents in one residence, where prompts have passes of their own: a scheduler that puts
+    them first starts one at each look that finds a prompt, every held_steps, and a place is free when a request ends.
+    """
+    looks = max(decode_steps(load) / max(load.held_steps, 1.0), 1.0)
+    n = np.asarray(n, dtype=float)
+    return 0.0 * n if load.mixes_prefill else np.asarray(looks * -np.expm1(-n / looks))
 
 
 def token_time_s(load: Load, cycle: float, ttft: float, least: float) -> float:
