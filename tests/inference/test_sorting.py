@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from supertwin.cost.engine import CostEngine
-from supertwin.inference import Deployment
+from supertwin.inference import Deployment, InferenceCase
+from supertwin.inference.anatomy import anatomy, scalar
 from supertwin.inference.plan import plan_of
 from supertwin.inference.shape import Shape
 from supertwin.inference.sorting import with_sorting
@@ -16,7 +17,7 @@ from supertwin.machine import load_system
 from supertwin.machine.chips import load_chip
 from supertwin.model import load_model
 from supertwin.workload.block import vector
-from supertwin.workload.operators import Gemm, Vector
+from supertwin.workload.operators import Attention, Gemm, Vector
 from supertwin.workload.shard import Step
 
 A3, NEXT = load_chip("ascend-910c-die"), load_chip("ascend-950dt")
@@ -32,10 +33,9 @@ def _priced(sequences: float, queries: float, keys: float, phase: str, topk: int
     choice = vector(
         "attention/topk", "topk", (2 * tokens * keys, 4096.0 * tokens), flop=2 * tokens * keys, tokens=tokens
     )
-    (found,) = with_sorting([choice], topk, step, chip)
-    assert isinstance(found, Vector)
-    assert found.fused
-    return [float(c.time_s) for c in CostEngine(chip, library="serving").price([found])]
+    found = with_sorting([choice], topk, step, chip)
+    assert all(isinstance(o, Vector) and o.fused for o in found)
+    return [float(c.time_s) for c in CostEngine(chip, library="serving").price(found)]
 
 
 def test_prompts_sort_on_all_cores() -> None:
@@ -67,6 +67,29 @@ def test_layers_and_drafts_of_the_recipes_sort_in_the_kernel() -> None:
         assert any(isinstance(o, Gemm) for b in plan.blocks for o in b.operators)
         return {(o.part, o.fused) for b in plan.blocks for o in b.operators if isinstance(o, Vector) and o.op == "topk"}
 
-    assert choices("cm384:16", deployment) == {("attention/topk", True), ("mtp/attention/topk", True)}
+    parts = ("attention/topk", "attention/merge", "mtp/attention/topk", "mtp/attention/merge")
+    assert choices("cm384:16", deployment) == {(part, True) for part in parts}
     other = replace(deployment, framework="sglang")
     assert choices("dgx-h800:16", other) == {("attention/topk", False), ("mtp/attention/topk", False)}
+
+
+def test_scores_and_sort_hide_each_other() -> None:
+    """64 heads score 65,536 keys for longer than they are sorted: the choice adds nothing but the merging."""
+    deployment = Deployment(dp=16, ep=16, dp_attention=True, mtp_tokens=1, framework="cann-recipes")
+    case = InferenceCase(load_model("deepseek-v3.2"), load_system("cm384:16"), deployment, "decode", 4.0, kv_len=65536)
+    times = {o.part: scalar(p.time_s) for b in anatomy(case).blocks if b.block.layer for o, p in b.operators}
+    assert times["attention/topk"] == 0.0
+    assert times["attention/merge"] > 4e-6
+
+
+def test_scores_use_all_cores_whatever_the_number_of_sequences() -> None:
+    def scores_us(sequences: float) -> float:
+        call = Attention(
+            part="attention/index", batch=sequences, q_len=4.0, kv_len=65536.0, heads=64.0, kv_heads=1.0,
+            qk_head_dim=128.0, v_head_dim=1.0, causal=False, phase="decode", latent=True,
+        )  # fmt: skip
+        return float(CostEngine(A3, library="serving").price([call])[0].time_s) * 1e6
+
+    one, four, sixteen = (scores_us(n) for n in (1.0, 4.0, 16.0))
+    assert four - one == pytest.approx(3.0 * (one - 11.0), rel=0.05)
+    assert sixteen - four == pytest.approx(12.0 * (one - 11.0), rel=0.05)

@@ -28,7 +28,9 @@ _FEW = {"split_most": 0.4, "split_keys": 2048.0, "split_queries": 1.0}
 def decode_constants(chip: Chip) -> dict[str, Mapping[str, float]]:
     """Constants by kind. Rates: 94 % of the memory rate (1,503 GB/s on 910B2, vllm-ascend statistics, kernels.csv),
     latent 245.9 TFLOP/s and 84.1 % (arXiv 2506.12708v2 tables 8 and 9). Starts and what a core draws: rows above; start
-    and work of grouped kernels add up there. Start of a further tile on a core: 1 us (assumption)."""
+    and work of grouped kernels add up there. Start of a further tile on a core: 1 us (assumption). Indexer: blocks
+    of 512 keys, spread evenly over the cores (lightning_indexer_kernel_arch22.h); start and rate are priors; one
+    token takes 20 us in all with its choice (npu_lightning_indexer, FlagGems-vllm pull request 791)."""
     grouped = {
         "start_s": 1.7e-5, "spread_s": 8e-6, "tile_s": 1e-6, "rate": 0.5, "memory": 0.94, "split_s": 5e-7, "sharp": 1.0,
         **_FEW,
@@ -37,7 +39,13 @@ def decode_constants(chip: Chip) -> dict[str, Mapping[str, float]]:
         "start_s": 9.6e-6, "spread_s": 1.8e-5, "tile_s": 1e-6, "rate": 245.9e12 / chip.peak("bf16"), "memory": 0.841,
         "draw": 1.4, "split_s": 5e-7, "sharp": 3.0, "tile_rows": 128.0, **_NEVER,
     }  # fmt: skip
-    return {"gqa/128": grouped, "mla/576": latent, "sparse/576": {**latent, "tile_rows": 64.0}}
+    scores = {
+        "start_s": 8e-6, "tile_s": 3e-6, "rate": 0.5, "memory": 0.85, "split_s": 0.0, "sharp": 1.0, "tile_rows": 1024.0,
+        "block_keys": 512.0,
+    }  # fmt: skip
+    return {
+        "gqa/128": grouped, "mla/576": latent, "sparse/576": {**latent, "tile_rows": 64.0}, "indexer/128": scores,
+    }  # fmt: skip
 
 
 PREFILL: Mapping[str, float] = {

@@ -124,7 +124,12 @@ MESH_SHARE = 0.728
 # cann-hccl all_reduce_operator.cc, SelectAlgfor910B and aiv_communication_base.h: HCCL_MID_COUNT_16_MB,
 # AIV_ALL_REDUCE_BIG_SIZE
 VECTOR_CORE_BYTES = 16.0 * 2**20
-VECTOR_CORE_OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter")
+VECTOR_CORE_OPERATIONS = {
+    "all_reduce": "direct",
+    "all_gather": "direct",
+    "reduce_scatter": "direct",
+    "all_to_all": "pairwise",
+}
 PAIR_SHARE = 0.96  # a single pair of devices reaches this share of the line rate (HIXL, collectives.csv)
 
 
@@ -145,12 +150,14 @@ def hccl_by_vector_cores(
     fitted: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> dict[str, dict[str, Mapping[str, float]]]:
     """HCCL where its vector-core kernels are switched on (HCCL_OP_EXPANSION_MODE=AIV), as serving engines do for decode
-    (cann-recipes-infer, vLLM-Ascend tutorials): no switch of the protocol by a share per rank, up to 16 MB in all."""
+    (cann-recipes-infer, vLLM-Ascend tutorials): no switch of the protocol by a share per rank, up to 16 MB in all; an
+    all-to-all keeps its kernel up to 760 KB per pair (AIV_A3_ALL_TO_ALL_GRAPH_GUIYI_SIZE), taken as the same 16 MB."""
     out: dict[str, dict[str, Mapping[str, float]]] = {}
-    for op in VECTOR_CORE_OPERATIONS:
+    for op, algorithm in VECTOR_CORE_OPERATIONS.items():
         protocols = dict(fitted[op])
-        small = {k: v for k, v in protocols["direct/small"].items() if k != "up_to_bytes_per_rank"}
-        out[op] = {**protocols, "direct/small": {**small, "up_to_bytes": VECTOR_CORE_BYTES}}
+        name = f"{algorithm}/small"
+        small = {k: v for k, v in protocols[name].items() if k != "up_to_bytes_per_rank"}
+        out[op] = {**protocols, name: {**small, "up_to_bytes": VECTOR_CORE_BYTES}}
     return out
 
 

@@ -15,8 +15,8 @@ are split and the parts reduced (FlashDecoding). With w waves of tiles, s splits
     |start_s + spread_s b + tile_s w + split_s log2 s,
      max(bytes / (memory B min(draw b, 1)), padded FLOP / (rate R b))|_sharp.
 Optional: spread_s, what starting all cores adds to one; draw (1), what a core can draw over its share of the bandwidth;
-tile_rows (64); split_most, split_keys, split_queries: keys are split up to so many items over cores, from so many keys
-and up to so many queries per sequence.
+tile_rows (64); block_keys: blocks of so many keys are spread evenly over the cores; split_most, split_keys,
+split_queries: keys are split up to so many items over cores, from so many keys and up to so many queries per sequence.
 |a, b|_p is the p-norm (a^p + b^p)^(1/p): a soft maximum.
 """
 
@@ -161,6 +161,8 @@ def decode_times(chip: Chip, variant: Variant, shape: Shape, constants: Mapping[
     if "split_most" in constants:
         few = (items <= constants["split_most"] * cores) & (keys >= constants["split_keys"])
         splits = np.where(few & (shape.q_len <= constants["split_queries"]), splits, 1.0)
+    if "block_keys" in constants:
+        splits = np.minimum(np.maximum(cores / items, 1.0), np.ceil(keys / constants["block_keys"]))
     waves = np.maximum(np.ceil(items * splits / cores), 1.0)
     busy = np.minimum(1.0, items * splits / cores)
     padded_rows = np.minimum(np.ceil(rows / 8.0) * 8.0, most_rows * row_tiles)

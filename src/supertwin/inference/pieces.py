@@ -19,9 +19,10 @@ from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.inference.prolog import JOINED, in_prolog
 from supertwin.machine.system import System
-from supertwin.workload.operators import Communication
+from supertwin.workload.operators import Attention, Communication, Vector
 
 _CORE, _TURN = "attention core", "cp p2p"
+_SCORES, _CHOICE = "attention/index", "attention/topk"
 _SHARED, _BESIDE_SHARED = "moe/shared", ("moe/router", "moe/dispatch")
 
 
@@ -63,9 +64,26 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
                 cost = in_prolog(o.part, cost)
             part, stage = _place(o.part, type(o).__name__)
             out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))
+    if system.chip.vendor == "huawei":
+        out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
         out = shared_beside(block, out)
     return hidden_turns(out, plan.placement.cp) if plan.ring else out
+
+
+def hidden_sort(block: Block, pieces: list[Piece]) -> list[Piece]:
+    """The indexer's vector cores sort one block of keys while its matrix cores score the next: what outlasts them shows
+    (cann-recipes-infer, LongCat-2.0 and DeepSeek-V3.2 guides)."""
+    out: list[Piece] = []
+    scored: Real = 0.0
+    for o, p in zip(block.operators, pieces, strict=True):
+        part = o.part.removeprefix("mtp/")
+        if part == _SCORES and isinstance(o, Attention) and p.cost is not None:
+            scored = (p.cost.time_s - p.cost.overhead_s) * p.count
+        elif part == _CHOICE and isinstance(o, Vector) and o.fused:
+            p = replace(p, time_s=np.maximum(p.time_s - scored, 0.0))
+        out.append(p)
+    return out
 
 
 def shared_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
