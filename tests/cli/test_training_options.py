@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from supertwin.cli.training_options import CP_METHODS, OPTIONS, ROWS, UPDATES, given_fields
+from supertwin.cli.app import COMMANDS
+from supertwin.cli.training_options import OPTIONS, ROWS, given_fields
+from supertwin.core import words
 from supertwin.training.case import TrainingCase
-from supertwin.training.check import CP_METHODS as LEGAL_METHODS
-from supertwin.training.check import UPDATES as LEGAL_UPDATES
 from tests.cli.run import assert_refused, supertwin
 
 TRAIN = ("train", "llama3.1-8b", "--on", "dgx-h100:8", "--tp", "2", "--pp", "2", "--json")
@@ -27,8 +27,20 @@ def test_flags_are_fields_of_the_case() -> None:
     names = {item.name for item in fields(TrainingCase)}
     assert {row.field for row in ROWS} <= names
     assert len({row.option.flag for row in ROWS}) == len(ROWS)
-    assert set(UPDATES) == set(LEGAL_UPDATES)
-    assert set(CP_METHODS) == set(LEGAL_METHODS)
+
+
+def test_flags_offer_the_words_that_a_job_is_checked_against() -> None:
+    train = next(command for command in COMMANDS if command.name == "train")
+    offered = {option.flag: option.choices for option in train.options}
+    assert offered["--schedule"] == words.SCHEDULES
+    assert offered["--sharding"] == words.SHARDING
+    assert offered["--recompute"] == words.RECOMPUTE
+    assert offered["--task"] == words.TASKS
+    assert offered["--balance"] == words.BALANCES
+    assert offered["--cp-method"] == words.CP_METHODS
+    assert offered["--dispatcher"] == words.DISPATCHERS
+    assert offered["--launch"] == words.LAUNCHES
+    assert offered["--offload-update"] == words.UPDATES
 
 
 def test_flags_not_given_set_nothing() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.core.errors import InputError
-from supertwin.training.pipeline import SCHEDULES, DeviceTimes, in_flight, paired_share, pipeline_time
+from supertwin.core.words import SCHEDULES
+from supertwin.training.pipeline import DeviceTimes, in_flight, paired_share, pipeline_time
 from supertwin.training.timeline.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Schedule, schedule_of
 
 TWO_CHUNKS = ("zb-v", "dualpipev")

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 from supertwin.cli.options import Argument, Command, Option, Values
 from supertwin.cli.steps import FORMATS, known_framework, present, stated, system_named
 from supertwin.cli.training_options import OPTIONS, given_fields
+from supertwin.core.words import RECOMPUTE, SCHEDULES, SHARDING, TASKS
 
 if TYPE_CHECKING:
     from supertwin.training.case import TrainingCase
 
 _SIZES = ("tp", "pp", "cp", "dp", "ep", "etp", "vpp")
 _FREE = "chosen to fit memory"
-RECOMPUTE = ("none", "selective", "full", "partial")
-SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
-SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipev")
 _FIXED: dict[str, int | float | str | bool] = {
     "micro_batch": 1,
     "seq_len": 4096,
@@ -120,7 +118,7 @@ COMMAND = Command(
         Option("--sharding", "str", "Optimizer and parameter sharding.", "zero1", SHARDING),
         Option("--schedule", "str", "Pipeline schedule.", "1f1b; interleaved with vpp > 1", SCHEDULES),
         Option("--sequence-parallel", "yesno", "Shard norms and residuals over tp.", "yes when tp > 1"),
-        Option("--task", "str", "Kind of training.", "pretrain", ("pretrain", "sft", "lora", "rl")),
+        Option("--task", "str", "Kind of training.", "pretrain", TASKS),
         Option("--tokens", "str", "Bill a whole run of T tokens, such as 13.2T."),
         Option("--co2-per-kwh", "float", "With --tokens: kg of CO2 per kWh of electricity.", minimum=0.0, maximum=10.0),
         Option("--scaling", "str", "Strong and weak scaling over numbers of devices, such as 128,256,512."),

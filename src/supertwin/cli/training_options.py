@@ -8,12 +8,8 @@ from typing import Any, NamedTuple
 from supertwin.cli.options import Option, Values
 from supertwin.cli.steps import FORMATS
 from supertwin.core.errors import InputError
+from supertwin.core.words import BALANCES, CP_METHODS, DISPATCHERS, LAUNCHES, UPDATES
 
-UPDATES = ("sequential", "pipelined", "delayed", "swapped")
-DISPATCHERS = ("all_to_all", "deepep", "hybridep")
-LAUNCHES = ("eager", "graph", "compiled")
-BALANCES = ("weights", "time", "layers")
-CP_METHODS = ("ring", "all_gather", "ulysses", "hybrid")
 MODULES = ("norm", "activation", "mla_up", "attention", "mlp", "experts")
 _HABIT = "the framework's"
 

@@ -159,7 +159,8 @@ def _plane_name(service: Service, plane: str) -> str:
 
 
 def _loading(found: Loading) -> list[tuple[str, str]]:
-    cold = f"{found.instances} instances: {seconds(found.cold_alone_s)}, with a pool {seconds(found.cold_pool_s)}"
+    count = f"{found.instances} instance{'s' * (found.instances > 1)}"
+    cold = f"{count}: {seconds(found.cold_alone_s)}, with a pool {seconds(found.cold_pool_s)}"
     warm = _times((found.local_s, "from the node's memory"), (found.pool_s, "from the pool"))
     switch = _times((found.switch_cold_s, "cold"), (found.switch_local_s, "local"), (found.switch_pool_s, "pool"))
     return [("checkpoint", gib(found.checkpoint_bytes)), ("cold start", cold), ("warm start", warm), ("switch", switch)]

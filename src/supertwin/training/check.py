@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from supertwin.core.errors import InputError, UnknownName
 from supertwin.core.formats import format_names, number_format
+from supertwin.core.words import (
+    BALANCES,
+    CP_METHODS,
+    DISPATCHERS,
+    LAUNCHES,
+    RECOMPUTE,
+    SCHEDULES,
+    SHARDING,
+    TASKS,
+    UPDATES,
+)
 from supertwin.model.spec import ModelSpec
 from supertwin.training.case import TrainingCase
 from supertwin.training.options import check_options
-from supertwin.training.pipeline import SCHEDULES
 
-SHARDING = ("none", "zero1", "zero2", "zero3", "hsdp")
-RECOMPUTE = ("none", "selective", "full", "partial")
-TASKS = ("pretrain", "sft", "lora", "rl")
-BALANCES = ("weights", "time", "layers")
-CP_METHODS = ("ring", "all_gather", "ulysses", "hybrid")
 FULL_SHARDING = ("zero3", "hsdp")
-DISPATCHERS = ("all_to_all", "deepep", "hybridep")
-LAUNCHES = ("eager", "graph", "compiled")
 ATTENTION_DTYPES = ("fp8",)
-UPDATES = ("sequential", "pipelined", "delayed", "swapped")
 
 
 def check(case: TrainingCase) -> None:

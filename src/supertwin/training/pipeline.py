@@ -31,7 +31,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipev")
 _TIE = 1e-9  # devices of GPipe end together but for rounding
 FOLDED = ("zb-v", "dualpipe", "dualpipev")  # a device holds one chunk of each half: stage i and its mirror
 
