@@ -24,7 +24,7 @@ from supertwin.inference.residence import Curves, Load, cycle_s
 from supertwin.inference.rows import Skip, predict_row
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
-from supertwin.inference.trtllm_bench import limits
+from supertwin.inference.trtllm_bench import counted_bytes, limits
 from supertwin.machine import load_chip, load_system, system_for_chip
 from supertwin.model import load_model
 
@@ -209,3 +209,9 @@ def test_trtllm_bench_leaves_microscaled_formats_alone() -> None:
     assert not read(row, load_model("gpt-oss-120b"), load_chip("gb200"), 7e10).most_running
     tuned = overview("llama-3.3-70b", "gb200", "nvfp4", 1, (1024, 8192))
     assert read(tuned, load_model("llama-3.3-70b"), load_chip("gb200"), 4e10).most_running > 0
+
+
+def test_trtllm_bench_counts_packed_weights_as_elements() -> None:
+    """NVIDIA/TensorRT-LLM pull request 13498: 183.70 GB instead of 386.54 GB of DeepSeek-V3.2 in NVFP4, in GiB."""
+    assert 685e9 * counted_bytes("nvfp4") / 2**30 == pytest.approx(183.7, rel=0.03)
+    assert counted_bytes("fp8") == 1.0

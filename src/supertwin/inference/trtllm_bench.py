@@ -34,7 +34,7 @@ def limits(
     model: ModelSpec, chip: Chip, formats: tuple[str, str], sizes: tuple[int, int], lengths: tuple[float, float]
 ) -> Limits:
     """formats: of weights and cache; sizes: tp (attention ranks included) and pp; lengths: tokens of prompt, answer."""
-    weight, kv = (number_format(f).bytes_per_element for f in formats)
+    weight, kv = counted_bytes(formats[0]), number_format(formats[1]).bytes_per_element
     tp, pp = sizes
     room = (chip.memory_bytes * tp * pp - parameter_count(model).total * weight) * CACHE_SHARE
     requests = max(room, 0.0) / (token_bytes(model, tp, kv) * sum(lengths))
@@ -42,6 +42,13 @@ def limits(
     batch = _batch_size(raw)
     tokens = _num_tokens(min(raw * (1.0 + lengths[0] / max(lengths[1], 1.0)), MOST_TOKENS))
     return Limits(batch, max(tokens, math.ceil(lengths[0]) + batch))
+
+
+def counted_bytes(weight: str) -> float:
+    """Bytes of a weight as the tool counts it: half a byte per element of an NVFP4 checkpoint, whose elements hold two
+    weights each or the scale of 16 (NVIDIA/TensorRT-LLM pull request 13498: 184 instead of 387 GB of DeepSeek-V3.2)."""
+    packed = number_format(weight).bytes_per_element
+    return 0.5 * packed if weight == "nvfp4" else packed
 
 
 def token_bytes(model: ModelSpec, tp: int, kv_bytes: float) -> float:
