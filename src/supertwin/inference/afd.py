@@ -19,8 +19,8 @@ from supertwin.inference.placement import Placement, Real
 from supertwin.inference.shape import Shape
 from supertwin.model.spec import FeedForwardSpec, LayerSpec, ModelSpec
 from supertwin.network.exchange import distinct_places, token_bytes
-from supertwin.workload.block import norm, plain, vector
-from supertwin.workload.feed_forward import effective_topk, feed_forward_operators
+from supertwin.workload.block import norm, vector
+from supertwin.workload.feed_forward import effective_topk, feed_forward_operators, router_operators
 from supertwin.workload.layer import embedding_operators, head_operators, layer_operators
 from supertwin.workload.operators import ExpertMlp, Gemm, Operator
 from supertwin.workload.shard import Shard, Step, maximum
@@ -134,14 +134,7 @@ def _choice(model: ModelSpec, block: FeedForwardSpec, shape: Shape, shard: Shard
     own = shape.tokens / shard.tp
     summed = own * model.hidden
     return [
-        plain("moe/router", own, (model.hidden, block.experts + block.zero_experts)),
-        vector(
-            "moe/router",
-            "router",
-            (own * block.experts * 2, own * block.topk * 4),
-            flop=own * block.experts * 8,
-            tokens=own,
-        ),
+        *router_operators(model, block, own),
         vector("moe/add", "add", (summed * (block.topk + 1.0), summed), flop=summed * block.topk, tokens=own),
     ]
 

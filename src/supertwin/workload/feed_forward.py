@@ -45,22 +45,27 @@ def expert_rows(block: FeedForwardSpec, rows: Real, shard: Shard) -> Real:
     return rows * effective_topk(block) * shard.etp / shard.tp
 
 
+def router_operators(model: ModelSpec, block: FeedForwardSpec, tokens: Real) -> list[Operator]:
+    """Scores of all experts and the choice among them."""
+    return [
+        plain("moe/router", tokens, (model.hidden, block.experts + block.zero_experts)),
+        vector(
+            "moe/router",
+            "router",
+            (tokens * block.experts * 2, tokens * block.topk * 4),
+            flop=tokens * block.experts * 8,
+            tokens=tokens,
+        ),
+    ]
+
+
 def mixture_operators(model: ModelSpec, block: FeedForwardSpec, step: Step, shard: Shard) -> list[Operator]:
     """Router, shared experts, traffic, routed experts, and the way back."""
     rows = step.tokens(shard)
     replicated = shard.moe_transport in ("all_reduce", "all_gather") and not shard.sequence_parallel
     own = rows if replicated else rows / shard.tp
     width = block.latent or model.hidden
-    ops: list[Operator] = [
-        plain("moe/router", own, (model.hidden, block.experts + block.zero_experts)),
-        vector(
-            "moe/router",
-            "router",
-            (own * block.experts * 2, own * block.topk * 4),
-            flop=own * block.experts * 8,
-            tokens=own,
-        ),
-    ]
+    ops = router_operators(model, block, own)
     ops += shared_operators(model, block, rows, own, shard)
     if block.latent:
         ops.append(linear("moe/latent", own, (model.hidden, width), shard))
