@@ -8,7 +8,9 @@ import pytest
 
 from supertwin.inference import Deployment
 from supertwin.inference.assumptions import engine
-from supertwin.inference.memory import largest_batch, memory_of
+from supertwin.inference.layers import shard_of
+from supertwin.inference.memory import largest_batch, memory_of, request_bytes
+from supertwin.inference.placement import place
 from supertwin.inference.plan import expert_kernels
 from supertwin.inference.profiled import SAMPLER_BYTES, sampler_bytes
 from supertwin.machine import load_system
@@ -21,13 +23,29 @@ MXFP4 = Deployment(weight_dtype="mxfp4", activation_dtype="bf16", kv_dtype="bf16
 
 @pytest.mark.parametrize(
     ("system", "framework", "printed_gib"),
-    [("dgx-h100:1", "vLLM 0.14.1", 64.38), ("dgx-a100:1", "vLLM 0.11.0", 65.97), ("dgx-h100:1", "SGLang 0.5.3", 60.7)],
+    [("dgx-h100:1", "vLLM 0.14.1", 64.38), ("dgx-a100:1", "vLLM 0.11.0", 65.97), ("dgx-a100:1", "SGLang 0.5.3", 60.7)],
 )
 def test_padded_experts_weigh_what_vllm_prints(system: str, framework: str, printed_gib: float) -> None:
     """ "Model loading took 64.38 GiB" with OpenAI's Triton kernels (vLLM issue 33155), 65.9651 GiB with Marlin (issue
-    23278); matrices alone are 60.7 GiB."""
+    23278); matrices alone are 60.7 GiB. SGLang takes Triton's layouts too (mxfp4.py, _swizzle_mxfp4)."""
     found = memory_of(MODEL, load_system(system), replace(MXFP4, framework=framework), 1.0, 1.0, 1.0)
     assert found.parameters_bytes / GIB == pytest.approx(printed_gib, rel=0.005)
+
+
+def test_sglang_to_0_5_6_keeps_all_tokens_in_layers_with_windows() -> None:
+    """server_args of 0.5.3 and 0.5.6: disable_hybrid_swa_memory for gpt-oss; half of its layers see 128 tokens."""
+    most: dict[str, float] = {}
+    for framework in ("SGLang 0.5.3rc0", "SGLang 0.5.6.post2", "SGLang 0.5.9", "SGLang", "vLLM 0.11.0"):
+        most[framework] = sequence_bytes_of(replace(MXFP4, framework=framework), 4096.0)
+    whole, short = most["SGLang 0.5.3rc0"], most["SGLang 0.5.9"]
+    assert whole == most["SGLang 0.5.6.post2"] == 36 * 4096 * 2048
+    assert short == most["SGLang"] == most["vLLM 0.11.0"] == 18 * (4096 + 128) * 2048
+
+
+def sequence_bytes_of(deployment: Deployment, tokens: float) -> float:
+    system = load_system("dgx-h200:1")
+    shard = shard_of(MODEL, deployment, place(deployment), system.chip, engine(deployment.framework, system.chip))
+    return float(request_bytes(MODEL, deployment, shard, tokens))
 
 
 def test_the_profiled_sampler_takes_memory_from_the_cache() -> None:

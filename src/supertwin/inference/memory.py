@@ -31,6 +31,7 @@ from supertwin.inference.local import saved_parameters, widths
 from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.profiled import padding_bytes
 from supertwin.inference.shared import shared_bytes
+from supertwin.inference.versions import sglang_version
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.parameters import LayerParameters, parameter_count
@@ -116,9 +117,16 @@ def kv_bytes_per_token(model: ModelSpec, shard: Shard, drafts: bool = False) -> 
     return out
 
 
-def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool = False, pool: int = 0) -> Real:
+LAST_UNBOUNDED_SGLANG = (0, 5, 6)
+"""Last release of SGLang (of those looked at: 0.5.3, 0.5.6, 0.5.9) that keeps all tokens in layers with windows
+(server_args: disable_hybrid_swa_memory for gpt-oss and Gemma)."""
+
+
+def sequence_bytes(
+    model: ModelSpec, shard: Shard, context: Real, drafts: bool = False, pool: int = 0, whole: bool = False
+) -> Real:
     """Cache of one sequence of `context` tokens: windows keep only their span, recurrent layers one state. pool: tokens
-    of sparse attention that stay on the device (0: all); the indexer's keys all do."""
+    of sparse attention that stay on the device (0: all); the indexer's keys all do. whole: windows keep all tokens."""
     out: Real = 0.0
     for layer in [*model.layers, *([model.mtp] if drafts and model.mtp is not None else [])]:
         a = layer.attention
@@ -128,7 +136,7 @@ def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool =
             state = a.linear_value_heads * a.linear_value_head_dim * a.linear_key_head_dim
             out = out + layer.count * 4.0 * state / float(np.max(shard.tp))
             continue
-        span = minimum(context, a.window) if a.window and a.compress_ratio == 1 else context
+        span = minimum(context, a.window) if a.window and a.compress_ratio == 1 and not whole else context
         stored = largest(stored_bytes_per_token(a, shard))
         if pool and a.index_topk:
             index = stored - largest(stored_bytes_per_token(replace(a, index_heads=0), shard))
@@ -143,7 +151,9 @@ def sequence_bytes(model: ModelSpec, shard: Shard, context: Real, drafts: bool =
 
 def request_bytes(model: ModelSpec, deployment: Deployment, shard: Shard, context: Real) -> Real:
     """Cache of one sequence of `context` tokens, with that of the module or model that drafts."""
-    own = sequence_bytes(model, shard, context, deployment.drafts_itself, deployment.kv_pool)
+    release = sglang_version(deployment.framework)
+    whole = release is not None and release <= LAST_UNBOUNDED_SGLANG
+    own = sequence_bytes(model, shard, context, deployment.drafts_itself, deployment.kv_pool, whole)
     found = drafter(model, deployment.draft) if deployment.draft and deployment.mtp_tokens else None
     return own if found is None else own + sequence_bytes(found.model, bf16(shard), context)
 

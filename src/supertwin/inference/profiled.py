@@ -25,8 +25,8 @@ less 66.0 GiB on H100 (issue 23278), which is 7.1 GiB for 1,024 x 201,088 logits
 
 EXPERT_MULTIPLES = {"ampere": (128, 256), "hopper": (64, 256), "blackwell": (256, 256)}
 """Multiples to which (inner, hidden) sizes of MXFP4 experts are padded by the kernels of an architecture (mxfp4.py of
-vLLM 0.11: Marlin, FlashInfer; OpenAI's Triton layout for Hopper). gpt-oss-120b loads 66.0 GiB with Marlin (issue
-23278) and 64.4 with Triton (issue 33155) where its matrices are 60.7."""
+vLLM 0.11: Marlin, FlashInfer; OpenAI's Triton layout for Hopper, which SGLang takes too). gpt-oss-120b loads 66.0 GiB
+with Marlin (issue 23278) and 64.4 with Triton (issue 33155) where its matrices are 60.7."""
 
 
 def samples_by_kernel(engine: Engine, chip: Chip) -> bool:
@@ -45,7 +45,8 @@ def padding_bytes(model: ModelSpec, shard: Shard, engine: Engine, chip: Chip) ->
     """Bytes by which padding widens the MXFP4 experts of one device; 0 for other engines and formats."""
     mixture, stored = moe(model), shard.expert_weight_dtype
     multiples = EXPERT_MULTIPLES.get(chip.architecture)
-    if engine.name not in _ENGINES or mixture is None or stored != "mxfp4" or multiples is None:
+    swizzled = engine.name.startswith("sglang") and chip.architecture == "hopper"
+    if not (engine.name in _ENGINES or swizzled) or mixture is None or stored != "mxfp4" or multiples is None:
         return 0.0
     inner, hidden = mixture.inter / float(shard.etp), float(model.hidden)
     padded = math.prod(math.ceil(x / m) * m for x, m in zip((inner, hidden), multiples, strict=True))
