@@ -56,6 +56,21 @@ def test_the_file_of_a_chip_stands_for_its_usual_system(tmp_path: Path) -> None:
     assert ours["memory"]["capacity_bytes"] == theirs["memory"]["capacity_bytes"]
 
 
+def test_a_chip_that_is_like_another_stands_for_its_system(tmp_path: Path) -> None:
+    """The form of docs/machines.md; where only systems have an answer, the sentence says what the file is."""
+    path = tmp_path / "fast.toml"
+    twice = 'like = "ascend-910c-die"\n[scale]\n"memory.bandwidth" = { value = "2 x", source = "user" }\n'
+    path.write_text('title = "twice"\n' + twice, encoding="utf-8")
+    arguments = ("--tp", "2", "--batch", "1", "--json")
+    ours = json.loads(supertwin("infer", "llama-3.1-8b", "--on", f"{path}:2", *arguments).out)
+    theirs = json.loads(supertwin("infer", "llama-3.1-8b", "--on", "cm384:2", *arguments).out)
+    assert ours["step_time_s"] < theirs["step_time_s"]
+    for command in (("compare", "cm384", str(path)), ("fabric", str(path))):
+        result = supertwin(*command)
+        assert_refused(result)
+        assert "fast is a chip, not a system; expected a system such as cm384" in result.err
+
+
 def test_a_chip_where_a_system_is_expected_is_answered_with_its_system() -> None:
     result = supertwin("infer", "llama-3.1-8b", "--on", "h100-sxm:8")
     assert_refused(result)

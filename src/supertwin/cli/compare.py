@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from supertwin.cli.options import Argument, Command, Values
+from supertwin.cli.steps import whole_system
 
 
 def _run(values: Values) -> int:
     from supertwin.cli.output import write_json, write_text
-    from supertwin.machine import load_system
     from supertwin.report.comparison import comparison_fields, comparison_view
     from supertwin.report.machines import system_fields, system_view
 
     given = values["systems"]
-    systems = [load_system(name) for name in (given if isinstance(given, list) else [str(given)])]
+    systems = [whole_system(name) for name in (given if isinstance(given, list) else [str(given)])]
     if values["json"]:
         fields = {"systems": [system_fields(system) for system in systems], "rows": comparison_fields(systems)}
         write_json("compare", fields)

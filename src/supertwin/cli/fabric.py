@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from supertwin.cli.options import Argument, Command, Option, Values
 from supertwin.cli.sizes import parse_sizes
+from supertwin.cli.steps import whole_system
 from supertwin.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,11 +22,10 @@ _WIDEST_DEVICES = 16384
 
 
 def _run(values: Values) -> int:
-    from supertwin.machine import load_system
     from supertwin.report.fabric_study import Fabric
 
     _check(values)
-    system = load_system(str(values["system"]))
+    system = whole_system(str(values["system"]))
     if system.devices > _WIDEST_DEVICES:
         raise InputError(f"{values['system']}: the fabric is built link by link up to {_WIDEST_DEVICES:,} devices")
     faults = tuple(word.strip() for word in str(values["fault"] or "").split(",") if word.strip())

@@ -48,22 +48,39 @@ def system_named(given: object) -> System:
 
     Raises the error of the system's file where the file is not a chip's either, InputError for a chip without system.
     """
-    from supertwin.machine import load_chip, load_system, system_for_chip
+    from supertwin.machine import load_system
 
     text = str(given or "cm384")
     try:
         return load_system(text)
+    except (UnknownName, CatalogueError) as error:
+        base, _, count = text.rpartition(":") if text.rpartition(":")[2].isdigit() else (text, "", "")
+        if base.endswith(".toml"):  # one that names a chip after `like` is an unknown system
+            return _with_chip(base, int(count) if count else None, error)
+        raise (_chip_hint(text, error) if isinstance(error, UnknownName) else error) from None
+
+
+def whole_system(text: str) -> System:
+    """A machine by name or file. Raises InputError that says so where the text names a chip."""
+    from supertwin.machine import load_system
+
+    try:
+        return load_system(text)
     except UnknownName as error:
         raise _chip_hint(text, error) from None
-    except CatalogueError as error:
-        base, _, count = text.rpartition(":") if text.rpartition(":")[2].isdigit() else (text, "", "")
-        try:
-            chip = load_chip(base)
-        except SupertwinError:
-            raise error from None
-        if not chip.system:
-            raise InputError(f"{base} is a chip; name its usual system in its field system, or give a system") from None
-        return system_for_chip(base, int(count) if count else None)
+
+
+def _with_chip(path: str, devices: int | None, error: SupertwinError) -> System:
+    """The usual system of a chip's file; raises `error` where the file is not a chip's."""
+    from supertwin.machine import load_chip, system_for_chip
+
+    try:
+        chip = load_chip(path)
+    except SupertwinError:
+        raise error from None
+    if not chip.system:
+        raise InputError(f"{path} is a chip; name its usual system in its field system, or give a system") from None
+    return system_for_chip(path, devices)
 
 
 def _chip_hint(text: str, error: UnknownName) -> SupertwinError:
