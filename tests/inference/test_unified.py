@@ -26,10 +26,10 @@ def further(system: str, framework: str, model: str) -> float:
 
 
 def test_kernel_of_the_pull_request() -> None:
-    """PR 20690: 10,000 tokens of Llama-3.1-8B on H100 in 0.66 s, of which 0.26 s are products."""
+    """PR 20690: 10,000 tokens of Llama-3.1-8B on H100 in 0.66 s, of which 0.26 s are products, 0.01 vector work."""
     chip = load_system("dgx-h100:1").chip
     found = attention_s(load_model("llama-3.1-8b"), ONE, chip, 10_000.0, 10_000.0)
-    assert 0.65 * 0.40 < found < 0.40
+    assert found == pytest.approx(0.39, rel=0.03)
 
 
 def test_only_sinks_on_ampere_in_vllm() -> None:
