@@ -83,3 +83,16 @@ def test_gate_and_dispatch_hide_shared_experts() -> None:
     count = sum(o.startswith("moe/shared") for o in parts)
     assert shown(1e-7) == 0.0
     assert shown(1e-3) == pytest.approx(1e-3 * count - beside)
+
+
+def test_deepseek_v4_has_no_prolog() -> None:
+    """Its recipe runs maps, norms and rotations before the core as kernels of their own (mla_prolog_decode)."""
+    deployment = replace(CASE.deployment, mtp_tokens=1)
+
+    def rope_s(model: str) -> float:
+        found = anatomy(InferenceCase(load_model(model), CASE.system, deployment, "decode", 64.0, kv_len=8192))
+        layers = [o for o in found.blocks if o.block.layer]
+        return sum(scalar(p.time_s) for b in layers for o, p in b.operators if o.part == "attention/rope")
+
+    assert rope_s("deepseek-v3.2") == 0.0
+    assert rope_s("deepseek-v4-flash") > 3e-5

@@ -17,7 +17,7 @@ from supertwin.inference.local import AXIS
 from supertwin.inference.offload import HOST
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
-from supertwin.inference.prolog import JOINED, in_prolog
+from supertwin.inference.prolog import ABSORBED, JOINED, in_prolog
 from supertwin.machine.system import System
 from supertwin.workload.operators import Attention, Communication, Vector
 
@@ -45,7 +45,8 @@ class Piece:
 def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCost]) -> list[Piece]:
     """Operators of a block with their times; exchanges are timed here, the rest was priced."""
     out = []
-    routed, prolog = routed_of(block, plan), plan.prolog
+    routed = routed_of(block, plan)
+    prolog = plan.prolog and any(o.part in ABSORBED for o in block.operators)
     for o in block.operators:
         if isinstance(o, Communication):
             time = communication_s(system, plan.placement, o, routed) * o.count

@@ -19,6 +19,10 @@ _PASSES = ("attention/rank_norm", "attention/rope")
 JOINED = frozenset(before + part for part in (*_PRODUCTS, *_PASSES) for before in ("", "mtp/"))
 """Operators of that kernel."""
 
+ABSORBED = ("attention/absorb_q", "mtp/attention/absorb_q")
+"""What layers with latent vectors have. DeepSeek-V4 shares plain vectors: its recipe runs the maps, norms and rotations
+as kernels of their own (deepseek_v4, mla_prolog_decode)."""
+
 
 def in_prolog(part: str, cost: OperatorCost) -> OperatorCost:
     """Cost of an operator where these run as one kernel; others as they are."""
