@@ -178,3 +178,14 @@ def test_decode_of_the_cm384_paper_at_two_batches(batch: float, tpot_ms: float) 
     assert not isinstance(found, Skip)
     scored = {name: predicted for name, _, predicted, *_ in found}
     assert scored["tpot_s"] == pytest.approx(tpot_ms / 1e3, rel=0.12)
+
+
+def test_no_prediction_reads_what_was_measured() -> None:
+    """Other results in the same row leave every prediction as it is."""
+    for row in ROWS[::23]:
+        other = {k: v * 3.7 if k.startswith("measured_") and isinstance(v, float) else v for k, v in row.items()}
+        found, again = predict_row(row), predict_row(other)
+        if isinstance(found, Skip) or isinstance(again, Skip):
+            assert type(found) is type(again)
+            continue
+        assert [(name, value) for name, _, value, *_ in found] == [(name, value) for name, _, value, *_ in again]
