@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,6 +123,16 @@ def test_two_tokens_per_step_cost_little_while_memory_binds() -> None:
     """Multi-token prediction reads the cache once for both tokens."""
     one, two = (seconds("h100-sxm", decode(kv_len=8192, q_len=q)) for q in (1, 2))
     assert one <= two < 1.35 * one
+
+
+@pytest.mark.parametrize("chip", ["h100-sxm", "b200-sxm", "a100-sxm-80gb", "ascend-910c-die"])
+@pytest.mark.parametrize("heads", [(64, 64), (32, 8), (32, 2), (8, 1)])
+def test_more_new_tokens_take_longer_but_not_more_than_each_alone(chip: str, heads: tuple[int, int]) -> None:
+    """Kernels are chosen by the group of heads; only one new token is measured, so its residual holds for all."""
+    shape = {"batch": 16, "kv_len": 8192, "heads": heads[0], "kv_heads": heads[1], "qk_head_dim": 128}
+    times = [seconds(chip, decode(**shape, v_head_dim=128, q_len=q)) for q in (1, 2, 3, 4, 8)]
+    assert all(a <= b * 1.0001 for a, b in pairwise(times))
+    assert all(t <= times[0] * q * 1.0001 for t, q in zip(times, (1, 2, 3, 4, 8), strict=True))
 
 
 def test_arrays_equal_scalars() -> None:

@@ -182,14 +182,17 @@ def coordinates(axes: tuple[str, ...], variant: Variant, shape: Shape) -> list[A
     """log2 coordinates of a residual surface by axis name.
 
     items: sequences x KV heads (decode) or x heads (prefill); q: new tokens; keys: keys within the window; group: query
-    heads per KV head; depth: kv_len / q_len; windowed: 1 where a window cuts the context, else 0.
+    heads per KV head, with the new tokens of a sequence in latent decode, where both are rows of one product (of other
+    attention one new token is measured, and kernels are chosen by the model's group, not by its rows); depth: kv_len /
+    q_len; windowed: 1 where a window cuts the context, else 0.
     """
+    latent = variant.phase == "decode" and variant.kind != "gqa"
     heads = shape.kv_heads if variant.phase == "decode" else shape.heads
     table: dict[str, Callable[[], Array]] = {
         "items": lambda: shape.batch * heads,
         "q": lambda: shape.q_len,
         "keys": lambda: keys_touched(shape),
-        "group": lambda: (shape.q_len if variant.phase == "decode" else 1.0) * shape.heads / shape.kv_heads,
+        "group": lambda: (shape.q_len if latent else 1.0) * shape.heads / shape.kv_heads,
         "depth": lambda: shape.kv_len / shape.q_len,
         "windowed": lambda: np.where((shape.window > 0) & (shape.window < shape.kv_len), 2.0, 1.0),
     }

@@ -18,6 +18,7 @@ from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.sampling import with_sampling
 from supertwin.inference.shape import Shape
 from supertwin.inference.shared import with_cascade
+from supertwin.inference.trees import attends_twice, with_trees
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
@@ -121,6 +122,9 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     if deployment.shared_prefix and deployment.cascade and shape.phase == "decode":
         made = with_cascade(made, deployment.shared_prefix, placement.cp, chip)
+    tree = deployment.draft_topk > 1 and deployment.mtp_tokens > 0 and shape.phase == "decode"
+    if tree and attends_twice(engine.name, chip):
+        made = with_trees(made, deployment.mtp_tokens, deployment.draft_topk)
     if deployment.sampling:
         made = with_sampling(made, read_words(deployment.sampling))
     if deployment.part_dtypes:
