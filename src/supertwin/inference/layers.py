@@ -138,18 +138,11 @@ def blocks(
     out = [Block(tuple(embedding_operators(model, step, cut)), 1.0)]
     for layer in model.layers:
         split = overlapped and _has_experts(layer)
-        ops = _busy_share(layer_operators(model, layer, *(half if split else (step, cut))), fill)
-        ops = with_kept_formats(ops, model, layer, shard)
-        skew = (half if split else (step, cut))[1].expert_skew * met
-        if shard.context == "ring":
-            ops = in_hops(ops, placement.cp)
-        if layer.attention is not None and layer.attention.kind == "mla":
-            ops = with_latent_copies(ops, layer.attention, about.joins_keys)
-            ops = with_padding(ops, layer.attention.index_topk, about.picks)
-        ops = with_routing_passes(ops, skew, about.wide_gate) if about.routes_in_passes else ops
-        ops = in_kernels(ops, layer.attention, half[0] if split else step, about)
+        sized = half if split else (step, cut)
+        skew = sized[1].expert_skew * met
+        ops = tuple(_of_layer(model, layer, sized, (fill, skew), about))
         skew = maximum(skew, 1.0)  # the other way of a pair: a full rank sends all its tokens
-        out.append(Block(tuple(ops), float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
+        out.append(Block(ops, float(layer.count), True, 2 if split else 1, layer.shortcut is not None, skew))
     if about.pairs:
         out = joined_pairs(out)
     out.append(Block(tuple(head_operators(model, step, cut)), 1.0))
@@ -161,6 +154,23 @@ def blocks(
     if groups:
         out = [replace(block, operators=tuple(cut_locally(block.operators, groups))) for block in out]
     return tuple(out)
+
+
+def _of_layer(
+    model: ModelSpec, layer: LayerSpec, sized: tuple[Step, Shard], shares: tuple[Real, Real], about: Habits
+) -> list[Operator]:
+    """Operators of one layer as engines run them. shares: of ranks that have sequences, and of the rows of a full rank
+    that the busiest one gets."""
+    (step, shard), (fill, skew) = sized, shares
+    ops = with_kept_formats(_busy_share(layer_operators(model, layer, step, shard), fill), model, layer, shard)
+    if shard.context == "ring":
+        ops = in_hops(ops, int(np.max(shard.cp)))
+    if layer.attention is not None and layer.attention.kind == "mla":
+        ops = with_latent_copies(ops, layer.attention, about.joins_keys)
+        ops = with_padding(ops, layer.attention.index_topk, about.picks)
+    if about.routes_in_passes:
+        ops = with_routing_passes(ops, skew, about.wide_gate)
+    return in_kernels(ops, layer.attention, step, about)
 
 
 def joined_pairs(given: list[Block]) -> list[Block]:
