@@ -121,6 +121,7 @@ def hccl_on(path: str, fitted: Mapping[str, Mapping[str, Mapping[str, float]]], 
 # rules take 18 GB/s as normal). With this share the fitted all-reduce runs at that rate; gather and reduction keep
 # their ratio.
 MESH_SHARE = 0.728
+MESH_LINKS = 7.0  # in use there; below its switch a protocol runs at a rate of the device, not of a link
 # cann-hccl all_reduce_operator.cc, SelectAlgfor910B and aiv_communication_base.h: HCCL_MID_COUNT_16_MB,
 # AIV_ALL_REDUCE_BIG_SIZE
 VECTOR_CORE_BYTES = 16.0 * 2**20
@@ -143,7 +144,11 @@ def hccl_on_mesh(fitted: Mapping[str, Mapping[str, Mapping[str, float]]], librar
         meshed["all_to_all"] = {
             k: {**v, "efficiency": gather[k.split("/")[1]]["efficiency"]} for k, v in fitted["all_to_all"].items()
         }
-    return {**hccl_on("hccs", meshed, MESH_SHARE, library), **hccl_on("hccs", pairs, PAIR_SHARE, library)}
+    groups = {**hccl_on("hccs", meshed, MESH_SHARE, library), **hccl_on("hccs", pairs, PAIR_SHARE, library)}
+    for name, values in groups.items():
+        if name.endswith(("direct/small", "pairwise/small")) and "/p2p/" not in name:
+            groups[name] = {**values, "links": MESH_LINKS, "most": MESH_SHARE}
+    return groups
 
 
 def hccl_by_vector_cores(

@@ -204,7 +204,8 @@ def lines_of(levels: Sequence[Level], op: str, groups: Mapping[str, Mapping[str,
         algorithm = ALGORITHMS[op][name.split("/")[0]]
         if name.startswith("nvls") and not all(level.reduction for level in levels):
             continue
-        per_level = [numbers_at(groups.get(level.path, {}), name, numbers) for level in levels]
+        known = [numbers_at(groups.get(level.path, {}), name, numbers) for level in levels]
+        per_level = [for_ranks(n, level.outer // level.inner) for n, level in zip(known, levels, strict=True)]
         latency = numbers["fixed_s"] + _hops_s(levels, per_level, algorithm, name)
         own_share = 0.0 if name.startswith("nvls") else numbers.get("own_share", 0.0)
         slope = _seconds_per_byte(levels, per_level, algorithm, own_share)
@@ -212,6 +213,15 @@ def lines_of(levels: Sequence[Level], op: str, groups: Mapping[str, Mapping[str,
         limit = numbers.get("up_to_bytes_per_rank", inf) * levels[-1].outer if limit == inf else limit
         lines.append(Line(name, latency, slope, limit))
     return tuple(lines)
+
+
+def for_ranks(numbers: Parameters, ranks: int) -> Parameters:
+    """Numbers of a mesh on which n ranks use n - 1 links of their own: a rate that the device sets, known with `links`
+    of them in use, is a larger share of fewer links, up to `most`."""
+    if "links" not in numbers:
+        return numbers
+    share = numbers["efficiency"] * numbers["links"] / max(ranks - 1, 1)
+    return {**numbers, "efficiency": min(share, numbers["most"])}
 
 
 def numbers_at(groups: Mapping[str, Parameters], name: str, outermost: Parameters) -> Parameters:

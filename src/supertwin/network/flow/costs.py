@@ -18,7 +18,7 @@ from supertwin.core.errors import InputError, UnknownName
 from supertwin.machine.fitted import Parameters, named_folder
 from supertwin.machine.system import System
 from supertwin.network.algorithms import ALGORITHMS
-from supertwin.network.collective import Calibrated, Line, calibrated, lines_of, numbers_at
+from supertwin.network.collective import Calibrated, Line, calibrated, for_ranks, lines_of, numbers_at
 from supertwin.network.span import Level, rank_levels
 from supertwin.network.topology.build import plane_name
 
@@ -74,7 +74,8 @@ def costs(system: System, call: Call, ranks: npt.NDArray[np.int64]) -> Costs:
     shares = {}
     for level in levels:
         tier = next(tier for tier in tiers if tier.name == level.tier)
-        at_tier = numbers_at(used.get(level.path, {}), line.algorithm, numbers)
+        known = numbers_at(used.get(level.path, {}), line.algorithm, numbers)
+        at_tier = for_ranks(known, level.outer // level.inner)
         shares[plane_name(tier)] = shares[""] = at_tier["efficiency"]
     name, latency = line.algorithm, line.latency_s
     own = max(0.0, line.s_per_byte - slopes[line.algorithm]) * call.message_bytes
