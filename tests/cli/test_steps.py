@@ -105,6 +105,8 @@ def test_the_largest_batch_is_found() -> None:
 @pytest.mark.parametrize("split", ["2A2F", "1A3F"])
 def test_attention_and_feed_forward_apart(split: str) -> None:
     got = fields("infer", "deepseek-r1", "--on", "dgx-h200:32", "--afd", split, "--batch", "16", "--kv-dtype", "fp8")
+    assert got["memory"]["side"] in ("attention", "feed-forward")
+    assert (got["memory"]["side"] == "attention") == (got["memory"]["kv_cache_bytes"] > 0)
     assert got["layout"]["afd"] == split
     assert 0.0 < got["attention_busy_share"] <= 1.0
 

@@ -33,7 +33,7 @@ def step_fields(prediction: Prediction, model: str, system: str) -> dict[str, An
         "tokens_per_s_per_chip": prediction.tokens_per_s_per_chip,
         "mfu": None,
         **prediction.figures,
-        "memory": {**memory_fields(prediction.memory), **_memory_interval(prediction)},
+        "memory": {**memory_fields(prediction.memory), **_memory_interval(prediction), **_memory_side(prediction)},
         "breakdown": [part_fields(part) for part in prediction.breakdown],
         "power_w": prediction.bill.power_w,
         "it_power_w": prediction.bill.it_power_w,
@@ -57,6 +57,11 @@ def _memory_interval(prediction: Prediction) -> dict[str, dict[str, float]]:
     return {} if low == high else {"interval": {"low": low * peak, "high": high * peak}}
 
 
+def _memory_side(prediction: Prediction) -> dict[str, str]:
+    side = _side(prediction)
+    return {"side": side} if side else {}
+
+
 def part_fields(part: Part) -> dict[str, float | str]:
     """JSON fields of one row of the breakdown."""
     return {"part": part.part, "time_s": part.time_s, "share": part.share, "bound": part.bound}
@@ -74,7 +79,9 @@ def step_view(
         heading("Where the time goes", "exposed time; hidden work is not counted"),
         breakdown(prediction.breakdown, explain),
     ]
-    view += [Text(), heading("Memory per device", _side(prediction)), *memory_view(prediction.memory, explain), Text()]
+    side = _side(prediction)
+    note = f"of the {side} side, the fuller one" if side else ""
+    view += [Text(), heading("Memory per device", note), *memory_view(prediction.memory, explain), Text()]
     view.append(pairs([("layout", _words(prediction.layout)), *_bill(prediction)]))
     if prediction.defaults:
         view.append(pairs([("defaults used", _words(prediction.defaults))]))
@@ -92,10 +99,10 @@ def step_view(
 
 
 def _side(prediction: Prediction) -> str:
-    """Whose memory it is where attention and feed-forward have devices of their own."""
+    """Whose memory it is, the fuller one's, where attention and feed-forward have devices of their own."""
     if "afd" not in prediction.layout:
         return ""
-    return f"of the {'attention' if prediction.memory.kv_cache_bytes else 'feed-forward'} side, the fuller one"
+    return "attention" if prediction.memory.kv_cache_bytes else "feed-forward"
 
 
 def breakdown(parts: Sequence[Part], every: bool = False) -> RenderableType:
