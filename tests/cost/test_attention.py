@@ -128,11 +128,19 @@ def test_two_tokens_per_step_cost_little_while_memory_binds() -> None:
 @pytest.mark.parametrize("chip", ["h100-sxm", "b200-sxm", "a100-sxm-80gb", "ascend-910c-die"])
 @pytest.mark.parametrize("heads", [(64, 64), (32, 8), (32, 2), (8, 1)])
 def test_more_new_tokens_take_longer_but_not_more_than_each_alone(chip: str, heads: tuple[int, int]) -> None:
-    """Kernels are chosen by the group of heads; only one new token is measured, so its residual holds for all."""
+    """The residual of one new token holds for more; the kernel of prompts takes over where it is faster."""
     shape = {"batch": 16, "kv_len": 8192, "heads": heads[0], "kv_heads": heads[1], "qk_head_dim": 128}
     times = [seconds(chip, decode(**shape, v_head_dim=128, q_len=q)) for q in (1, 2, 3, 4, 8)]
-    assert all(a <= b * 1.0001 for a, b in pairwise(times))
+    assert all(a <= b * 1.03 for a, b in pairwise(times))  # a residual of the prompts' kernel
+    assert min(times) == times[0]
     assert all(t <= times[0] * q * 1.0001 for t, q in zip(times, (1, 2, 3, 4, 8), strict=True))
+
+
+def test_many_new_tokens_run_in_the_kernel_of_prompts() -> None:
+    shape = {"batch": 16, "q_len": 16, "kv_len": 8192, "heads": 32, "kv_heads": 2}
+    many = decode(**shape)
+    assert seconds("h100-sxm", many) == seconds("h100-sxm", replace(many, phase="prefill"))
+    assert seconds("h100-sxm", many) > 2.0 * seconds("h100-sxm", replace(many, q_len=1))
 
 
 def test_arrays_equal_scalars() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,8 +77,22 @@ class AttentionModel:
     def cost(self, op: Attention) -> Times:
         """Price one operator, or a stack of operators of one kind (fields as arrays)."""
         variant = variant_of(op)
+        shape = shape_of(op, variant)
+        times = self._times(variant, shape)
+        if variant.phase == "decode" and variant.kind == "gqa" and np.any(shape.q_len > 1.0):
+            return self._verified(variant, shape, times)
+        return times
+
+    def _times(self, variant: Variant, shape: Shape) -> Times:
         kernel = self.kernel(variant)
-        return attention_times(self.chip, variant, shape_of(op, variant), kernel.constants, kernel.surface)
+        return attention_times(self.chip, variant, shape, kernel.constants, kernel.surface)
+
+    def _verified(self, variant: Variant, shape: Shape, times: Times) -> Times:
+        """Several new tokens, as when drafts are checked: by the kernel of prompts where that is faster, though never
+        faster than one new token."""
+        one = self._times(variant, replace(shape, q_len=np.ones_like(shape.q_len))).time_s
+        prompt = self._times(replace(variant, phase="prefill"), shape).time_s
+        return replace(times, time_s=np.minimum(times.time_s, np.maximum(prompt, one)))
 
     def kernel(self, variant: Variant) -> Kernel:
         """The calibrated kernel for a variant (cached)."""
