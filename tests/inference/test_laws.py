@@ -176,6 +176,26 @@ def test_a_better_machine_is_never_slower(drawn: Drawn) -> None:
         assert seconds(replace(case, system=system)) <= now * (1.0 + EXACT)
 
 
+@LAWS
+@given(
+    st.sampled_from(["deepseek-r1", "qwen3-235b-a22b", "kimi-k2", "glm-4.7"]),
+    st.sampled_from([16, 32, 64]),
+    st.integers(2, 96),
+    st.integers(512, 16_384),
+    st.integers(0, 1),
+)
+def test_a_better_machine_does_not_slow_two_micro_batches(name: str, n: int, batch: int, kv: int, drafts: int) -> None:
+    """On two groups of cores of one die; a per cent is left of finding how both share the bandwidth."""
+    deployment = Deployment(
+        dp=n, ep=n, dp_attention=True, weight_dtype="int8", activation_dtype="int8", mtp_tokens=drafts,
+        mtp_acceptance=0.7, framework="cloudmatrix-infer", expert_balance="perfect", microbatch_overlap=True,
+    )  # fmt: skip
+    case = InferenceCase(load_model(name), load_system(f"cm384:{n}"), deployment, "decode", batch, kv_len=kv)
+    now = seconds(case)
+    for _, better in doubled(case.system):
+        assert seconds(replace(case, system=better)) <= now * 1.01
+
+
 def _links(system: System, **factors: float) -> System:
     """All tiers of the fabric with other figures."""
     tiers = (replace(t, **{name: getattr(t, name) * by for name, by in factors.items()}) for t in system.tiers)

@@ -52,7 +52,7 @@ def test_small_batches_gain_and_large_ones_lose() -> None:
 
     assert gain(2.0) > 1.1
     assert gain(256.0) < gain(2.0)
-    assert 1.0 < gain(2.0, "cann-recipes") < gain(2.0)  # experts beside it hide a part anyway
+    assert gain(2.0, "cann-recipes") > 1.1  # the dense path outlasts the experts beside it
 
 
 def test_widths_must_divide_single_device_ranks() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.cost.result import OperatorCost
-from supertwin.workload.operators import Vector
+from supertwin.workload.operators import ExpertMlp, Gemm, Vector
 from supertwin.workload.shard import maximum, minimum
 
 Real = float | npt.NDArray[np.float64]
@@ -19,6 +19,9 @@ KERNEL_START_S = 5.0e-6
 """Part of a kernel that does not depend on its cores: what a captured graph needs to start it (reference/cm384.md 1.2:
 5.1 us floor of a product in graph replay). The rest of an operator's fixed time is work of its cores."""
 
+
+PRODUCT_SHARPNESS = 2.2
+"""Of the smooth maximum of arithmetic and traffic in matrix products of the 910C (data/calibration, gemm.json)."""
 
 FIXED_EXPONENT = 0.38
 """How the fixed part of a kernel beyond its start goes with the share of its cores: attention of a small decode batch,
@@ -48,9 +51,16 @@ def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0, busy: Real = 1
         else (share**-FIXED_EXPONENT if fits else 1.0 / share)
     )
     own = cost.compute_s * slower + fixed * alone
-    before = maximum(maximum(cost.compute_s + fixed, cost.memory_s), 1e-15)
-    slowed: Real = maximum(cost.time_s - start, 0.0) * maximum(own, memory) / before
+    both = _joined if isinstance(cost.operator, (Gemm, ExpertMlp)) else maximum
+    before = maximum(both(cost.compute_s + fixed, cost.memory_s), 1e-15)
+    slowed: Real = maximum(cost.time_s - start, 0.0) * both(own, memory) / before
     return slowed + start
+
+
+def _joined(compute_s: Real, memory_s: Real) -> Real:
+    """Time of a product whose arithmetic and traffic overlap in part: between the longer of them and their sum."""
+    found: Real = (compute_s**PRODUCT_SHARPNESS + memory_s**PRODUCT_SHARPNESS) ** (1.0 / PRODUCT_SHARPNESS)
+    return found
 
 
 def two_streams(attention_s: Real, experts_s: Real, memory_s: Real, wait_s: Real = 0.0) -> Real:

@@ -23,6 +23,11 @@ BEST_LATENT_SHARE = 245.9 / 353.9
 """Of the BF16 peak, in decode with all cores busy (arXiv 2506.12708v2, table 8)."""
 
 
+Groups = tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]
+MOST_DRAWN = 0.5
+"""Of the memory bandwidth that one stream takes while the other wants it too."""
+
+
 @dataclass(frozen=True, slots=True)
 class SideBySide:
     """A layer whose micro-batches overlap. shares: of each (part, bound) in layer_s; the hidden stream has none."""
@@ -119,15 +124,22 @@ def shortcut_shares(found: Shortcut) -> Mapping[tuple[str, str], Real]:
     return out
 
 
-def _beside(
-    one: list[Piece], other: list[Piece], shares: tuple[float, float], chip: Chip | None = None
-) -> tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]:
-    """Two streams on their shares of the cores, sharing the memory bandwidth: first alone, then with the other's mean
-    draw."""
-    alone = [_total(_on(pieces, share, 0.0, chip)) for pieces, share in zip((one, other), shares, strict=True)]
-    longest = np.maximum(np.maximum(alone[0], alone[1]), 1e-12)
-    draws = [np.minimum(_traffic_s(pieces) / longest, 0.5) for pieces in (other, one)]
-    return _on(one, shares[0], draws[0], chip), _on(other, shares[1], draws[1], chip)
+def _beside(one: list[Piece], other: list[Piece], shares: tuple[float, float], chip: Chip | None = None) -> Groups:
+    """Two streams on their shares of the cores. Each has the memory bandwidth that the other's mean draw leaves: its
+    traffic over the time of both, which is found by narrowing it from both sides."""
+    traffic = _traffic_s(one), _traffic_s(other)
+
+    def together(period_s: Real) -> tuple[Groups, Real]:
+        drawn = [np.minimum(t / maximum(period_s, 1e-12), MOST_DRAWN) for t in reversed(traffic)]
+        groups = _on(one, shares[0], drawn[0], chip), _on(other, shares[1], drawn[1], chip)
+        return groups, overlap.two_streams(_total(groups[0]), _total(groups[1]), 0.0, _waiting_s(groups)) / 2.0
+
+    low = np.maximum(_total(_on(one, shares[0], 0.0, chip)), _total(_on(other, shares[1], 0.0, chip)))
+    high = together(low)[1]
+    after = together(high)[1]
+    # the time falls with the assumed period: where the line through both points meets it
+    period = high - (high - low) * (high - after) / maximum(high - low + high - after, 1e-15)
+    return together(period)[0]
 
 
 def _on(pieces: list[Piece], share: float, drawn: Real, chip: Chip | None) -> list[tuple[Piece, Real]]:
