@@ -68,7 +68,8 @@ def test_layer_and_streams_of_the_cm384_paper() -> None:
 def test_prefill_of_the_cm384_paper() -> None:
     """Table 3: 6,688 tokens/s per package with perfect balance, 5,655 without; overlap pays 23 to 31 % (section 5.4.3).
 
-    The default balance is too fast (docs/inference.md, what is missing): its bound keeps it from drifting further."""
+    The default balance is too fast (docs/inference-accuracy.md, what is missing): its bound keeps it from
+    drifting further."""
     system = load_system("cm384:32")
     rates = {}
     for name, balance, overlap in (

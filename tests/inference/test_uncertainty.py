@@ -38,7 +38,7 @@ def test_rows_not_seen_lie_within_as_often_as_promised(scores: list[Scored]) -> 
 
 
 def test_a_new_source_is_covered_less_but_is_covered(scores: list[Scored]) -> None:
-    # the sweeps of one source are a kind of their own; what leaving them out costs is printed in docs/inference.md
+    # the sweeps of one source are a kind of their own; what leaving them out costs: docs/inference-accuracy.md
     usual = [scored for scored in scores if not any(name.endswith("/sweep") for name in scored.regimes.own)]
     assert by_new_source(usual)[""].share >= 0.75
 

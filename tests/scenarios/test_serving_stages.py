@@ -43,7 +43,7 @@ def test_printed_layer_times_and_rates() -> None:
 
 def test_gains_of_drafts_and_of_micro_batches_in_prefill_are_those_of_the_paper() -> None:
     """+6 to +49 % of one draft token, +23 to +31 % of micro-batches in prefill (5.4). That of micro-batches in decode
-    is compared in docs/inference.md."""
+    is compared in docs/inference-accuracy.md."""
     found = {s.title: s for name in STAGES for s in run_stages(name) if s.printed_gain}
     for title, stage in found.items():
         assert stage.gain is not None

@@ -64,7 +64,7 @@ def _memory(case: InferenceCase) -> list[Row]:
     if graphs:
         each = SGLANG_SEQUENCE_BYTES if engine.name.startswith("sglang") else VLLM_GRAPH_BYTES
         unit = "all" if chip.vendor == "huawei" else f"{each / MIB:.0f} MiB each"
-        rows.append(("captured graphs", f"{graphs / GIB:.2f} GiB ({unit})", "docs/inference.md, memory", "assumption"))
+        rows.append(("captured graphs", f"{graphs / GIB:.2f} GiB ({unit})", "docs/inference-memory.md", "assumption"))
     if communicators_bytes(chip, placement):
         size = HCCL_BYTES if chip.vendor == "huawei" else NCCL_BYTES
         source = "HCCL_BUFFSIZE, 200 MB" if chip.vendor == "huawei" else "vLLM issue 21348"

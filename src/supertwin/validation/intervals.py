@@ -110,8 +110,8 @@ def _held_out(scores: Sequence[Scored], part: Callable[[int], Hashable]) -> dict
 
 
 def coverage_table(scores: Sequence[Scored], least: int = 30) -> str:
-    """The tables of docs/training-bill.md and docs/inference.md: coverage by source and metric of at least `least`
-    figures, and over all."""
+    """The tables of docs/training-bill.md and docs/inference-accuracy.md: coverage by source and metric of at least
+    `least` figures, and over all."""
     folds, sources = cross_validated(scores), by_new_source(scores)
     shown = sorted((name for name in folds if folds[name].n >= least), key=lambda name: ("/" in name, -folds[name].n))
     rows = [
