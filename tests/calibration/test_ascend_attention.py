@@ -49,6 +49,24 @@ def test_prompts_of_unknown_lengths_take_a_little_longer(sequences: int, tokens:
     assert 0.88 * us < grouped_us(sequences, each, each, "prefill") < us
 
 
+def latent_long_us(dtype: str) -> float:
+    call = Attention(
+        part="attention/core", batch=192.0, q_len=1.0, kv_len=16384.0, heads=128.0, kv_heads=1.0, qk_head_dim=576.0,
+        v_head_dim=512.0, causal=True, phase="decode", latent=True, dtype=dtype, kv_dtype=dtype,
+    )  # fmt: skip
+    return float(ENGINE.price([call])[0].time_s) * 1e6
+
+
+def test_vector_work_of_latent_attention_stays_with_an_8_bit_cache() -> None:
+    """245.9 TFLOP/s in BF16 (arXiv 2506.12708v2 table 8). In INT8 the products, 304.3 of them, take half."""
+    flop = 2.0 * 192 * 128 * 16384 * (576 + 512)
+    chip = load_chip("ascend-910c-die")
+    products_us = flop / 304.3e12 * chip.peak("bf16") / chip.peak("int8") * 1e6
+    vector_us = flop * (1 / 245.9e12 - 1 / 304.3e12) * 1e6
+    assert latent_long_us("bf16") == pytest.approx(flop / 245.9e12 * 1e6, rel=0.01)
+    assert latent_long_us("int8") == pytest.approx(products_us + vector_us, rel=0.01)
+
+
 def test_grouped_attention_splits_long_keys_of_few_sequences() -> None:
     assert grouped_us(4, 1, 65536) < 0.5 * grouped_us(12, 1, 65536)
     assert grouped_us(4, 2, 65536) > 2.0 * grouped_us(4, 1, 65536)  # two queries per sequence: not implemented

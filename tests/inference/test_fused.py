@@ -50,6 +50,19 @@ def test_kernels_that_quantise_on_the_way_leave_no_pass() -> None:
     assert "attention/out" in own  # what the core writes is quantised in a pass
 
 
+def test_an_expert_alone_takes_the_quantised_output_of_its_activation() -> None:
+    deployment = replace(CASE.deployment, dp=320, ep=320, redundant_experts=32, framework="cloudmatrix-infer")
+    shape = Shape("decode", np.array([4.0]), np.array([1280.0]), 2.0, 4096.0)
+
+    def narrow(framework: str) -> int:
+        plan = plan_of(load_model("deepseek-r1"), CASE.system.chip, replace(deployment, framework=framework), shape)
+        gemms = (o for b in plan.blocks for o in b.operators if isinstance(o, Gemm) and o.part == "moe/experts")
+        return sum(o.quantize_input for o in gemms)
+
+    assert narrow("vllm-ascend") == 1
+    assert narrow("cloudmatrix-infer") == 0
+
+
 def test_every_draft_of_the_recipes_runs_over_all_tokens() -> None:
     sized = Step(phase="decode", sequences=8.0, q_len=4.0, kv_len=4096.0), Shard(ep=8)
     whole = own_draft_passes(MODEL, (3, 1), sized, Habits(whole_drafts=True))

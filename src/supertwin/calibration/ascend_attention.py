@@ -21,6 +21,13 @@ GROUPED = ((1, 256, 18.4), (8, 256, 22.0), (16, 256, 24.0), (16, 4300, 61.2))
 PROMPTS = ((11, 41040, 1286.0), (7, 24624, 780.0))
 """(sequences, tokens of all, microseconds): prompts without prefix, 4 heads of 128, causal; single lengths unknown."""
 
+PRODUCTS = 304.3e12
+"""FLOP/s of BF16 products of 8,192 on this die (FlagPerf, kernels.csv): what latent attention's own products reach."""
+LATENT = 245.9e12
+"""FLOP/s of latent decode attention in BF16 (arXiv 2506.12708v2 table 8). What it lacks to PRODUCTS is vector work that
+takes turns with them: 18.9 FLOP per query-key pair, which an 8-bit cache leaves as it is."""
+PAIR_FLOP = 2.0 * (576.0 + 512.0)
+
 _NEVER = {"split_most": 0.0, "split_keys": 0.0, "split_queries": 1.0}
 _FEW = {"split_most": 0.4, "split_keys": 2048.0, "split_queries": 1.0}
 
@@ -36,8 +43,9 @@ def decode_constants(chip: Chip) -> dict[str, Mapping[str, float]]:
         **_FEW,
     }  # fmt: skip
     latent = {
-        "start_s": 9.6e-6, "spread_s": 1.8e-5, "tile_s": 1e-6, "rate": 245.9e12 / chip.peak("bf16"), "memory": 0.841,
-        "draw": 1.4, "split_s": 5e-7, "sharp": 3.0, "tile_rows": 128.0, **_NEVER,
+        "start_s": 9.6e-6, "spread_s": 1.8e-5, "tile_s": 1e-6, "rate": PRODUCTS / chip.peak("bf16"), "memory": 0.841,
+        "vector_flop": PAIR_FLOP * (1.0 / LATENT - 1.0 / PRODUCTS) * chip.vector_flop_per_s, "draw": 1.4,
+        "split_s": 5e-7, "sharp": 3.0, "tile_rows": 128.0, **_NEVER,
     }  # fmt: skip
     scores = {
         "start_s": 8e-6, "tile_s": 3e-6, "rate": 0.5, "memory": 0.85, "split_s": 0.0, "sharp": 1.0, "tile_rows": 1024.0,

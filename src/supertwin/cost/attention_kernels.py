@@ -13,8 +13,9 @@ A long call heats the chip to its power limit: its compute time t grows by throt
 Decode. Every (sequence, KV head, tile of 64 query rows) streams its keys once; with fewer of them than cores the keys
 are split and the parts reduced (FlashDecoding). With w waves of tiles, s splits and a share b of the cores busy:
     |start_s + spread_s b + tile_s w + split_s log2 s,
-     max(bytes / (memory B min(draw b, 1)), padded FLOP / (rate R b))|_sharp.
-Optional: spread_s, what starting all cores adds to one; draw (1), what a core can draw over its share of the bandwidth;
+     max(bytes / (memory B min(draw b, 1)), padded FLOP / (rate R b) + padded pairs x vector_flop / (V b))|_sharp,
+V the vector peak. Optional: vector_flop, vector work per query-key pair that takes turns with the products; spread_s,
+what starting all cores adds to one; draw (1), what a core can draw over its share of the bandwidth;
 tile_rows (64); block_keys: blocks of so many keys are spread evenly over the cores; split_most, split_keys,
 split_queries: keys are split up to so many items over cores, from so many keys and up to so many queries per sequence.
 |a, b|_p is the p-norm (a^p + b^p)^(1/p): a soft maximum.
@@ -170,6 +171,9 @@ def decode_times(chip: Chip, variant: Variant, shape: Shape, constants: Mapping[
     moved = traffic_bytes(variant, shape)
     memory = moved / (constants["memory"] * chip.memory_bytes_per_s)
     compute = work / (constants["rate"] * chip.peak(number_format(variant.dtype).rate))
+    if "vector_flop" in constants:
+        pairs = shape.batch * shape.kv_heads * padded_rows * keys
+        compute = compute + pairs * constants["vector_flop"] / chip.vector_flop_per_s
     fixed = constants["start_s"] + constants["tile_s"] * waves + constants["split_s"] * np.log2(splits)
     fixed = fixed + constants.get("spread_s", 0.0) * busy
     compute, memory = compute / busy, memory / np.minimum(constants.get("draw", 1.0) * busy, 1.0)

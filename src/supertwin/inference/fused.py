@@ -3,7 +3,7 @@
 | Kernel | Quantises | Source |
 |---|---|---|
 | npu_mla_prolog_v3, npu_rms_norm_dynamic_quant (DeepSeek-V4) | narrow query | cann-recipes-infer, all models |
-| npu_dequant_swiglu_quant | input of the second matrix of an INT8 MLP | same |
+| npu_dequant_swiglu_quant | input of the second matrix of an INT8 MLP or lone expert | same |
 | indexer | nothing: it takes the narrow query of the main path | same, indexer.py |
 """
 
@@ -19,7 +19,7 @@ from supertwin.workload.operators import Gemm, Operator
 from supertwin.workload.shard import Step
 
 _QUERIES = ("attention/q", "attention/index")
-_SECOND = ("mlp/down", "moe/shared/down")
+_SECOND = ("mlp/down", "moe/shared/down", "moe/experts")  # an expert alone: only its second product quantises
 
 
 def in_kernels(operators: list[Operator], block: AttentionSpec | None, step: Step, about: Habits) -> list[Operator]:
