@@ -35,7 +35,8 @@ class Engine:
     decision launches, in which no prompt starts (vLLM V0: num_scheduler_steps); gather_steps: steps that attention
     ranks that share experts at most wait for each other's prompts (TensorRT-LLM: attention_dp_config);
     fuses: its kernels on Ascend quantise on the way (fused.py); shared_beside: shared experts run on a stream of their
-    own beside gate and dispatch in decode; draft_gap_s: as step_gap_s, before every draft pass; whole_drafts: every
+    own beside gate and dispatch in decode; permutes_beside: with two micro-batches in prefill, vector cores sort the
+    tokens of an exchange beside the other one's products; draft_gap_s: as step_gap_s, before every draft pass; whole_drafts: every
     draft pass runs over all the tokens.
     """
 
@@ -64,6 +65,7 @@ class Engine:
     shared_beside: bool = False
     draft_gap_s: float = 0.0
     whole_drafts: bool = False
+    permutes_beside: bool = False
 
 
 _US = 1e-6
@@ -155,8 +157,9 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 8192, False, "dispatch",
         "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed;"
-        " table 3: 16,384 prompt tokens per package and step, two dies",
-        routes_in_passes=True, prolog=True, fuses=True,
+        " table 3: 16,384 prompt tokens per package and step, two dies; 4.3.2: prefill products on the matrix cores,"
+        " the vector work of dispatch and combine on the vector cores, their transfers by SDMA",
+        routes_in_passes=True, prolog=True, fuses=True, permutes_beside=True,
     ),
     Engine(
         "deepseek", 300 * _US, 0.0, 5e-3, 8 * _US, 0.95, False, 4096, 16384, False, "dispatch",

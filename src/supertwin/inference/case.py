@@ -85,6 +85,12 @@ class Deployment:
         return self.cp if self.cp_adds_devices else 1
 
     @property
+    def staged_devices(self) -> int:
+        """Devices that bring prompts of their own to one step of staged attention, which then holds so many times an
+        engine's tokens; else 1."""
+        return self.token_split if self.cp_method == "staged" else 1
+
+    @property
     def afd_instances(self) -> int:
         """Attention and feed-forward instances together; 0 where both run on the same devices."""
         return self.afd[0] + self.afd[1]

@@ -46,8 +46,9 @@ def curves(
     capacity = float(max(min(limit, fit), 0.0))
     top = max(2.0, min(capacity, most) if capacity > 0 else min(limit, most))
     resident = np.geomspace(1.0, top, SAMPLES)
-    fill = max(1.0, np.floor(engine.max_batched_tokens / max(new_tokens, 1.0)))
-    most_tokens = max(1.0, min(fill * new_tokens, engine.max_batched_tokens))
+    limit_tokens = engine.max_batched_tokens * prefill.staged_devices
+    fill = max(1.0, np.floor(limit_tokens / max(new_tokens, 1.0)))
+    most_tokens = max(1.0, min(fill * new_tokens, limit_tokens))
     context = input_len + output_len / 2.0
     asked = [
         (decode, decode_shape(decode, resident, context)),
@@ -59,7 +60,7 @@ def curves(
         some = decode_shape(decode, resident[::EVERY, None], context)
         asked.append((decode, replace(some, chunk=beside)))
     tau, full, *mixed = steps(model, system, asked)
-    p, chunk = place(prefill), engine.max_batched_tokens
+    p, chunk = place(prefill), limit_tokens
     further = further_s(model, prefill, system.chip, engine, (max(input_len, 1.0), max(new_tokens, 1.0)), full)
     decode_s = np.broadcast_to(tau.device_s, resident.shape)
     carried = None

@@ -23,6 +23,7 @@ from supertwin.workload.operators import Attention, Communication, Vector
 
 _CORE, _TURN = "attention core", "cp p2p"
 _SCORES, _CHOICE = "attention/index", "attention/topk"
+_EXPERTS, _PERMUTE = "moe/experts", "moe/permute"
 _SHARED, _BESIDE_SHARED = "moe/shared", ("moe/router", "moe/dispatch")
 
 
@@ -69,6 +70,8 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
         out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
         out = shared_beside(block, out)
+    if plan.engine.permutes_beside and plan.shape.kernels_of == "prefill" and block.microbatches > 1:
+        out = permutes_beside(block, out)
     return hidden_turns(out, plan.placement.cp) if plan.ring else out
 
 
@@ -96,6 +99,17 @@ def shared_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
     shown = np.maximum(own - beside, 0.0) / np.maximum(own, 1e-15)
     return [
         replace(p, time_s=p.time_s * shown) if o.startswith(_SHARED) else p for o, p in zip(parts, pieces, strict=True)
+    ]
+
+
+def permutes_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
+    """Passes that sort tokens for an exchange, or back, as part of it: vector cores do them beside the products of the
+    other micro-batch (CM384 paper 4.3.2)."""
+    parts = [o.part.removeprefix("mtp/") for o in block.operators]
+    there = parts.index(_EXPERTS) if _EXPERTS in parts else len(parts)
+    return [
+        replace(p, stage="exchange", outward=i < there) if part == _PERMUTE else p
+        for i, (part, p) in enumerate(zip(parts, pieces, strict=True))
     ]
 
 

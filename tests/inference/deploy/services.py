@@ -14,7 +14,7 @@ INT8 = Deployment(
     weight_dtype="int8", activation_dtype="int8", kv_dtype="bf16", framework="CloudMatrix-Infer", dp_attention=True,
     redundant_experts=32, microbatch_overlap=True, expert_balance="perfect",
 )  # fmt: skip
-PREFILL = replace(INT8, dp=32, ep=32)
+PREFILL = replace(INT8, cp=32, cp_adds_devices=True, cp_method="staged", ep=32)
 DECODE = replace(INT8, dp=320, ep=320, mtp_tokens=1, mtp_acceptance=0.7)
 
 

@@ -77,8 +77,8 @@ def _sides(service: Service, point: Point) -> dict[str, tuple[InferenceCase, Pre
     decode = _case(service, service.decode, "decode", max(point.resident / service.decode.devices, 0.0))
     found = {"decode": (decode, predict(decode), service.decode_devices, min(1.0, point.resident))}
     if service.disaggregated:
-        fill = max(1.0, service.engine.max_batched_tokens // max(service.new_tokens, 1.0))
         d = service.prefill
+        fill = max(1.0, service.engine.max_batched_tokens * d.staged_devices // max(service.new_tokens, 1.0))
         prefill = _case(service, d, "prefill", fill / (d.tp * d.token_split))
         found["prefill"] = (prefill, predict(prefill), service.prefill_devices, min(1.0, point.prefill_busy))
     return found

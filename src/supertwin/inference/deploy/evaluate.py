@@ -112,9 +112,9 @@ def cache_load_s(service: Service, tokens: float, busy: float = 1.0) -> float:
     """
     if tokens <= 0:
         return 0.0
-    size = held_bytes(service, service.prefill, tokens) / service.prefill.token_split
-    block = max(size / tokens / service.model.n_layers * BLOCK_TOKENS, 1.0)
-    return medium_of(service.system, service.cache).load_s(size, block, busy)
+    size = held_bytes(service, service.prefill, tokens)
+    block = max(size / tokens / service.model.n_layers * BLOCK_TOKENS, 1.0)  # context parallelism cuts between tokens
+    return medium_of(service.system, service.cache).load_s(size / service.prefill.token_split, block, busy)
 
 
 def most_requests_per_s(prepared: Prepared) -> tuple[float, str]:
