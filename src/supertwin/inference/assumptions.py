@@ -36,8 +36,8 @@ class Engine:
     ranks that share experts at most wait for each other's prompts (TensorRT-LLM: attention_dp_config);
     fuses: its kernels on Ascend quantise on the way (fused.py); shared_beside: shared experts run on a stream of their
     own beside gate and dispatch in decode; permutes_beside: with two micro-batches in prefill, vector cores sort the
-    tokens of an exchange beside the other one's products; draft_gap_s: as step_gap_s, before every draft pass; whole_drafts: every
-    draft pass runs over all the tokens.
+    tokens of an exchange beside the other one's products; draft_gap_s: as step_gap_s, before every draft pass;
+    whole_drafts: every draft pass runs over all the tokens.
     """
 
     name: str
