@@ -136,6 +136,7 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
         sampling=read_words(given["sampling"]) if "sampling" in given else "",
         exchange="separate" if given.get("exchange") == "separate" else "",
         kv_pool=int(given.get("kv_pool", 0)),
+        host_cores=float(given.get("host_cores", 0.0)),
         framework=known_framework(values["framework"], [*(engine.name for engine in ENGINES), *_ALSO_CALLED]),
     )
 

@@ -56,6 +56,7 @@ OPTIONS = (
     Option("--exchange", "str", "Expert exchange: fused or apart.", "fused", ("fused", "separate")),
     Option("--kv-pool", "int", "Sparse attention: tokens kept here, all keys on the host.", "all here", minimum=1),
     Option("--framework", "str", "Serving engine.", "generic"),
+    Option("--host-cores", "float", "CPU cores of each node for one instance.", "enough", minimum=0.1, maximum=4096),
     Option("--roofline", "path", "Draw the roofline of the operators (.svg or .png; needs matplotlib)."),
     Option("--trace", "path", "Write the step as a Perfetto trace (.json or .json.gz)."),
     *SERVING_OPTIONS,

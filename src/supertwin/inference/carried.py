@@ -3,10 +3,13 @@
 One attention rank (and pipeline micro-batch) holds n of an instance's N = n R P residents and gets their prompts in
 K of its S decode steps, c tokens in each:
 
-    K = min(S, n L / C) where prompts are queued, min(S, max(n L / C, n)) where they come one by one,   c = n L / K
+    K = min(S, max(n L / C, k)),   c = n L / K
+    k = min(n, 1) where prompts are queued, n where they come one by one, min(n, 1 + n L / C) where replies have one
+        length, so that those of one step end in one step, and their prompts come together
     N p' = K (mixed(N, c) - tau(N)) + the rest of the prompts in steps of their own                       (1)
 
-C is the room that decodes leave in a step; mixed(N, c) is the step of mixed.py, sampled over N and c.
+A prompt that is cut into b parts at least, whatever its length, adds b - 1 steps to k, or b - 1 of its own where it
+comes alone. C is the room that decodes leave in a step; mixed(N, c) is the step of mixed.py, sampled over N and c.
 """
 
 from __future__ import annotations
@@ -58,14 +61,29 @@ class Ride:
         return np.asarray(self.steps * self.added_s + (n - self.left) * self.each_s + self.left * alone_s)
 
 
-def ride(carried: Carried, n: Array, prompt: float, room: tuple[Array, float], queued: bool) -> Ride:
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How prompts come: queued, alone or together (module docstring); parts: steps that each needs at least."""
+
+    how: str = "alone"
+    parts: float = 1.0
+
+    def steps(self, own: Array, full: Array) -> Array:
+        """Least steps that carry `own` prompts of a rank, which would fill `full` of them."""
+        if self.how == "alone":
+            return own * self.parts
+        most = np.asarray(1.0 if self.how == "queued" else 1.0 + full)
+        return np.asarray(np.minimum(own, most) + (self.parts - 1.0) * np.minimum(own, 1.0))
+
+
+def ride(carried: Carried, n: Array, prompt: float, room: tuple[Array, float], arrive: Arrivals) -> Ride:
     """Where the prompts of n residents go. prompt: new tokens of each; room: (tokens that a step of the instance has
-    for prompts, decode steps of a request); queued: they fill steps, else they come one by one."""
+    for prompts, decode steps of a request)."""
     whole, steps = room
     shares = carried.ranks * carried.microbatches
     own, space = n / shares, whole / carried.ranks
     full = own * prompt / space
-    carrying = np.minimum(steps, np.maximum(full, np.minimum(own, 1.0) if queued else own))
+    carrying = np.minimum(steps, np.maximum(full, arrive.steps(own, full)))
     tokens = np.minimum(own * prompt / np.maximum(carrying, 1e-12), space)
     left = np.maximum(n - carrying * tokens * shares / prompt, 0.0)
     return Ride(carrying, carried.added(n, tokens), left, carried.each_s)

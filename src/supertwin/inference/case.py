@@ -33,6 +33,7 @@ class Deployment:
     the model's own module; draft_topk > 1: a tree of mtp_tokens levels, of which verify_tokens - 1 nodes are checked.
     afd (x, y): x attention and y feed-forward instances of afd_unit devices each, with afd_microbatches in ping-pong
     (afd.py); the dp attention ranks of tp devices lie on the first, the ep expert ranks on the second.
+    host_cores: physical cores of each node that the processes of the instance on it have; 0: enough (host.py).
     """
 
     tp: int = 1
@@ -68,6 +69,7 @@ class Deployment:
     afd: tuple[int, int] = (0, 0)
     afd_unit: int = 8
     afd_microbatches: int = 3
+    host_cores: float = 0.0
 
     @property
     def new_tokens(self) -> int:

@@ -8,18 +8,32 @@ from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.model.spec import ModelSpec
 
 PARTS = ("attention", "mlp", "shared", "experts", "head")
+MOST_CORES = 4096.0
 WORDS = ("greedy", "topk", "topp", "sort", "penalties", "guided")
 
 
 def check_options(case: InferenceCase) -> None:
     """Raise InputError or UnknownName for options that cannot be."""
     d = case.deployment
+    if d.host_cores:
+        check_cores(d)
     if d.part_dtypes:
         check_parts(case.model, d)
     if d.sampling:
         read_words(d.sampling)
     if d.shared_prefix:
         check_shared(case)
+
+
+def check_cores(d: Deployment) -> None:
+    """Raise InputError for cores that cannot be."""
+    if not 0.0 <= d.host_cores <= MOST_CORES:
+        raise InputError(
+            f"host_cores = {d.host_cores:g}: expected physical cores of a node for one instance, above 0 and at most"
+            f" {MOST_CORES:g} (0: enough)"
+        )
+    if d.host_cores and d.afd_instances:
+        raise InputError("host_cores with attention and feed-forward apart is not modelled; expected enough cores (0)")
 
 
 def check_parts(model: ModelSpec, deployment: Deployment) -> None:

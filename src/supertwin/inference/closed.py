@@ -37,8 +37,10 @@ def _burst_ttft(curves: Curves, load: Load, n: float) -> float:
     which it rides (those of the half that decodes already)."""
     everybody, riding = n * curves.prefill_each_s, curves.ride(load, n, True)
     if riding is not None:
-        decoding = riding.steps * curves.step(max(0.5 * n, 1.0))
-        everybody = float(decoding + riding.total_s(n, curves.prefill_each_s))
+        half = max(0.5 * n, 1.0)
+        decoding = riding.steps * curves.step(half)
+        waiting = riding.steps * (curves.issue_s + curves.host(half))
+        everybody = float(np.maximum(decoding + riding.total_s(n, curves.prefill_each_s), waiting))
     return 0.5 * everybody + max(curves.prefill_one_s - 0.5 * curves.prefill_each_s, 0.0)
 
 

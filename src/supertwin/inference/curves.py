@@ -10,6 +10,7 @@ from supertwin.inference.assumptions import Engine
 from supertwin.inference.beside import beside_s
 from supertwin.inference.carried import Carried
 from supertwin.inference.case import Deployment
+from supertwin.inference.host import shortage
 from supertwin.inference.memory import largest_batch
 from supertwin.inference.mixed import chunk_shape
 from supertwin.inference.placement import place
@@ -61,6 +62,7 @@ def curves(
         asked.append((decode, replace(some, chunk=beside)))
     tau, full, *mixed = steps(model, system, asked)
     p, chunk = place(prefill), limit_tokens
+    lacks = shortage(engine, system, decode.host_cores, place(decode))
     further = further_s(model, prefill, system.chip, engine, (max(input_len, 1.0), max(new_tokens, 1.0)), full)
     decode_s = np.broadcast_to(tau.device_s, resident.shape)
     carried = None
@@ -76,13 +78,14 @@ def curves(
         prefill_each_s=together / (fill * p.dp * p.pp),
         prefill_step_s=together,
         chunk_tokens=most_tokens * p.dp,
-        issue_s=full.kernels * engine.launch_s,
+        issue_s=lacks.issue_s(full.kernels * engine.launch_s, full.issued),
         lone_s=max(alone - float(np.ravel(tau.time_s)[0]), 0.0) if p.ranks > 1 else 0.0,
         ranks=p.ranks,
         capacity=capacity,
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,
-        issue_each_s=engine.sequence_host_s / ranks,
+        issue_each_s=engine.sequence_host_s / ranks + lacks.sequence_s / (ranks * p.pp),
+        host_s=lacks.step_s,
         step_tokens=float(chunk * p.dp),
         beside_s=beside_s(model, decode, system.chip, engine, tau, resident / ranks * (input_len + 0.5 * output_len)),
         carried=carried,

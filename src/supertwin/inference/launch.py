@@ -71,6 +71,13 @@ def static_share(chip: Chip, deployment: Deployment, chunk_tokens: int) -> float
     return max(1.0 - reserved / size, 0.1)
 
 
+def least_parts(about: Engine, model: ModelSpec, caches: bool) -> int:
+    """Steps into which the engine cuts every prompt at least. caches: prefixes are kept. vLLM then ends a step of a
+    prompt with recurrent layers where its last whole block ends, to keep the state, and computes the rest in another
+    (v1/core/sched/scheduler.py: _mamba_block_aligned_split, mamba_cache_mode align, pull request 30877)."""
+    return 2 if caches and about.name in ("vllm", "vllm-async") and _recurrent(model) else 1
+
+
 def _state_slots(about: Engine, model: ModelSpec, system: System, deployment: Deployment) -> int:
     """Recurrent states that the pool of one attention rank holds; no bound without recurrent layers."""
     shard = shard_of(model, deployment, place(deployment), system.chip, about)

@@ -8,6 +8,7 @@ from supertwin.core.errors import InputError
 from supertwin.core.formats import number_format
 from supertwin.core.prediction import Memory
 from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.host import host_note
 from supertwin.inference.layers import computed_in, expert_skew, shared_fits
 from supertwin.inference.placement import moe, place
 from supertwin.inference.shape import Shape
@@ -36,7 +37,8 @@ def computed_rate(case: InferenceCase) -> str:
 
 def notes(case: InferenceCase, used: Memory, shape: Shape) -> tuple[str, ...]:
     """Sentences for the warnings of a prediction. used: memory of one device; shape: of the step."""
-    return (*_memory_notes(used), *_format_notes(case), *_expert_notes(case, shape), *_model_notes(case))
+    host = host_note(case.deployment, case.system)
+    return (*_memory_notes(used), *_format_notes(case), *_expert_notes(case, shape), *_model_notes(case), *host)
 
 
 def _memory_notes(used: Memory) -> list[str]:

@@ -38,13 +38,16 @@ def chip_of(row: Mapping[str, object]) -> str:
 @dataclass(frozen=True, slots=True)
 class Options:
     """Options of a server that its source gives for a run: share of the memory, requests, tokens of a step, decode
-    steps of one scheduling decision (0: none), and whether experts are reached by DeepEP."""
+    steps of one scheduling decision (0: none), whether experts are reached by DeepEP, cores of the host (0: enough),
+    and whether prefixes are cached where the engine would not."""
 
     memory_share: float = 0.0
     most_running: int = 0
     batched_tokens: int = 0
     deepep: bool = False
     held_steps: int = 0
+    host_cores: float = 0.0
+    caches: bool = False
 
 
 _GLM_52 = {
@@ -61,6 +64,17 @@ _GLM_52 = {
 PAGE_OPTIONS = {("glm-5.2/h200.md", "SGLang"): _GLM_52}
 """Launch commands of GPUStack's pages by page, engine and the section that the row's text begins with: later sections
 keep what earlier ones found best."""
+
+_TOKEN_POSITION = "experimental/token_position_decode_slo"
+CORES_OF_JOB = {"minimax-m2.5": 1.0, "qwen3.5-397b-a17b": 1.0}
+"""Cores of the servers in that sweep of InferenceX by model, on its partition h200. The jobs (serve_*_sbatch.sh) ask
+for eight GPUs and one task, without --cpus-per-task and --exclusive: sbatch then allocates one processor per task (its
+manual), a core with both threads where cores are allocated. The project's other jobs on that partition asked for the
+whole node then (runners/launch_h200-cw.sh, --exclusive until pull request 1196). That the cluster sets no DefCpuPerGPU
+is an assumption; servers on another partition (GLM-5) ask for no cores either and were not short of them."""
+
+CACHED_PREFIXES = ("qwen3.5-397b-a17b",)
+"""Models of that sweep with recurrent layers whose server is started with --enable-prefix-caching."""
 
 DRAFT_TREES = {
     "gpustack-0281": (2, 4, 16),
@@ -93,6 +107,8 @@ def options(row: Mapping[str, object]) -> Options:
         _batched_tokens(row, notes, source) or given.batched_tokens,
         given.deepep,
         AMD_INTERACTIVE_STEPS.get(str(row.get("chip")), 0) if "Interactive" in notes else 0,
+        CORES_OF_JOB.get(str(row.get("model")), 0.0) if _TOKEN_POSITION in source else 0.0,
+        _TOKEN_POSITION in source and str(row.get("model")) in CACHED_PREFIXES,
     )
 
 

@@ -60,7 +60,8 @@ def expert_kernels(deployment: Deployment, chip: Chip) -> str:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One step before pricing. experts: routed experts and replicas over all ranks; separate: tokens are sent, sorted
-    and restored by kernels of their own; ring: keys travel around a ring beside attention."""
+    and restored by kernels of their own; ring: keys travel around a ring beside attention; host_cores: as in
+    Deployment."""
 
     placement: Placement
     shape: Shape
@@ -69,6 +70,7 @@ class Plan:
     experts: float
     separate: bool = False
     ring: bool = False
+    host_cores: float = 0.0
 
     @property
     def prolog(self) -> bool:
@@ -82,7 +84,7 @@ class Plan:
 
     def refilled(self, shape: Shape, blocks: tuple[Block, ...], _numbers: tuple[Real, ...]) -> Plan:
         """The plan of a step of another size, from its blocks."""
-        return Plan(self.placement, shape, self.engine, blocks, self.experts, self.separate, self.ring)
+        return Plan(self.placement, shape, self.engine, blocks, self.experts, self.separate, self.ring, self.host_cores)
 
 
 def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bool:
@@ -129,4 +131,5 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
         made = with_sampling(made, read_words(deployment.sampling))
     if deployment.part_dtypes:
         made = with_part_formats(made, deployment, chip)
-    return Plan(placement, shape, engine, made, experts, separate, shard.context == "ring")
+    ring = shard.context == "ring"
+    return Plan(placement, shape, engine, made, experts, separate, ring, deployment.host_cores)

@@ -161,6 +161,8 @@ def _layout(d: Deployment) -> dict[str, int | str]:
         out.update(shared_prefix=d.shared_prefix, cascade=int(d.cascade))
     if d.part_dtypes:
         out.update(part_dtypes=",".join(f"{part}={w}/{a}" for part, w, a in d.part_dtypes))
+    if d.host_cores:
+        out.update(host_cores=f"{d.host_cores:g}")
     if d.draft:
         out.update(draft=d.draft)
     if d.draft_topk > 1:

@@ -65,7 +65,7 @@ class Reading:
     one_length: random prompts, all answers asked for at one length;
     memory_share, most_running, batched_tokens, held_steps: options of the server that the row or its source names (0:
     none); least_run_s: an offline run repeats its data set (requests) until it lasts as long; even: requests come at
-    equal intervals."""
+    equal intervals; caches: prefixes are cached."""
 
     deployment: Deployment
     n_devices: int
@@ -94,6 +94,7 @@ class Reading:
     held_steps: int = 0
     longest_prompt: float = LONGEST_CHAT_PROMPT
     even: bool = False
+    caches: bool = False
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -164,7 +165,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         redundant_experts=redundant_of(row, model, sizes["ep"], defaults),
         framework=framework_of(row, served),
         kv_pool=_pool(row, model, flags),
-        draft=_drafter(mtp, model, flags), **tree,
+        draft=_drafter(mtp, model, flags), **tree, host_cores=served.host_cores,
         **_local(flags, sizes),
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
@@ -184,7 +185,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
         most_running, tokens, least_run_s(row), served.held_steps, longest_prompt(row),
-        at_intervals(row), defaults,
+        at_intervals(row), served.caches, defaults,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from supertwin.inference.carried import Carried, Ride, ride
+from supertwin.inference.carried import Arrivals, Carried, Ride, ride
 
 LEAST_ROOM = 1.0 / 8.0
 """Least share of a step's tokens that prompts get however many sequences decode (assumption)."""
@@ -39,7 +39,7 @@ class Curves:
     prefill_one_s: prefill of one request alone; prefill_each_s: prefill time per request when steps are full;
     prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
     issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens); issue_each_s: host
-    time of any step for each resident, beside the device's;
+    time of any step for each resident, beside the device's; host_s: the same of a step, whoever is in it;
     beside_s: [n] what a decode step takes longer on the device when it carries prompts (beside both parts alone);
     step_tokens: most tokens of one step of the instance, decode tokens included (0: as chunk_tokens, beside them);
     pass_s: fixed part of a prefill pass, whatever it takes beside the time that grows with its prompts;
@@ -66,10 +66,15 @@ class Curves:
     beside_s: Array | float = 0.0
     carried: Carried | None = None
     pass_s: float = 0.0
+    host_s: float = 0.0
+
+    def host(self, n: Array | float) -> Array:
+        """Host time of a step with n residents that is one graph, beside the device's."""
+        return np.asarray(self.host_s + self.issue_each_s * np.asarray(n, dtype=float))
 
     def step(self, n: Array | float) -> Array:
         """tau(n), on the device or as long as the host takes for n residents."""
-        return np.maximum(self.device(n), self.issue_each_s * np.asarray(n, dtype=float))
+        return np.maximum(self.device(n), self.host(n))
 
     def chunks(self, load: Load, n: Array | float) -> Array:
         """Steps that carry the prompts of n requests when they fill what the decode tokens of n residents leave."""
@@ -88,9 +93,9 @@ class Curves:
         if self.carried is None or not load.mixes_prefill or decode_steps(load) <= 0.0:
             return 0.0
         prompt, space = max(load.new_tokens, 1.0), float(self.room(load, np.asarray(n))) / self.carried.ranks
-        chunks = math.ceil(prompt / space - 1e-9)
+        chunks = max(math.ceil(prompt / space - 1e-9), load.parts)
         longer = float(self.carried.added(np.asarray(n), np.asarray(prompt / chunks)) + self.beside(np.asarray(n)))
-        return chunks * max(float(self.step(n)) + longer, self.issue_s + self.issue_each_s * n)
+        return chunks * max(float(self.step(n)) + longer, self.issue_s + float(self.host(n)))
 
     def ride(self, load: Load, n: Array | float, queued: bool) -> Ride | None:
         """Prompts of n residents in decode steps; None where no mixed step is known or the engine does not mix."""
@@ -98,7 +103,8 @@ class Curves:
             return None
         n = np.asarray(n, dtype=float)
         room = self.room(load, n), decode_steps(load)
-        return ride(self.carried, n, max(load.new_tokens, 1.0), room, queued)
+        how = "queued" if queued else "together" if load.arrivals == "loop" and not load.varied else "alone"
+        return ride(self.carried, n, max(load.new_tokens, 1.0), room, Arrivals(how, load.parts))
 
     def beside(self, n: Array) -> Array:
         """What a step with n residents takes longer when it carries prompts."""
@@ -124,7 +130,8 @@ class Load:
     over their squared mean.
     template_s: host time per request of a burst before the first of them reaches the engine.
     held_steps: decode steps that a prefill-first engine takes between two looks at its queue; gather_steps: steps for
-    which prompts at most wait until every attention rank that shares experts has one.
+    which prompts at most wait until every attention rank that shares experts has one; parts: steps into which the
+    engine cuts every prompt at least.
     tpot_limit_s, ttft_limit_s: p99 limits up to which the load was raised (0: none). Near its limit an engine's rate
     hardly depends on the residents, so the mean TPOT follows from the limit rather than from the rate.
     """
@@ -148,6 +155,7 @@ class Load:
     even: bool = False
     held_steps: float = 1.0
     gather_steps: float = 0.0
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +184,7 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     """
     n = np.asarray(n, dtype=float)
     steps, tau, prefill = decode_steps(load), curves.device(n), n * curves.prefill_each_s
-    chunks, host, waited = curves.chunks(load, n), curves.issue_each_s * n, 0.0 * n
+    chunks, host, waited = curves.chunks(load, n), curves.host(n), 0.0 * n
     if not burst and steps > 0:
         gathered = np.maximum(gathered_steps(load, curves, n / steps), 1.0)
         busy = np.minimum(gathered * n / (curves.ranks * steps), 1.0)
@@ -191,8 +199,10 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
         if not burst:
             added = np.maximum(added, waited)
         one = tau + added / np.maximum(riding.steps, 1e-9)
-        waits = riding.steps * np.maximum(curves.issue_s + host - one, 0.0)
-        return np.asarray(steps * tau + added + waits + (steps - riding.steps) * np.maximum(host - tau, 0.0))
+        share = np.minimum(riding.steps / steps, 1.0)
+        carrying = steps * (1.0 - (1.0 - share) ** curves.ranks)  # ranks that share experts wait for each other
+        waits = carrying * np.maximum(curves.issue_s + host - one, 0.0)
+        return np.asarray(steps * tau + added + waits + (steps - carrying) * np.maximum(host - tau, 0.0))
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
     shared = np.minimum(np.minimum(steps, chunks) * curves.device(1.0), 0.8 * prefill)
     shared = shared - carrying * curves.beside(n)

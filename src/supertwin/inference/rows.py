@@ -18,7 +18,7 @@ from supertwin.inference.case import Deployment
 from supertwin.inference.chat import template_s
 from supertwin.inference.curves import curves, decode_time
 from supertwin.inference.deployment import Curves, Load, Serving, serve
-from supertwin.inference.launch import started
+from supertwin.inference.launch import least_parts, started
 from supertwin.inference.memory import largest_batch, total_weights_bytes
 from supertwin.inference.pages import chip_of
 from supertwin.inference.placement import place
@@ -231,7 +231,8 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         mixes_prefill=about.mixes_prefill,
         tpot_limit_s=r.tpot_limit_s, ttft_limit_s=r.ttft_limit_s,
         longest_over_mean=r.longest_over_mean, prompt_cv2=r.prompt_cv2,
-        even=r.even, held_steps=about.held_steps, gather_steps=about.gather_steps if d.dp_attention else 0.0,
+        even=r.even, parts=least_parts(about, model, r.caches), held_steps=about.held_steps,
+        gather_steps=about.gather_steps if d.dp_attention else 0.0,
     )  # fmt: skip
     if r.least_run_s:
         steady = serve(curve, replace(load, arrivals="saturated"), r.instances, split).requests_per_s

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from supertwin.cost.result import OperatorCost
-from supertwin.inference import assumptions
 from supertwin.inference.afd_step import AfdPlan, afd_times
 from supertwin.inference.arrival import meets, waits_s
 from supertwin.inference.case import Deployment
+from supertwin.inference.host import shortage
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
 from supertwin.inference.placement import Real
@@ -61,7 +61,7 @@ def assembled(plan: Plan, pieces: Sequence[list[Piece]], model: ModelSpec, syste
     out = added_up(plan, pieces, system)
     add_handovers(out, model, system, plan.placement, plan.shape)
     add_uneven_stages(out, model, plan.placement, plan.shape)
-    _add_host(out, plan.engine, plan.shape, plan.placement.pp)
+    _add_host(out, plan, system)
     return out
 
 
@@ -70,6 +70,7 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
     counted = [(p.cost, p.count * executions) for p in pieces if p.cost is not None]
     out.costs += counted
     out.kernels += executions * len(counted)
+    out.issued += executions * len(pieces)
     if block.pair:
         found = shortcut_streams(pieces, chip)
         out.last_layer_s = found.layer_s
@@ -95,14 +96,16 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
         out.add(part, bound, both.layer_s * share * block.count)
 
 
-def _add_host(out: StepTimes, engine: assumptions.Engine, shape: Shape, pp: int) -> None:
+def _add_host(out: StepTimes, plan: Plan, system: System) -> None:
     """Decode runs captured graphs: a gap per step and per sequence, and no faster than the host prepares the sequences
     of all pp micro-batches beside it. Prefill, or a step with a chunk of it, has no graph and cannot be faster than the
-    host issues kernels."""
+    host issues kernels. Processes that have too few cores take longer for either (host.py)."""
+    engine, shape, p = plan.engine, plan.shape, plan.placement
     decodes = shape.sequences if shape.phase == "decode" else 0.0
+    lacks = shortage(engine, system, plan.host_cores, p)
     per_sequence = engine.sequence_gap_s * decodes
-    issue = engine.sequence_host_s * pp * decodes
+    issue = (engine.sequence_host_s * p.pp + lacks.sequence_s) * decodes + lacks.step_s
     if shape.kernels_of != "decode":
-        issue = issue + out.kernels * engine.launch_s
+        issue = issue + lacks.issue_s(out.kernels * engine.launch_s, out.issued)
     out.waited_s = np.maximum(issue - np.asarray(out.time_s), 0.0)
     out.add("host", "latency", out.waited_s + engine.step_gap_s + per_sequence)

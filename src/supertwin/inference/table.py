@@ -118,7 +118,8 @@ def _as(name: str, value: Any, kind: type) -> Any:
     if kind is str or kind is bool:
         fits = isinstance(value, kind)
     else:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = fits and (kind is float or float(value).is_integer())
     if not fits:
         raise InputError(f"column {name} holds {value!r}; expected {kind.__name__}")
     return kind(value)

@@ -19,7 +19,7 @@ class StepTimes:
     streams_s: the two sides of one micro-batch in that layer, when two are overlapped: (attention, experts) on core
     groups, (compute, exchange) otherwise;
     waited_s: part of the host's time in which the device has nothing to do because it outlasts the step;
-    kernels: operators executed; figures: further ones by name; costs: (cost, executions).
+    kernels: operators executed; issued: those and exchanges; figures: further ones by name; costs: (cost, executions).
     """
 
     time_s: Real = 0.0
@@ -28,6 +28,7 @@ class StepTimes:
     streams_s: tuple[Real, Real] = (0.0, 0.0)
     waited_s: Real = 0.0
     kernels: float = 0.0
+    issued: float = 0.0
     figures: dict[str, Real] = field(default_factory=dict)
     costs: list[tuple[OperatorCost, Real]] = field(default_factory=list)
 

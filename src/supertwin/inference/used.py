@@ -16,6 +16,7 @@ from supertwin.inference.footprint import (
     communicators_bytes,
     graphs_bytes,
 )
+from supertwin.inference.host import host_rows
 from supertwin.inference.placement import place
 from supertwin.inference.sampling import KERNEL_BYTES, PENALTY_BYTES, SORT_BYTES
 from supertwin.inference.shared import TWO_KERNELS_S
@@ -41,7 +42,7 @@ def option_sources(case: InferenceCase) -> list[Row]:
     if case.prompt_cv:
         source = "sums of log-normal lengths, dealt out as they come"
         found.append(("prompts of the busiest rank", "exp(s e(R) - s^2 / 2)", source, "assumption"))
-    return found
+    return found + host_rows(d, assumptions.engine(d.framework, case.system.chip))
 
 
 def _sampling(words: frozenset[str]) -> list[Row]:

@@ -28,6 +28,7 @@ from supertwin.inference.deploy.handover import Handover, handover, held_bytes
 from supertwin.inference.deploy.prefix import BLOCK_TOKENS, medium_of
 from supertwin.inference.deploy.service import Service
 from supertwin.inference.deployment import Curves, Load, serve
+from supertwin.inference.launch import least_parts
 from supertwin.inference.queueing import P99_OVER_MEAN
 from supertwin.inference.residence import decode_steps
 
@@ -100,6 +101,7 @@ def prepare(service: Service) -> Prepared:
     load = Load(
         arrivals="poisson", input_len=service.input_len, new_tokens=service.new_tokens, output_len=service.output_len,
         accepted=service.accepted, requests=math.inf, mixes_prefill=engine.mixes_prefill,
+        parts=least_parts(engine, service.model, service.hit_rate > 0.0),
     )  # fmt: skip
     sent = handover(service, bare.prefill_one_s) if service.disaggregated else None
     return Prepared(service, loaded, load, load_s, sent)

@@ -1,0 +1,121 @@
+"""The host when a server has few cores: processes that share a core take turns, and every step waits for the last one.
+
+An engine runs a worker per device and, per attention rank, a process that schedules and polls while the workers work
+(vLLM, docs/configuration/optimization.md, "CPU Resources for GPU Deployments": API server, engine core and N workers
+compete, and fewer physical cores than processes significantly degrade throughput and latency). n such processes
+on c cores of a node get on like
+
+    capacity(c) = min(n, (g - 1) n + (2 - g) c, g c),   g: of the two threads of a core over one alone               (1)
+
+processes with a core each (the middle term: some cores run two of them), and the host needs for a step
+
+    (n (step + operators x issue) + sequences x reply) / capacity(c)                                                 (2)
+
+where that is twice what it is with a core each, or more; from there to c = n it falls linearly in 1 / capacity to what
+the engine's own constants say of a host with enough cores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supertwin.inference.assumptions import Engine
+from supertwin.inference.case import Deployment
+from supertwin.inference.placement import Placement
+from supertwin.machine.system import System
+
+THREADS_GAIN = 1.3
+"""Work of two hardware threads of a core over that of one alone (Marr et al., Intel Technology Journal 6(1), 2002: up
+to 30 %)."""
+
+OPERATOR_S = 62e-6
+"""Time of a worker to issue one operator of the list (exchanges included) outside a captured graph: Python, dispatch
+and the launches of its two or three kernels. Median of published steps that wait for their host, less STEP_S, over the
+operators of the step here: Qwen3-30B-A3B at tp 4, 34.4 ms compiled without graphs on L20, 35.2 compiled and 33.9 eager
+on RTX 4090D, where graphs take 10 to 12 (vLLM issue 45709; 62, 63, 61 us); Qwen3.8-27B, 41.7 ms eager and 16.0 with
+graphs (local-inference-lab/vllm pull request 314; 62 us); Qwen2.5-7B, 22 and 13 ms (vllm-omni issue 7960; 80 us);
+Qwen3-Next at tp 4 with 1,024 sequences, 73.7 ms without a graph and 48.8 with one (vLLM issue 27222; 89 us);
+Kimi-Linear's prompts in SGLang, 21 ms from 64 to 1,024 tokens (pull request 34299; 43 us)."""
+
+STEP_S = 1.5e-3
+"""Time of a worker per step beside that: inputs, attention metadata, start of the graph, sampling. Llama-3.2-1B takes
+2.7 ms per token in vLLM V1 (pull request 17866), of which its weights are read for about 1.1."""
+
+REPLY_S = 45e-6
+"""Time of the server process per token sent: vLLM's serves 55.99 requests/s of 200 tokens (pull request 11636), so 89
+us are the most; half of them is an assumption."""
+
+COMPILED = ("tensorrt-llm", "mlperf-tensorrt")
+"""Engines whose steps run in C++: a worker needs launch_s per operator and step_gap_s per step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What too few cores add to the host's time of a step: seconds of each step, for each operator that is issued
+    outside a graph, and for each sequence of a rank; instead: share of the engine's own time to issue kernels for which
+    these stand."""
+
+    step_s: float = 0.0
+    operator_s: float = 0.0
+    sequence_s: float = 0.0
+    instead: float = 0.0
+
+    def issue_s(self, usual_s: float, operators: float) -> float:
+        """Time to issue the operators of a step outside a graph, which takes usual_s with enough cores."""
+        return usual_s * (1.0 - self.instead) + operators * self.operator_s
+
+
+NONE = Shortage()
+
+
+def shortage(about: Engine, system: System, cores: float, placed: Placement) -> Shortage:
+    """What `cores` of each node (0: enough) lack for an instance."""
+    if not cores:
+        return NONE
+    p, n = placed, float(processes(system, placed.devices, placed.dp))
+    stretch = n / capacity(n, cores)
+    instead = min(stretch - 1.0, 1.0)
+    longer = stretch - 1.0 + instead
+    compiled = about.name in COMPILED
+    step, operator = (about.step_gap_s, about.launch_s) if compiled else (STEP_S, OPERATOR_S)
+    sequence = REPLY_S * p.dp * longer / n + about.sequence_host_s * p.pp * (stretch - 1.0)
+    return Shortage(step * longer, operator * longer, sequence, instead)
+
+
+def processes(system: System, devices: int, ranks: int) -> int:
+    """Processes of an instance that compete on its first node: a worker per device, a scheduler per attention rank."""
+    workers = min(devices, system.devices_per_node)
+    return workers + max(1, ranks * workers // devices)
+
+
+def capacity(processes: float, cores: float) -> float:
+    """Equation (1): processes with a core each that get on as fast as these on so many cores."""
+    g = THREADS_GAIN
+    return min(processes, (g - 1.0) * processes + (2.0 - g) * cores, g * cores)
+
+
+def host_note(d: Deployment, system: System) -> list[str]:
+    """What a user should know about too few cores."""
+    n = processes(system, d.devices, d.dp)
+    if not 0.0 < d.host_cores < n:
+        return []
+    return [
+        f"{n} processes of an instance (workers and schedulers) share {d.host_cores:g} cores of a node and take turns:"
+        f" {n} cores, and one for the server, are enough"
+    ]
+
+
+def host_rows(d: Deployment, about: Engine) -> list[tuple[str, str, str, str]]:
+    """Rows for --explain where cores are given: (name, value, source, layer)."""
+    if not d.host_cores:
+        return []
+    gain = "Intel Technology Journal 6(1), 2002"
+    rows = [("two threads of a core over one", f"{THREADS_GAIN:g}", gain, "spec")]
+    if about.name in COMPILED:
+        return rows
+    return [
+        *rows,
+        ("host per operator outside a graph", f"{OPERATOR_S * 1e6:.0f} us", "vLLM issue 45709, others", "assumption"),
+        ("host per worker and step", f"{STEP_S * 1e3:.1f} ms", "vLLM pull request 17866", "assumption"),
+        ("server per token sent", f"{REPLY_S * 1e6:.0f} us", "vLLM pull request 11636", "assumption"),
+    ]

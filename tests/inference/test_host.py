@@ -1,0 +1,156 @@
+"""Few cores of the host: processes that share a core, against published steps, and what must not change."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supertwin.core.errors import InputError
+from supertwin.inference import Deployment, InferenceCase, predict, sweep
+from supertwin.inference.assumptions import engine
+from supertwin.inference.carried import Arrivals
+from supertwin.inference.curves import curves
+from supertwin.inference.deployment import Load, serve
+from supertwin.inference.host import OPERATOR_S, STEP_S, capacity, processes, shortage
+from supertwin.inference.launch import least_parts
+from supertwin.inference.pages import options
+from supertwin.inference.placement import place
+from supertwin.inference.shape import Shape
+from supertwin.inference.step import step
+from supertwin.machine import load_system
+from supertwin.model import load_model
+
+H200 = load_system("dgx-h200:8")
+QWEN, HYBRID = load_model("qwen3-30b-a3b"), load_model("qwen3.5-35b-a3b")
+VLLM = Deployment(tp=8, framework="vLLM 0.16")
+ENGINES = ("vLLM 0.16", "vLLM 0.10", "SGLang 0.5.6", "TensorRT-LLM 0.17", "TensorRT-LLM 1.0", "")
+
+
+def case(phase: str, cores: float, framework: str = "vLLM 0.16") -> InferenceCase:
+    d = Deployment(tp=8, framework=framework, host_cores=cores)
+    return InferenceCase(QWEN, H200, d, phase, 2.0, 512, 1024, 0, 256 if phase == "mixed" else 0)
+
+
+@given(st.integers(1, 64), st.floats(0.1, 200.0), st.floats(0.0, 50.0))
+def test_capacity_grows_with_cores_up_to_the_processes(n: int, cores: float, more: float) -> None:
+    assert 0.0 < capacity(n, cores) <= capacity(n, cores + more) <= n
+    assert capacity(n, n) == n
+    assert capacity(n, cores) >= min(n, cores) - 1e-12
+
+
+def test_two_threads_of_a_core_are_worth_1_3_processes() -> None:
+    assert capacity(9, 1) == pytest.approx(1.3)
+    assert capacity(9, 8) == pytest.approx(8 + 0.3)  # one core runs two of nine: (9 - 2) + 2 x 0.65
+
+
+def test_processes_are_those_of_vllms_architecture() -> None:
+    """docs/design/arch_overview.md: tp 4 has 4 workers and 1 engine core, tp 2 with dp 4 has 8 and 4; API servers and
+    the coordinator are not counted here."""
+    assert processes(H200, 4, 1) == 5
+    assert processes(H200, 8, 4) == 12
+    assert processes(load_system("dgx-h200:16"), 16, 16) == 16
+
+
+@pytest.mark.parametrize("framework", ENGINES)
+@pytest.mark.parametrize("phase", ["prefill", "decode", "mixed"])
+def test_enough_cores_change_nothing_and_more_are_never_slower(phase: str, framework: str) -> None:
+    usual = predict(case(phase, 0.0, framework)).step_time_s
+    times = [predict(case(phase, c, framework)).step_time_s for c in (0.25, 0.5, 1, 2, 4, 5, 6, 7, 8, 8.5, 9, 10, 64)]
+    assert all(a >= b for a, b in itertools.pairwise(times))
+    assert times[-3:] == [usual] * 3
+    assert times[0] > usual
+
+
+def test_one_core_takes_as_long_as_all_of_its_processes_one_after_the_other() -> None:
+    """Eight workers and a scheduler on two threads, where the device has long finished."""
+    d = replace(VLLM, host_cores=1.0)
+    times = step(QWEN, H200, d, Shape("prefill", 1.0, 1.0, 16.0, 16.0))
+    assert float(np.ravel(times.time_s)[0]) == pytest.approx(
+        9 * (STEP_S + times.issued * OPERATOR_S) / 1.3 + engine(d.framework, H200.chip).step_gap_s
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "tp", "step_s", "within"),
+    [
+        ("qwen3-30b-a3b", 4, 34.4e-3, 0.05),  # vLLM issue 45709: compiled, no graphs, L20
+        ("qwen3-30b-a3b", 4, 35.2e-3, 0.05),  # the same on RTX 4090D
+        ("qwen3.8-27b", 1, 41.7e-3, 0.05),  # 23.97 tokens/s eager, local-inference-lab/vllm pull request 314
+        ("qwen2.5-7b", 1, 22e-3, 0.25),  # vllm-omni issue 7960, thinker
+    ],
+)
+def test_published_steps_that_wait_for_their_host(model: str, tp: int, step_s: float, within: float) -> None:
+    d = Deployment(tp=tp, framework="vLLM 0.16")
+    issued = step(load_model(model), H200, d, Shape("decode", 4.0, 4.0, 1.0, 1024.0)).issued
+    assert STEP_S + issued * OPERATOR_S == pytest.approx(step_s, rel=within)
+
+
+def test_a_deployment_slows_down_with_too_few_cores_only() -> None:
+    def served(cores: float) -> tuple[float, float]:
+        d = replace(VLLM, host_cores=cores)
+        found = curves(QWEN, H200, (d, d), (1024.0, 1024.0, 128.0), engine(d.framework, H200.chip), 16.0)
+        got = serve(found, Load("loop", 1024.0, 1024.0, 128.0, concurrency=8.0, requests=80.0), 1.0)
+        return got.requests_per_s, got.ttft_s
+
+    usual, found = served(0.0), [served(c) for c in (0.5, 1.0, 2.0, 4.0, 8.0, 9.0)]
+    assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in itertools.pairwise(found))
+    assert found[-1] == usual
+    assert found[1][0] < 0.6 * usual[0]
+
+
+def test_compiled_engines_need_less_of_the_host() -> None:
+    placed = place(VLLM)
+    python, compiled = (shortage(engine(name, H200.chip), H200, 1.0, placed) for name in ("vLLM 0.16", "TRT-LLM 0.17"))
+    assert compiled.operator_s < python.operator_s / 10.0
+    assert compiled.step_s < python.step_s
+
+
+def test_what_cannot_be_is_refused() -> None:
+    for cores in (-1.0, 5000.0, float("nan")):
+        with pytest.raises(InputError, match="host_cores"):
+            predict(case("decode", cores))
+    apart = Deployment(tp=1, dp=4, ep=4, dp_attention=True, afd=(1, 1), afd_unit=4, host_cores=2.0)
+    with pytest.raises(InputError, match="host_cores"):
+        predict(InferenceCase(QWEN, H200, apart, "decode", 2.0, 0, 1024))
+
+
+def test_a_prediction_says_what_it_waits_for() -> None:
+    found = predict(case("prefill", 1.0))
+    assert found.breakdown[0].part == "host"
+    assert found.layout["host_cores"] == "1"
+    assert any("9 processes" in w for w in found.warnings)
+    assert {"host per operator outside a graph", "two threads of a core over one"} <= {row[0] for row in found.sources}
+    assert not any("processes" in w for w in predict(case("prefill", 9.0)).warnings)
+
+
+def test_a_table_takes_parts_of_a_core() -> None:
+    columns = {"tp": 8, "framework": "vLLM 0.16", "batch": 2.0, "input_len": 512, "host_cores": [0.5, 1.0, 0.0]}
+    found = sweep(QWEN, H200, "prefill", columns)["step_time_s"]
+    for i, cores in enumerate((0.5, 1.0, 0.0)):
+        assert found[i] == pytest.approx(predict(case("prefill", cores)).step_time_s)
+
+
+def test_rows_read_the_cores_that_a_job_asked_for() -> None:
+    slurm = "SemiAnalysisAI/InferenceX experimental/token_position_decode_slo (843c6254)"
+    assert options({"source": slurm, "model": "minimax-m2.5"}).host_cores == 1.0
+    assert options({"source": slurm, "model": "glm-5"}).host_cores == 0.0
+    assert options({"source": "vLLM blog", "model": "minimax-m2.5"}).host_cores == 0.0
+
+
+def test_cached_prefixes_cut_prompts_with_recurrent_layers_in_two() -> None:
+    vllm, sglang = engine("vLLM 0.16", H200.chip), engine("SGLang 0.5.6", H200.chip)
+    assert least_parts(vllm, HYBRID, True) == 2
+    assert least_parts(vllm, HYBRID, False) == least_parts(vllm, QWEN, True) == least_parts(sglang, HYBRID, True) == 1
+
+
+def test_steps_that_carry_prompts() -> None:
+    """Eight prompts that would fill 1.5 steps: one step more where they come together, eight where they come alone."""
+    own, full = np.array(8.0), np.array(1.5)
+    assert [float(Arrivals(how).steps(own, full)) for how in ("queued", "together", "alone")] == [1.0, 2.5, 8.0]
+    assert [float(Arrivals(how, 2).steps(own, full)) for how in ("queued", "together", "alone")] == [2.0, 3.5, 16.0]
+    assert float(Arrivals("together").steps(np.array(1.0), full)) == 1.0
