@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supertwin.inference import Deployment, InferenceCase, predict
 from supertwin.inference.assumptions import engine
-from supertwin.inference.carried import Carried, ride
+from supertwin.inference.carried import Arrivals, Carried, ride
 from supertwin.inference.curves import curves
 from supertwin.inference.deployment import Curves, Load, serve
 from supertwin.inference.residence import cycle_s
@@ -46,12 +46,17 @@ def test_samples_are_mixed_steps(phase_batch: int, chunk: int) -> None:
     assert found.added_s[phase_batch, chunk] == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-@given(st.floats(0.01, 5000.0), st.floats(1.0, 20000.0), st.floats(1.0, 3000.0), st.booleans(), st.sampled_from([1, 4]))
+ARRIVALS = [Arrivals(how, parts) for how in ("queued", "together", "alone") for parts in (1.0, 2.0)]
+
+
+@given(
+    st.floats(0.01, 5e3), st.floats(1.0, 2e4), st.floats(1.0, 3e3), st.sampled_from(ARRIVALS), st.sampled_from([1, 4])
+)
 def test_all_prompts_ride_or_have_steps_of_their_own(
-    n: float, prompt: float, steps: float, queued: bool, ranks: int
+    n: float, prompt: float, steps: float, arrive: Arrivals, ranks: int
 ) -> None:
     carried = replace(SMALL, ranks=ranks)
-    found = ride(carried, np.array([n]), prompt, (np.array([1000.0 * ranks]), steps), queued)
+    found = ride(carried, np.array([n]), prompt, (np.array([1000.0 * ranks]), steps), arrive)
     assert 0.0 <= found.steps[0] <= steps
     assert 0.0 <= found.left[0] <= n
     tokens = (n - found.left[0]) * prompt / ranks / max(found.steps[0], 1e-12)
@@ -87,6 +92,37 @@ def simulate(concurrency: int, requests: int) -> float:
 def test_closed_loop_of_a_mixing_engine_matches_simulation(concurrency: int) -> None:
     found = serve(LINEAR, load(concurrency=concurrency, requests=60 * concurrency), 1.0)
     assert found.requests_per_s == pytest.approx(simulate(concurrency, 60 * concurrency), rel=0.06)
+
+
+def in_groups(concurrency: int, requests: int, floor_s: float) -> float:
+    """Requests per second of a loop of equal replies on an engine that takes all waiting prompts of 100 tokens that fit
+    into 1,000; the first user is one step ahead of the others. A step with prompts takes the host floor_s at least."""
+    now, done, sent = 0.0, 0, concurrency
+    left, waiting, late = [100], 0, concurrency - 1
+    now += max(float(LINEAR.step(1.0)) + 0.01, floor_s)
+    while done < requests:
+        waiting, late = waiting + late, 0
+        taken = min(waiting, 10)
+        time = float(LINEAR.step(max(len(left), 1)))
+        if taken:
+            time += float(SMALL.added(np.array([max(len(left), 1.0)]), np.array([100.0 * taken]))[0])
+        now += max(time, floor_s) if taken else time
+        left = [x - 1 for x in left] + [100] * taken
+        waiting -= taken
+        ended = sum(x == 0 for x in left)
+        left = [x for x in left if x > 0]
+        done += ended
+        late = min(ended, requests - sent)
+        sent += late
+    return done / now
+
+
+@pytest.mark.parametrize("floor_s", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("concurrency", [4, 16, 48])
+def test_equal_replies_bring_their_prompts_together(concurrency: int, floor_s: float) -> None:
+    about = replace(LINEAR, issue_s=floor_s)
+    found = serve(about, load(concurrency=concurrency, requests=60 * concurrency, input_len=100, new_tokens=100), 1.0)
+    assert found.requests_per_s == pytest.approx(in_groups(concurrency, 60 * concurrency, floor_s), rel=0.12)
 
 
 def test_rare_requests_cost_their_own_prompt() -> None:

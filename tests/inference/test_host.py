@@ -149,8 +149,9 @@ def test_cached_prefixes_cut_prompts_with_recurrent_layers_in_two() -> None:
 
 
 def test_steps_that_carry_prompts() -> None:
-    """Eight prompts that would fill 1.5 steps: one step more where they come together, eight where they come alone."""
+    """Eight prompts that would fill 1.5 steps: a first one and two full ones where they come together, eight where
+    they come alone."""
     own, full = np.array(8.0), np.array(1.5)
-    assert [float(Arrivals(how).steps(own, full)) for how in ("queued", "together", "alone")] == [1.0, 2.5, 8.0]
-    assert [float(Arrivals(how, 2).steps(own, full)) for how in ("queued", "together", "alone")] == [2.0, 3.5, 16.0]
+    assert [float(Arrivals(how).steps(own, full)) for how in ("queued", "together", "alone")] == [1.0, 3.0, 8.0]
+    assert [float(Arrivals(how, 2).steps(own, full)) for how in ("queued", "together", "alone")] == [2.0, 4.0, 16.0]
     assert float(Arrivals("together").steps(np.array(1.0), full)) == 1.0

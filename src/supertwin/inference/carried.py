@@ -4,8 +4,8 @@ One attention rank (and pipeline micro-batch) holds n of an instance's N = n R P
 K of its S decode steps, c tokens in each:
 
     K = min(S, max(n L / C, k)),   c = n L / K
-    k = min(n, 1) where prompts are queued, n where they come one by one, min(n, 1 + n L / C) where replies have one
-        length, so that those of one step end in one step, and their prompts come together
+    k = min(n, 1) where prompts are queued, n where they come one by one, min(n, 1 + ceil(n L / C)) where replies have
+        one length, so that those of one step end in one step, and their prompts come together
     N p' = K (mixed(N, c) - tau(N)) + the rest of the prompts in steps of their own                       (1)
 
 A prompt that is cut into b parts at least, whatever its length, adds b - 1 steps to k, or b - 1 of its own where it
@@ -72,7 +72,7 @@ class Arrivals:
         """Least steps that carry `own` prompts of a rank, which would fill `full` of them."""
         if self.how == "alone":
             return own * self.parts
-        most = np.asarray(1.0 if self.how == "queued" else 1.0 + full)
+        most = np.asarray(1.0 if self.how == "queued" else 1.0 + np.ceil(full))
         return np.asarray(np.minimum(own, most) + (self.parts - 1.0) * np.minimum(own, 1.0))
 
 
