@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
+from supertwin.inference.replies import reply_weight
 from supertwin.inference.residence import (
-    EULER_GAMMA,
     Curves,
     Load,
     Serving,
@@ -20,9 +20,6 @@ from supertwin.inference.residence import (
     token_time_s,
 )
 
-LEAST_OUTPUT = 4.0
-"""Shortest reply of a conversation benchmark: vLLM's ShareGPT sampler drops replies below four tokens. Times per token
-count those after the first."""
 
 
 def saturated(curves: Curves, load: Load, instances: float) -> Serving:
@@ -107,24 +104,50 @@ def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     if load.varied:
         prefill = full - decode_steps(load) * float(curves.step(n))
         time = float(cycle_s(curves, load, n)) * max(waves - 1.0, 0.0) + drain_s(curves, load, n) + prefill
-    first, alone = _burst_ttft(curves, load, n), decode_steps(load) * float(curves.step(n))
-    stall = max(full - first - alone, 0.0) * _short_requests(curves, load, n)
-    steady = max(float(cycle_s(curves, load, n)), alone)
-    tpot = token_time_s(load, (alone + stall) / waves + steady * (1.0 - 1.0 / waves), 0.0, alone)
-    ttft = first + load.request_gap_s + 0.5 * (waves - 1.0) * full
-    return Serving(total / time * instances, tpot, ttft, n, 1.0, "engine" if waves > 1 else "concurrency")
+    first, alone = _burst_ttft(curves, load, n), decode_steps(load) * float(curves.step(_beside(load, n, waves)))
+    starved = _starved_s(curves, load, n)
+    stall = max(full - first - decode_steps(load) * float(curves.step(n)), 0.0) + 0.5 * starved
+    stall *= _short_requests(curves, load, n)
+    later, cycle = 1.0 - 1.0 / waves, float(cycle_s(curves, load, n))
+    waited = min(_steady_ttft(curves, load, n), max(cycle - alone, 0.0))
+    tpot = token_time_s(load, (alone + stall) / waves + (cycle - waited) * later, 0.0, alone)
+    ttft = load.request_gap_s + 0.5 * starved / waves
+    if load.varied:  # places come free one by one, once the first wave decodes
+        begun = (1.0 if load.mixes_prefill else 2.0) * first + starved
+        ttft += first / waves + (begun + waited) * later + cycle * (waves - 1.0) ** 2 / (2.0 * waves)
+    else:
+        whole, part = math.floor(waves + 1e-9), waves % 1.0
+        ttft += (first * (whole + part**2) + full * whole * (0.5 * (whole - 1.0) + part)) / waves
+    rate = total / (time + starved) * instances
+    return Serving(rate, tpot, ttft, n, 1.0, "engine" if waves > 1 else "concurrency")
+
+
+def _beside(load: Load, n: float, waves: float) -> float:
+    """Residents that a token of the last of `waves` sees, in the mean: varied replies leave one after the other, and of
+    exponential lengths a request sees ln 2 of all (mean of (1 - exp(-x)) / x), a token one half."""
+    left = 0.5 if load.mean_of_tokens else math.log(2.0)
+    return n * (1.0 - (1.0 - left) / waves) if load.varied else n
+
+
+def _starved_s(curves: Curves, load: Load, n: float) -> float:
+    """Seconds that prefill passes of the first wave take beyond full ones where prompts come first: the server's front
+    end hands prompts over one by one, a pass takes what has come, and the next one starts at once as long as a pass
+    lasts longer than a request takes to come."""
+    if load.mixes_prefill or decode_steps(load) <= 0.0:
+        return 0.0
+    return n * max(min(load.request_gap_s, curves.prefill_one_s) - curves.prefill_each_s, 0.0)
 
 
 def _short_requests(curves: Curves, load: Load, n: float) -> float:
-    """Weight of a stall that does not depend on a request's length in the mean of TPOT over requests: mean(1 / length)
-    x mean length.
+    """Weight of the first wave's stalls in the mean of TPOT over requests: mean(1 / length) x mean length.
 
-    For exponential lengths above a least length l it is about -0.577 - ln(l / mean). Stalls of prefill-first engines
-    hit every length (l = 4: benchmark samplers drop shorter replies); when prefill rides in decode steps a request
-    sees at most as many of them as it has tokens, so l is half of the carrying steps.
+    Stalls of prefill-first engines hit every length; when prefill rides in decode steps, a request whose first token
+    comes with the i-th of them sees as many later ones as it has tokens at most, so lengths count as that many at
+    least: mean over the requests.
     """
-    if not load.varied:
-        return 1.0
-    chunks = float(curves.chunks(load, n))
-    least = max(LEAST_OUTPUT - 1.0, 0.5 * chunks) if load.mixes_prefill else LEAST_OUTPUT - 1.0
-    return max(1.0, -EULER_GAMMA - math.log(least / (load.output_len - 1.0)))
+    uneven = load.varied and not load.mean_of_tokens
+    if not load.mixes_prefill:
+        return float(reply_weight(0.0)) if uneven else 1.0
+    later = float(curves.chunks(load, n)) * (np.arange(8.0) + 0.5) / 8.0
+    least = later / max(decode_steps(load), 1.0)
+    return float(np.average(reply_weight(least) if uneven else np.minimum(1.0 / least, 1.0), weights=later))

@@ -34,6 +34,7 @@ from supertwin.inference.runs import (
     least_run_s,
     limits_s,
     longest_prompt,
+    means_of_tokens,
     requests_of,
 )
 from supertwin.inference.trtllm_bench import TUNED_FORMATS, limits
@@ -65,7 +66,7 @@ class Reading:
     one_length: random prompts, all answers asked for at one length;
     memory_share, most_running, batched_tokens, held_steps: options of the server that the row or its source names (0:
     none); least_run_s: an offline run repeats its data set (requests) until it lasts as long; even: requests come at
-    equal intervals; caches: prefixes are cached."""
+    equal intervals; caches: prefixes are cached; mean_of_tokens: its TPOT is the mean inter-token latency."""
 
     deployment: Deployment
     n_devices: int
@@ -95,6 +96,7 @@ class Reading:
     longest_prompt: float = LONGEST_CHAT_PROMPT
     even: bool = False
     caches: bool = False
+    mean_of_tokens: bool = False
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -185,7 +187,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
         most_running, tokens, least_run_s(row), served.held_steps, longest_prompt(row),
-        at_intervals(row), served.caches, defaults,
+        at_intervals(row), served.caches, means_of_tokens(row), defaults,
     )  # fmt: skip
 
 

@@ -132,6 +132,7 @@ class Load:
     held_steps: decode steps that a prefill-first engine takes between two looks at its queue; gather_steps: steps for
     which prompts at most wait until every attention rank that shares experts has one; parts: steps into which the
     engine cuts every prompt at least.
+    mean_of_tokens: TPOT is a mean over tokens (inter-token latency), not over requests.
     tpot_limit_s, ttft_limit_s: p99 limits up to which the load was raised (0: none). Near its limit an engine's rate
     hardly depends on the residents, so the mean TPOT follows from the limit rather than from the rate.
     """
@@ -156,6 +157,7 @@ class Load:
     held_steps: float = 1.0
     gather_steps: float = 0.0
     parts: int = 1
+    mean_of_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)

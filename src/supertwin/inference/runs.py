@@ -87,6 +87,13 @@ def at_intervals(row: Mapping[str, object]) -> bool:
     return row.get("source_group") == "gpustack" and number(row, "request_rate_per_s", 0.0) > 0.0
 
 
+def means_of_tokens(row: Mapping[str, object]) -> bool:
+    """Whether a row's TPOT weights all tokens alike: a mean inter-token latency, or one derived from mean latencies;
+    vLLM's client prints the mean over requests of (latency - TTFT) / (tokens - 1) (benchmarks/serve.py)."""
+    derived = "tpot-derived-from-latency" in str(row.get("flags") or "")
+    return derived or "inter-token latency" in str(row.get("notes") or "")
+
+
 def cut_spread(means: float) -> float:
     """Variance over squared mean of exponential lengths cut at `means` times their mean: uniform, 1 / 3, at 2 (no fewer
     are possible from zero), 1 without a cut; within 0.02 of the truncated distribution."""
