@@ -36,7 +36,7 @@ def test_samples_are_mixed_steps(phase_batch: int, chunk: int) -> None:
     model, system = load_model("llama3.1-8b"), load_system("dgx-h100:1")
     d = Deployment(framework="vllm")
     about = replace(engine("vllm", system.chip), launch_s=0.0)
-    found = curves(model, system, (d, d), (3000.0, 3000.0, 200.0), about, 256.0).carried
+    found = curves(model, system, (d, d), (3000.0, 3000.0, 200.0, 100.0), about, 256.0).carried
     assert found is not None
     n, tokens = found.resident[phase_batch], found.tokens[chunk]
     asked = {"kv_len": 3100, "input_len": 3000, "chunk_tokens": tokens}

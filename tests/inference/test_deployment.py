@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.inference.deployment import Curves, Load, serve
+from supertwin.inference.replies import SHAREGPT_LEAST, SHAREGPT_WEIGHT
 from supertwin.inference.residence import cycle_s
 
 LINEAR = Curves(
@@ -181,3 +182,62 @@ def test_longest_reply_bounds_the_drain(shape: dict[str, object]) -> None:
     assert rates[0] <= rates[1] < rates[2]
     equal = [serve(LINEAR, load(longest_over_mean=x, **shape), 1.0).requests_per_s for x in (math.inf, 2.0)]
     assert equal[0] == equal[1]
+
+
+def simulate_set(lengths: np.ndarray, places: int, mixes: bool) -> tuple[float, float, float]:
+    """Requests offered at once, answered step by step: (requests/s, mean TTFT, mean over requests of time per token).
+    Up to 8 prompts of 0.02 s start in a step, which decodes beside them only with `mixes`."""
+    now, head, last = 0.0, 0, np.zeros(len(lengths))
+    first, left = np.zeros(len(lengths)), lengths.copy()
+    running: list[int] = []
+    while head < len(lengths) or running:
+        free = min(places - len(running), len(lengths) - head, 8)
+        started = list(range(head, head + free))
+        head += free
+        now += LINEAR.prefill_each_s * free
+        if running and (mixes or not free):
+            now += float(LINEAR.step(len(running)))
+            for r in running:
+                left[r] -= 1
+                last[r] = now
+            running = [r for r in running if left[r] > 1]
+        for r in started:
+            first[r] = last[r] = now
+        running += [r for r in started if left[r] > 1]
+    return len(lengths) / now, float(first.mean()), float(((last - first) / (lengths - 1.0)).mean())
+
+
+@pytest.mark.parametrize(("mixes", "total", "places"), [(False, 96, 96), (False, 500, 100), (True, 480, 160)])
+def test_set_of_equal_replies_matches_simulation(mixes: bool, total: int, places: int) -> None:
+    """Waves stay in step where prompts come first; a request's own prompt is no time between its tokens."""
+    rate, ttft, tpot = simulate_set(np.full(total, 201), places, mixes)
+    engine = replace(LINEAR, capacity=float(places), step_tokens=8192.0 if mixes else 0.0)
+    asked = load(arrivals="set", requests=float(total), mixes_prefill=mixes)
+    found = serve(engine, asked, 1.0)
+    assert found.requests_per_s == pytest.approx(rate, rel=0.05)
+    assert found.ttft_s == pytest.approx(ttft, rel=0.1)
+    assert found.tpot_s == pytest.approx(tpot, rel=0.1)
+
+
+def sharegpt_lengths(total: int) -> np.ndarray:
+    """Replies whose share below any length agrees with SHAREGPT_WEIGHT: d(weight)/d(1 / least) = share below it."""
+    least, weight = np.array(SHAREGPT_LEAST), np.array(SHAREGPT_WEIGHT)
+    middle = np.sqrt(least[1:] * least[:-1])
+    above = -np.diff(weight) / np.diff(least) * middle**2  # dK/dl = -P(length < l) / l^2
+    share = np.concatenate([[0.0], above, [1.0]])
+    means = np.concatenate([[0.015], middle, [8.0]])
+    drawn = np.interp((np.arange(total) + 0.5) / total, share, means)
+    order = np.random.default_rng(3).permutation(total)
+    return np.maximum(np.round(drawn[order] / drawn.mean() * 200.0), 3).astype(int) + 1
+
+
+def test_short_replies_weigh_stalls() -> None:
+    """Prompts first: everybody waits for all prompts between two tokens, which the short replies spread over few."""
+    lengths = sharegpt_lengths(1000)
+    _, ttft, tpot = simulate_set(lengths, 1000, False)
+    asked = load(arrivals="set", requests=1000.0, varied=True, output_len=float(lengths.mean()))
+    found = serve(replace(LINEAR, capacity=1000.0), asked, 1.0)
+    assert found.ttft_s == pytest.approx(ttft, rel=0.1)
+    assert found.tpot_s == pytest.approx(tpot, rel=0.2)
+    tokens = serve(replace(LINEAR, capacity=1000.0), replace(asked, mean_of_tokens=True), 1.0)
+    assert tokens.tpot_s < 0.5 * found.tpot_s

@@ -6,21 +6,28 @@ import math
 import re
 from collections.abc import Mapping
 
-DATASET_INPUT_LEN = {
-    "OpenOrca": (
-        294.0,
-        "llama2-70b set of MLPerf: GPT-4 split of OpenOrca up to 1,024 tokens; mean prompt of same order",
-    ),
-    "OpenOrca+GSM8K+MBXP": (
-        370.0,
-        "5,000 samples each; GSM8K with worked examples before the question (sample train.548 in NVIDIA's Mixtral"
-        " script: 662 tokens), OpenOrca 294, MBXP about 160 (380 characters and the instruction)",
-    ),
-    "LongBench-class": (9428.0, "MLCommons blog on Llama 3.1 405B, 2025-04: mean input 9,428, output 684 tokens"),
-    "CNN-DailyMail": (778.0, "MLCommons blog on Llama 3.1 8B, 2025-09: mean input 778, output 73 tokens"),
-    "reasoning mix": (800.0, "MLCommons blog on DeepSeek-R1, 2025-09: short prompts, mean output 3,880 tokens"),
+_LENGTHS = "token lengths of the samples, mlperf-data/summaries of openshift-psap/performance-dashboard"
+
+DATASET_PROMPTS = {
+    "OpenOrca": (222.3, 0.595, _LENGTHS + " (llama2-70b-99.csv, 24,576 of up to 1,024 tokens)"),
+    "OpenOrca+GSM8K+MBXP": (427.4, 0.591, _LENGTHS + " (mixtral-8x7b.csv, 15,000 of up to 2,048)"),
+    "LongBench-class": (9428.0, 0.186, _LENGTHS + " (llama3-1-405b.csv, 8,313 of up to 20,000); output 684 tokens"),
+    "CNN-DailyMail": (870.7, 0.244, _LENGTHS + " (llama3-1-8b-datacenter.csv, 13,368 of up to 2,540)"),
+    "reasoning mix": (803.8, 0.255, _LENGTHS + " (deepseek-r1.csv, 4,388 of up to 3,140); mean output 3,880 tokens"),
 }
-"""Mean prompt length of data sets that rows name without a length: tokens and source."""
+"""Prompts of data sets that rows name without a length: mean tokens, variance over squared mean, source."""
+
+MLPERF_REPLY_SPREAD = {"llama-2-70b": 0.62, "mixtral-8x7b": 0.61, "llama-3.1-405b": 0.15, "deepseek-r1": 1.24}
+"""Variance over squared mean of the reference replies of the same files (DeepSeek-R1 cut at 20,000 tokens)."""
+
+DATASET_OF_MODEL = {
+    "llama-2-70b": "OpenOrca",
+    "mixtral-8x7b": "OpenOrca+GSM8K+MBXP",
+    "llama-3.1-405b": "LongBench-class",
+    "llama-3.1-8b": "CNN-DailyMail",
+    "deepseek-r1": "reasoning mix",
+}
+"""Data set of MLPerf by model."""
 
 MLPERF_TPOT_S = {
     "llama-2-70b": (0.200, 0.040),
@@ -39,14 +46,6 @@ MLPERF_TTFT_S = {
     "deepseek-r1": (2.0, 1.5),
 }
 """p99 limits on TTFT, (server, interactive), of the same rules."""
-
-MLPERF_LONGEST_PROMPT = {
-    "llama-2-70b": 1024.0,
-    "mixtral-8x7b": 2048.0,
-    "llama-3.1-405b": 20000.0,
-    "deepseek-r1": 3140.0,
-}
-"""Tokens of the longest prompt of MLPerf's data sets (max_input_len of NVIDIA's submissions)."""
 
 LONGEST_CHAT_PROMPT = 1024.0
 """Tokens of the longest prompt that benchmark samplers keep (vLLM benchmarks/datasets.py, is_valid_sequence)."""

@@ -21,7 +21,6 @@ from supertwin.inference.residence import (
 )
 
 
-
 def saturated(curves: Curves, load: Load, instances: float) -> Serving:
     n = max(curves.capacity, 1e-9)
     cycle = float(cycle_s(curves, load, n, not load.varied))

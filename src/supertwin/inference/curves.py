@@ -30,16 +30,16 @@ def curves(
     model: ModelSpec,
     system: System,
     deployments: tuple[Deployment, Deployment],
-    lengths: tuple[float, float, float],
+    lengths: tuple[float, float, float, float],
     engine: Engine,
     most: float = np.inf,
 ) -> Curves:
     """Sample prefill of deployments[0] and decode of deployments[1] (the same one unless disaggregated).
 
-    lengths: prompt tokens, those not in the prefix cache, output tokens. most: residents beyond which nobody asks
-    (requests per instance); samples stop there.
+    lengths: prompt tokens, those not in the prefix cache, output tokens, and those of them that a resident has got in
+    the mean. most: residents beyond which nobody asks (requests per instance); samples stop there.
     """
-    input_len, new_tokens, output_len = lengths
+    input_len, new_tokens, output_len, decoded = lengths
     prefill, decode = deployments
     ranks = decode.dp
     limit = float(engine.max_num_seqs * ranks)
@@ -50,7 +50,7 @@ def curves(
     limit_tokens = engine.max_batched_tokens * prefill.staged_devices
     fill = max(1.0, np.floor(limit_tokens / max(new_tokens, 1.0)))
     most_tokens = max(1.0, min(fill * new_tokens, limit_tokens))
-    context = input_len + output_len / 2.0
+    context = input_len + decoded
     asked = [
         (decode, decode_shape(decode, resident, context)),
         (replace(prefill, mtp_tokens=0, cp=prefill.token_split), prefill_shape(prefill, fill, input_len, new_tokens)),
@@ -87,7 +87,7 @@ def curves(
         issue_each_s=engine.sequence_host_s / ranks + lacks.sequence_s / (ranks * p.pp),
         host_s=lacks.step_s,
         step_tokens=float(chunk * p.dp),
-        beside_s=beside_s(model, decode, system.chip, engine, tau, resident / ranks * (input_len + 0.5 * output_len)),
+        beside_s=beside_s(model, decode, system.chip, engine, tau, resident / ranks * context),
         carried=carried,
         pass_s=max(alone * fill - together, 0.0) / (fill - 1.0) / p.pp if fill > 1.0 and prefill == decode else 0.0,
     )

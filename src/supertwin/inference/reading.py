@@ -19,8 +19,8 @@ from supertwin.inference.assumptions import (
     scaling_of,
 )
 from supertwin.inference.benchmarks import (
-    DATASET_INPUT_LEN,
-    LONGEST_CHAT_PROMPT,
+    DATASET_OF_MODEL,
+    DATASET_PROMPTS,
     TRTLLM_DEEPSEEK,
     mlperf_batch,
 )
@@ -29,25 +29,18 @@ from supertwin.inference.pages import draft_tree, framework_of, options
 from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
 from supertwin.inference.runs import (
     at_intervals,
-    cut_spread,
     is_perf_overview,
     least_run_s,
     limits_s,
-    longest_prompt,
     means_of_tokens,
+    prompt_spread,
+    reply_spread,
     requests_of,
 )
 from supertwin.inference.trtllm_bench import TUNED_FORMATS, limits
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
-_DATASET_OF_MODEL = {
-    "llama-2-70b": "OpenOrca",
-    "mixtral-8x7b": "OpenOrca+GSM8K+MBXP",
-    "llama-3.1-405b": "LongBench-class",
-    "llama-3.1-8b": "CNN-DailyMail",
-    "deepseek-r1": "reasoning mix",
-}
 _WIDE = ("bf16", "fp16")
 _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
@@ -93,7 +86,8 @@ class Reading:
     batched_tokens: int = 0
     least_run_s: float = 0.0
     held_steps: int = 0
-    longest_prompt: float = LONGEST_CHAT_PROMPT
+    prompt_spread: float = 0.0
+    reply_spread: float = 1.0
     even: bool = False
     caches: bool = False
     mean_of_tokens: bool = False
@@ -121,11 +115,17 @@ class Reading:
         return max((LONGEST_CONVERSATION - self.input_len) / max(self.output_len, 1.0), 1.0)
 
     @property
+    def decoded(self) -> float:
+        """Tokens that a resident has answered in the mean: half of equal replies; of varied ones the long are resident
+        longer, E[n^2] / (2 E[n])."""
+        return 0.5 * self.output_len * (1.0 + self.reply_spread * self.varied)
+
+    @property
     def prompt_cv2(self) -> float:
         """Variance of prompt lengths over their squared mean; one length where somebody typed it."""
         if self.one_length or not (self.data_set or self.varied or not _round(self.input_len)):
             return 0.0
-        return cut_spread(self.longest_prompt / max(self.input_len, 1.0))
+        return self.prompt_spread
 
     @property
     def instances(self) -> float:
@@ -186,7 +186,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         requests_of(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
         flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
-        most_running, tokens, least_run_s(row), served.held_steps, longest_prompt(row),
+        most_running, tokens, least_run_s(row), served.held_steps, prompt_spread(row, input_len), reply_spread(row),
         at_intervals(row), served.caches, means_of_tokens(row), defaults,
     )  # fmt: skip
 
@@ -316,9 +316,9 @@ def _lengths(row: Mapping[str, object], defaults: dict[str, object]) -> tuple[fl
     input_len, output_len = number(row, "input_len", 0.0), number(row, "output_len", 0.0)
     kv_len = number(row, "kv_len", 0.0)
     if not input_len and not kv_len:
-        data_set = _DATASET_OF_MODEL.get(str(row.get("model")), "")
+        data_set = DATASET_OF_MODEL.get(str(row.get("model")), "")
         known = "input-len-is-dataset" in str(row.get("flags") or "") and data_set
-        input_len = DATASET_INPUT_LEN[data_set][0] if known else UNSTATED_CONTEXT
+        input_len = DATASET_PROMPTS[data_set][0] if known else UNSTATED_CONTEXT
         defaults["input_len"] = input_len
     if not output_len and row.get("phase") in ("serving", "offline"):
         output_len = defaults["output_len"] = 256.0

@@ -7,10 +7,13 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+SHAREGPT_SPREAD = 1.15
+"""Variance over squared mean of the replies below."""
+
 SHAREGPT_LEAST = (0.015, 0.031, 0.061, 0.122, 0.245, 0.489, 0.978, 1.956, 3.912)
 SHAREGPT_WEIGHT = (6.82, 6.20, 4.91, 3.39, 2.17, 1.37, 0.84, 0.49, 0.26)
-"""Mean(1 / length) x mean length of ShareGPT replies (tokens after the first) when each counts as so many times the mean
-at least: 4,491 pairs that vLLM's sampler keeps (4 tokens at least, prompts up to 1,024, 2,048 in all) of 5,000 in
+"""Mean(1 / length) x mean length of ShareGPT replies (tokens after the first) when each counts as so many times the
+mean at least: 4,491 pairs that vLLM's sampler keeps (4 tokens at least, prompts up to 1,024, 2,048 in all) of 5,000 in
 results/dataset_stats.json of IsseiHasegawa/vLLM-experiment (mean 228.7 in, 197.3 out; 5 % have 7 tokens or fewer).
 
 The file is cut into pieces, many of which begin with an answer: the next "reply" is what a person says, and short.

@@ -116,7 +116,7 @@ def _system(chip: str, devices: int) -> System:
 @lru_cache(maxsize=512)
 def _curves(
     model: ModelSpec, key: tuple[str, int], deployments: tuple[Deployment, Deployment],
-    lengths: tuple[float, float, float], about: Engine, most: float,
+    lengths: tuple[float, float, float, float], about: Engine, most: float,
 ) -> Curves:  # fmt: skip
     return curves(model, _system(*key), deployments, lengths, about, most)
 
@@ -214,7 +214,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
     split = _split(r)
     if split:
         most = r.concurrency / split[1] if r.concurrency else math.inf
-    lengths = (round(r.input_len, 1), round(new, 1), round(r.output_len, 1))
+    lengths = (round(r.input_len, 1), round(new, 1), round(r.output_len, 1), round(r.decoded, 1))
     top = max(2.0, float(round(most))) if most < 1e9 else math.inf
     curve = _curves(model, key, (_prefill_side(r), d), lengths, about, top)
     if "batch-is-configured-max" in r.flags and r.batch:

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 from supertwin.inference.assumptions import MAX_QUEUE_REQUESTS
 from supertwin.inference.benchmarks import (
+    DATASET_OF_MODEL,
+    DATASET_PROMPTS,
     GPUSTACK_FEW,
     GPUSTACK_REQUESTS,
     LONGEST_CHAT_PROMPT,
-    MLPERF_LONGEST_PROMPT,
+    MLPERF_REPLY_SPREAD,
     MLPERF_TPOT_S,
     MLPERF_TTFT_S,
     TRTLLM_DEEPSEEK,
@@ -19,6 +21,7 @@ from supertwin.inference.benchmarks import (
     mlperf_run,
     mlperf_samples,
 )
+from supertwin.inference.replies import SHAREGPT_SPREAD
 from supertwin.inference.row_layout import number
 
 _RUN = re.compile(r"(\d+) (?:requests|prompts)\b")
@@ -66,10 +69,20 @@ def is_perf_overview(row: Mapping[str, object]) -> bool:
     return offline and not row.get("concurrency") and str(row.get("framework") or "").startswith("TensorRT-LLM")
 
 
-def longest_prompt(row: Mapping[str, object]) -> float:
-    """Tokens of the longest prompt that the data set or the sampler of the run keeps."""
+def prompt_spread(row: Mapping[str, object], mean: float) -> float:
+    """Variance of prompt lengths over their squared mean: of the MLPerf data set, else of exponential lengths cut at
+    the longest prompt that samplers keep."""
+    if row.get("source_group") == "mlperf":
+        known = DATASET_PROMPTS.get(DATASET_OF_MODEL.get(str(row.get("model")), ""))
+        if known:
+            return known[1]
+    return cut_spread(LONGEST_CHAT_PROMPT / max(mean, 1.0))
+
+
+def reply_spread(row: Mapping[str, object]) -> float:
+    """Variance of reply lengths over their squared mean where they vary."""
     mlperf = row.get("source_group") == "mlperf"
-    return MLPERF_LONGEST_PROMPT.get(str(row.get("model")), LONGEST_CHAT_PROMPT) if mlperf else LONGEST_CHAT_PROMPT
+    return MLPERF_REPLY_SPREAD.get(str(row.get("model")), 1.0) if mlperf else SHAREGPT_SPREAD
 
 
 def limits_s(row: Mapping[str, object]) -> tuple[float, float]:

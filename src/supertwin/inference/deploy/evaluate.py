@@ -83,7 +83,7 @@ def prepare(service: Service) -> Prepared:
 
     A step with more residents is never taken to be shorter: kernels that get faster at some size gain by padding too.
     """
-    lengths = (service.input_len, service.new_tokens, service.output_len)
+    lengths = (service.input_len, service.new_tokens, service.output_len, 0.5 * service.output_len)
     bare = curves(service.model, service.system, (service.prefill, service.decode), lengths, service.engine)
     load_s = cache_load_s(service, service.cached_tokens)
     ranks = max(service.prefill.dp, 1)
