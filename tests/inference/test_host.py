@@ -93,7 +93,7 @@ def test_published_steps_that_wait_for_their_host(model: str, tp: int, step_s: f
 def test_a_deployment_slows_down_with_too_few_cores_only() -> None:
     def served(cores: float) -> tuple[float, float]:
         d = replace(VLLM, host_cores=cores)
-        found = curves(QWEN, H200, (d, d), (1024.0, 1024.0, 128.0), engine(d.framework, H200.chip), 16.0)
+        found = curves(QWEN, H200, (d, d), (1024.0, 1024.0, 128.0, 64.0), engine(d.framework, H200.chip), 16.0)
         got = serve(found, Load("loop", 1024.0, 1024.0, 128.0, concurrency=8.0, requests=80.0), 1.0)
         return got.requests_per_s, got.ttft_s
 
