@@ -17,7 +17,7 @@ help:
 	@echo "make test    every test"
 	@echo "make bench   the benchmarks behind the speed figures"
 	@echo "make check   ruff, mypy --strict, import contract"
-	@echo "make figures refresh intervals, docs/accuracy and the tables of README"
+	@echo "make figures refresh intervals, docs/accuracy and what predictions decide in README and docs"
 	@echo "make lock    refresh requirements.lock from pyproject.toml"
 
 $(READY): requirements.lock pyproject.toml
@@ -44,7 +44,7 @@ check: $(READY)
 	@$(BIN)/lint-imports --no-cache
 
 figures: $(READY)
-	@$(BIN)/python -c "from supertwin.validation.intervals import write; write()"
+	@$(BIN)/python -c "from supertwin.cli.figures import write_intervals; write_intervals()"
 	@$(BIN)/python -m supertwin.cli.figures
 
 lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -69,14 +69,16 @@ def inference_scores(rows: Sequence[Row] | None = None) -> list[Scored]:
     return scores(tables.load("inference", None).rows if rows is None else rows)
 
 
-def write(folder: str | Path | None = None) -> list[Path]:
+def write(folder: str | Path | None = None, scores: Mapping[str, Sequence[Scored]] | None = None) -> list[Path]:
     """Make data/training-intervals.json and data/intervals.json anew from the shipped tables (or in `folder`), and
-    return where they are. To be run whenever predictions move."""
+    return where they are. To be run whenever predictions moved. scores: those of "training" and "inference" where they
+    are at hand."""
     place = Path(folder) if folder else Path(__file__).parents[1] / "data"
-    made = {TRAINING_FILE: training_scores, INFERENCE_FILE: inference_scores}
-    for name, scores in made.items():
-        (place / name).write_text(render(scores()), encoding="utf-8")
-    return [place / name for name in made]
+    made = scores or {"training": training_scores(), "inference": inference_scores()}
+    files = {TRAINING_FILE: made["training"], INFERENCE_FILE: made["inference"]}
+    for name, found in files.items():
+        (place / name).write_text(render(found), encoding="utf-8")
+    return [place / name for name in files]
 
 
 def cross_validated(scores: Sequence[Scored], folds: int = FOLDS, seed: int = 1) -> dict[str, Coverage]:
@@ -119,7 +121,7 @@ def coverage_table(scores: Sequence[Scored], least: int = 30) -> str:
         f"| {folds[name].n:,} | {100 * folds[name].share:.0f} % | {100 * sources[name].share:.0f} % |"
         for name in shown
     ]
-    return "\n".join(("| rows | n | ten folds | source left out |", "|---|---|---|---|", *rows))
+    return "\n".join(("| rows | n | ten folds | source left out |", "|---|---:|---:|---:|", *rows))
 
 
 def _in_words(name: str) -> str:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 from supertwin.inference.case import Deployment
 from supertwin.inference.deploy import Prepared, Service, prepare
 from supertwin.machine import load_system
 from supertwin.model import load_model
-
-INT8 = Deployment(
-    weight_dtype="int8", activation_dtype="int8", kv_dtype="bf16", framework="CloudMatrix-Infer", dp_attention=True,
-    redundant_experts=32, microbatch_overlap=True, expert_balance="perfect",
-)  # fmt: skip
-PREFILL = replace(INT8, cp=32, cp_adds_devices=True, cp_method="staged", ep=32)
-DECODE = replace(INT8, dp=320, ep=320, mtp_tokens=1, mtp_acceptance=0.7)
-
-
-@cache
-def paper(input_len: float = 4096.0, output_len: float = 1024.0) -> Service:
-    """Six prefill instances of 32 dies and one decode instance of 320."""
-    return Service(
-        load_model("deepseek-r1"), load_system("cm384:512"), PREFILL, DECODE, 6, 1, input_len, output_len
-    )  # fmt: skip
+from supertwin.scenarios.serving import cm384_service
 
 
 @cache
@@ -36,4 +21,4 @@ def small(system: str = "dgx-h100:8") -> Service:
 @cache
 def priced(service_name: str = "small") -> Prepared:
     """One of them with its step times."""
-    return prepare(small() if service_name == "small" else paper())
+    return prepare(small() if service_name == "small" else cm384_service())

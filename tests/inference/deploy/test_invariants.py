@@ -30,7 +30,8 @@ from supertwin.inference.deploy import (
 from supertwin.inference.deploy.handover import handover
 from supertwin.inference.deploy.prefix import break_even_tokens
 from supertwin.machine import load_system
-from tests.inference.deploy.services import paper, priced, small
+from supertwin.scenarios.serving import cm384_service as paper
+from tests.inference.deploy.services import priced, small
 
 SHARES = st.floats(0.01, 0.98)
 NAMES = st.sampled_from(["small", "paper"])

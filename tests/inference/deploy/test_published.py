@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from supertwin.inference.case import InferenceCase
 from supertwin.inference.deploy import Limits, Service, balance, economy, largest_rate, loading, prepare
-from supertwin.inference.deploy.evaluate import cache_load_s
 from supertwin.inference.deploy.planes import line
 from supertwin.inference.deploy.ratio import side_rates
-from supertwin.inference.predict import predict
-from supertwin.machine.systems import with_devices
-from tests.inference.deploy.services import PREFILL, paper
+from supertwin.report.deployed import reused
+from supertwin.scenarios.serving import cm384_service as paper
 
 SOCKET_READ = 147e9
 
@@ -42,18 +37,6 @@ def test_six_prefill_instances_balance_one_of_decode() -> None:
         found = balance(paper(4096, output), 512, Limits(tpot_s=0.05))
         assert (found.prefill_instances, found.decode_instances, found.idle_devices) == (6, 1, 0)
     assert balance(paper(4096, 2000), 512, Limits(tpot_s=0.05)).ideal == pytest.approx(6.0, rel=0.2)
-
-
-def reused(share: float, place: str = "ub") -> float:
-    """Time of a step of 16K prompt tokens per chip of which a share is cached (figure 23 of the paper)."""
-    service = replace(paper(), hit_rate=share, cache=place)
-    measured = replace(PREFILL, expert_balance="natural")  # perfect balance is a projection of the paper
-    case = InferenceCase(
-        service.model, with_devices(service.system, 32), measured, "prefill", 2.0,
-        input_len=round(4096 * (1.0 - share)), prefix_len=round(4096 * share),
-    )  # fmt: skip
-    prompts = 2.0 * service.prefill.token_split  # of one attention rank
-    return predict(case).step_time_s + prompts * cache_load_s(service, service.cached_tokens)
 
 
 def test_context_cache_section_5_4() -> None:

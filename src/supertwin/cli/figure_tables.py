@@ -1,0 +1,81 @@
+"""Tables of README that `make figures` writes: accuracy, sets of specialised peers, the CloudMatrix 384 paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from supertwin.validation.outcome import Score
+
+METRICS = {
+    "kernel_time_s": "kernel time (operators: also calibration)",
+    "collective_time_s": "collective time (links: also calibration)",
+    "tokens_per_s_per_device": "training, tokens/s per device",
+    "peak_memory_bytes": "training, peak memory",
+    "output_tokens_per_s_per_device": "inference, output tokens/s",
+    "input_tokens_per_s_per_device": "inference, input tokens/s",
+    "tpot_s": "inference, time per output token",
+    "ttft_s": "inference, time to first token",
+    "step_time_s": "inference, time of one step",
+}
+CM384 = (
+    "cm384-decode-4k",
+    "cm384-decode-2k",
+    "cm384-decode-1k",
+    "cm384-prefill-balanced",
+    "cm384-prefill",
+)
+
+
+# Sets of peers with the mean errors that they print of themselves and of each other: vTrain (MICRO 2024) with Calculon,
+# SimuMax and msModeling from their repositories.
+SPECIALISTS = (
+    ("vTrain's runs on several nodes of A100", "vtrain", True, "tokens_per_s_per_device", "vTrain 14.7, Calculon 15.3"),
+    (
+        "vTrain's runs on one node (composed from measured layers)",
+        "vtrain",
+        False,
+        "tokens_per_s_per_device",
+        "vTrain with measured kernels 8.4, Calculon 38.9",
+    ),
+    ("SimuMax's runs on B200, time", "simumax", None, "tokens_per_s_per_device", "SimuMax with kernel tables 5.6"),
+    ("the same, peak memory", "simumax", None, "peak_memory_bytes", "SimuMax 0.46"),
+    ("msModeling's forward passes", "msmodeling-measured", None, "step_time_s", "msModeling 9.4"),
+)
+
+
+def specialists_table(scores: Sequence[Score]) -> str:
+    """Mean errors on the sets of specialised peers. Several nodes: more than eight devices."""
+    rows = ["| set | rows | mean error here | mean error printed by its authors |", "|---|---:|---:|---|"]
+    for title, group, several, metric, printed in SPECIALISTS:
+        errors = [
+            abs(s.predicted / s.measured - 1.0)
+            for s in scores
+            if s.source_group == group and s.metric == metric and several in (None, (s.n_devices or 0) > 8)
+        ]
+        rows.append(f"| {title} | {len(errors):,} | {100 * sum(errors) / len(errors):.1f} % | {printed} % |")
+    return "\n".join(rows)
+
+
+def accuracy_table(summary: Mapping[str, Any]) -> str:
+    """The summary of `validate --json` as a table."""
+    head = "| predicted against measured | rows | median error | p90 | bias | in 90 % interval |"
+    rows = [head, "|---|---:|---:|---:|---:|---:|"]
+    for metric, title in METRICS.items():
+        s = summary[metric]
+        errors = f"{100 * s['median_ape']:.1f} % | {100 * s['p90_ape']:.0f} % | {100 * s['bias']:+.1f} %"
+        rows.append(f"| {title} | {s['n']:,} | {errors} | {100 * s['interval_coverage']:.0f} % |")
+    return "\n".join(rows)
+
+
+def cm384_table() -> str:
+    """Printed and predicted tokens/s per chip of the CloudMatrix 384 paper."""
+    from supertwin.scenarios import run_scenario
+
+    rows = ["| tokens/s per chip | printed | predicted | off |", "|---|---:|---:|---:|"]
+    for name in CM384:
+        outcome = run_scenario(name)
+        shown = outcome.comparison[0]
+        off = f"{100 * (shown.ratio - 1):+.0f} %"
+        rows.append(f"| {outcome.scenario.title} | {shown.printed:,.0f} | {shown.predicted:,.0f} | {off} |")
+    return "\n".join(rows)
