@@ -24,7 +24,14 @@ def test_busiest_rank_of_tensorrt_llm() -> None:
     # examples/wide_ep/ep_load_balancer, DeepSeek-R1: hottest rank 1.564 above the mean on 32 ranks without a balancer,
     # 0.115 with 32 replicas on 36. The spread over ranks enters the constants, the busiest rank does not.
     assert rank_skew(1024.0, Slots(32, 256)) == pytest.approx(2.564, rel=0.12)
-    assert rank_skew(1024.0, Slots(36, 256, 32)) == pytest.approx(1.115, rel=0.01)
+    assert rank_skew(1024.0, Slots(36, 256, 32, rebalanced=True)) == pytest.approx(1.115, rel=0.01)
+
+
+def test_busiest_rank_of_a_recorded_placement() -> None:
+    """SGLang on GB200, 48 ranks (shifangx/Scripts-SGLang): experts and the sending half of combine take 402 us on two
+    ranks and their receiving halves wait 167 us for the last of 48 (the run without overlap). The spread over layers
+    enters the constant, the wait does not."""
+    assert rank_skew(8192.0, Slots(48, 256, 32)) == pytest.approx(1.0 + 167.0 / 402.0, rel=0.03)
 
 
 @pytest.mark.parametrize(("ranks", "experts", "rows"), [(8, 256, 2048.0), (32, 256, 4096.0), (64, 256, 1024.0)])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from supertwin.inference.assumptions import rebalances
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block, one_expert, spread_shared
@@ -124,7 +125,9 @@ def expert_skew(block: FeedForwardSpec, d: Deployment, both: Sides, shape: Shape
     if ep == 1 or block.groups > 1:
         return 1.0
     rows = shape.shared_tokens * effective_topk(block) / ep
-    return rank_skew(rows, Slots(ep, block.experts, d.redundant_experts), d.expert_balance, shape.prompts)
+    return rank_skew(
+        rows, Slots(ep, block.experts, d.redundant_experts, rebalances(d.framework)), d.expert_balance, shape.prompts
+    )
 
 
 def _choice(model: ModelSpec, block: FeedForwardSpec, shape: Shape, shard: Shard) -> list[Operator]:

@@ -37,7 +37,8 @@ class Engine:
     fuses: its kernels on Ascend quantise on the way (fused.py); shared_beside: shared experts run on a stream of their
     own beside gate and dispatch in decode; permutes_beside: with two micro-batches in prefill, vector cores sort the
     tokens of an exchange beside the other one's products; draft_gap_s: as step_gap_s, before every draft pass;
-    whole_drafts: every draft pass runs over all the tokens.
+    whole_drafts: every draft pass runs over all the tokens; rebalances: its load balancer moves experts while it
+    serves, by the statistics of what it serves (else they lie as a recording says).
     """
 
     name: str
@@ -66,6 +67,7 @@ class Engine:
     draft_gap_s: float = 0.0
     whole_drafts: bool = False
     permutes_beside: bool = False
+    rebalances: bool = False
 
 
 _US = 1e-6
@@ -80,6 +82,7 @@ GRACE_SLOWER = 1.4
 
 _GRACE = ("gh200", "gb200", "gb300")
 _VLLM_LIMITS = "vllm engine/arg_utils.py: 1024 sequences, 8192 tokens on >= 70 GiB parts except A100, else 256 and 2048"
+_VLLM_EPLB = "; EPLBConfig: experts rebalanced every 3,000 steps by the last 1,000"
 
 ENGINES: tuple[Engine, ...] = (
     Engine(
@@ -115,13 +118,15 @@ ENGINES: tuple[Engine, ...] = (
     ),
     Engine(
         "vllm", 800 * _US, 4 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
-        "vLLM V1 blog: engine core apart from the server, 1.7x of V0; " + _VLLM_LIMITS,
+        "vLLM V1 blog: engine core apart from the server, 1.7x of V0; " + _VLLM_LIMITS + _VLLM_EPLB,
         "sglang",
+        rebalances=True,
     ),
     Engine(
         "vllm-async", 250 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
-        "vLLM from 0.14: asynchronous scheduling by default; " + _VLLM_LIMITS,
+        "vLLM from 0.14: asynchronous scheduling by default; " + _VLLM_LIMITS + _VLLM_EPLB,
         "sglang",
+        rebalances=True,
     ),
     Engine(
         "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
@@ -158,12 +163,15 @@ ENGINES: tuple[Engine, ...] = (
         "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 8192, False, "dispatch",
         "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed;"
         " table 3: 16,384 prompt tokens per package and step, two dies; 4.3.2: prefill products on the matrix cores,"
-        " the vector work of dispatch and combine on the vector cores, their transfers by SDMA",
-        routes_in_passes=True, prolog=True, fuses=True, permutes_beside=True,
+        " the vector work of dispatch and combine on the vector cores, their transfers by SDMA; EPLB as DeepSeek runs it,"
+        " adjusted while it serves (assumption)",
+        routes_in_passes=True, prolog=True, fuses=True, permutes_beside=True, rebalances=True,
     ),
     Engine(
         "deepseek", 300 * _US, 0.0, 5e-3, 8 * _US, 0.95, False, 4096, 16384, False, "dispatch",
-        "DeepSeek open-infra: DeepEP, two micro-batches, profile shows no host gap beyond step boundaries",
+        "DeepSeek open-infra: DeepEP, two micro-batches, profile shows no host gap beyond step boundaries; replicas"
+        " adjusted about every 10 minutes by statistics of the service (DeepSeek-V3 report, 3.4.1)",
+        rebalances=True,
     ),
     Engine(
         "generic", 500 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
@@ -181,11 +189,20 @@ iteration: standard deviation over ranks 491.65 rows, mean of 58 layers and 100 
 of 16 experts); DeepSeek-V2-Lite, Gini 0.24 on text and 0.29 to 0.38 on random tokens: 0.45 to 0.75 (arXiv 2605.20982).
 """
 
-DRIFT_CV = 0.12
-"""Spread that a balancer leaves per expert slot: the batch has moved away from the statistics that placed the experts.
+REBALANCED_CV = 0.12
+"""Spread that a balancer leaves per expert slot when it places the experts by the statistics of the traffic it meets.
 
 Same source, after rebalancing (36 ranks of 8 slots, 32 replicas): 53.98 of 1,024 rows; less the draw, times sqrt(8).
 Decode, thousands of sequences per step, so that single prompts average out.
+"""
+
+DRIFT_CV = 0.37
+"""The same when the statistics were recorded before: the batch has moved away from them.
+
+Profiles of SGLang on GB200 (shifangx/Scripts-SGLang, logs_gb200_blog2_fp4: DeepSeek-R1, 48 ranks of 6 slots, 32
+replicas placed by --init-expert-location): the sending half of combine, which copies a rank's rows, varies over the
+layers of a rank by 0.152 (two ranks of two runs: 0.133 to 0.175; its products by 0.12 to 0.20) and by 0.02 from step to
+step; less the draw (1 / sqrt(8192)), times sqrt(6). The placement itself leaves 0.01 by the recording.
 """
 
 PROMPT_CV = 1.17
@@ -309,13 +326,21 @@ def unknown_balance(chip: Chip, phase: str) -> str:
     return "perfect" if chip.vendor == "huawei" and phase in ("decode", "kernel-step") else "natural"
 
 
-def routing_rows(balanced: bool) -> list[tuple[str, str, str, str]]:
+@lru_cache(maxsize=512)
+def rebalances(framework: str) -> bool:
+    """Whether the load balancer of a framework moves experts while it serves."""
+    return engine(framework).rebalances
+
+
+def routing_rows(balanced: bool, framework: str) -> list[tuple[str, str, str, str]]:
     """Rows for --explain on natural routing: (name, value, source, layer). balanced: a load balancer places experts."""
     source = "TensorRT-LLM examples/wide_ep/ep_load_balancer"
-    spread = DRIFT_CV if balanced else POPULARITY_CV
+    recorded = balanced and not rebalances(framework)
+    spread = DRIFT_CV if recorded else REBALANCED_CV if balanced else POPULARITY_CV
+    found = "profile of SGLang on GB200 (shifangx/Scripts-SGLang)" if recorded else source
     name = "expert load left by the balancer" if balanced else "expert popularity"
     return [
-        (f"spread of {name}", f"{spread:g}", source, "assumption"),
+        (f"spread of {name}", f"{spread:g}", found, "assumption"),
         ("spread of a prompt's expert popularity", f"{PROMPT_CV:g}", source + "; sglang PR 5524", "assumption"),
     ]
 

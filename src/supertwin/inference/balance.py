@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from supertwin.inference.assumptions import DRIFT_CV, POPULARITY_CV, PROMPT_CV
+from supertwin.inference.assumptions import DRIFT_CV, POPULARITY_CV, PROMPT_CV, REBALANCED_CV
 from supertwin.workload.balance import expected_maximum
 from supertwin.workload.shard import plain
 
@@ -27,11 +27,13 @@ Real = float | npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """ranks that share `experts` routed experts and `redundant` further copies of the hottest ones."""
+    """ranks that share `experts` routed experts and `redundant` further copies of the hottest ones; rebalanced: placed
+    by the statistics of the traffic itself, not by a recording."""
 
     ranks: int
     experts: int
     redundant: int = 0
+    rebalanced: bool = False
 
 
 def rank_skew(rows: Real, slots: Slots, balance: str = "natural", prompts: Real = np.inf) -> Real:
@@ -42,7 +44,8 @@ def rank_skew(rows: Real, slots: Slots, balance: str = "natural", prompts: Real 
     ranks = slots.ranks
     if balance == "perfect" or ranks <= 1:
         return 1.0 + 0.0 * np.asarray(rows, dtype=float) if isinstance(rows, np.ndarray) else 1.0
-    spread = DRIFT_CV if slots.redundant else POPULARITY_CV
+    left = REBALANCED_CV if slots.rebalanced else DRIFT_CV
+    spread = left if slots.redundant else POPULARITY_CV
     per_rank = max(1.0, (slots.experts + slots.redundant) / ranks)
     own = PROMPT_CV**2 / np.maximum(prompts, 1.0)
     largest = expected_maximum(ranks)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.inference.arrival import NO_MEETING
+from supertwin.inference.arrival import CUDA_ARRIVAL_VARIANCE_S, NO_MEETING, apart
 from supertwin.inference.local import AXIS
 from supertwin.inference.offload import HOST, fetch_s
 from supertwin.inference.placement import Placement, Real
@@ -15,7 +15,6 @@ from supertwin.machine.system import System
 from supertwin.network.collective import CollectiveTime, collective_time
 from supertwin.network.exchange import LOW_LATENCY_TOKENS, Exchange, price_exchange
 from supertwin.network.group import Group
-from supertwin.workload.balance import expected_maximum
 from supertwin.workload.operators import Communication
 
 COUNT_BYTES, SCALE_BYTES = 8.0, 4.0  # rows per expert (int64) and scale of a quantised row (FP32)
@@ -91,13 +90,18 @@ def _routed(system: System, o: Communication, group: Group, routed: Routed) -> C
 
 
 def awaited(system: System, placement: Placement, o: Communication, routed: Routed) -> Real:
-    """e(n) of the ranks that wait for each other in this exchange: fused dispatch and combine on Ascend, else none."""
-    if o.op not in ("dispatch", "combine") or system.chip.vendor != "huawei" or not routed.decodes:
+    """e(n) sqrt(c) of the ranks that wait for each other in this exchange: fused dispatch and combine on Ascend, the
+    low-latency ones on NVIDIA, else none."""
+    if o.op not in ("dispatch", "combine") or not routed.decodes:
         return NO_MEETING
-    largest = expected_maximum(placement.ep_group.size)
+    if system.chip.vendor == "nvidia":
+        return apart(placement.ep_group.size, CUDA_ARRIVAL_VARIANCE_S)
+    if system.chip.vendor != "huawei":
+        return NO_MEETING
+    spread = apart(placement.ep_group.size)
     if isinstance(o.tokens, (int, float)):
-        return largest if o.tokens <= LOW_LATENCY_TOKENS else NO_MEETING
-    return np.where(np.asarray(o.tokens) <= LOW_LATENCY_TOKENS, largest, 0.0)
+        return spread if o.tokens <= LOW_LATENCY_TOKENS else NO_MEETING
+    return np.where(np.asarray(o.tokens) <= LOW_LATENCY_TOKENS, spread, 0.0)
 
 
 def _all_to_all(system: System, o: Communication, group: Group, routed: Routed) -> CollectiveTime:

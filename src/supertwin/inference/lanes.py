@@ -111,7 +111,7 @@ def _serial(opened: Opened) -> Lanes:
     """Operators one after the other; beside a dense path (shortcut) only what outlasts it is drawn of exchanges."""
     shown = scalar(exposed_share(list(opened.pieces))) if opened.block.shortcut else 1.0
     out, at = [], 0.0
-    waits = waits_s([(piece.time_s, piece.largest) for piece in opened.pieces])
+    waits = waits_s([(piece.time_s, piece.spread) for piece in opened.pieces])
     for (operator, piece), wait in zip(opened.operators, waits, strict=True):
         alone = scalar(piece.time_s)
         exchange = piece.stage == "exchange"

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.inference.assumptions import Engine
+from supertwin.inference.assumptions import Engine, rebalances
 from supertwin.inference.assumptions import engine as engine_named
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment, InferenceCase
@@ -254,7 +254,7 @@ def expert_skew(model: ModelSpec, deployment: Deployment, placement: Placement, 
         return 1.0
     apart = placement.token_split / placement.context_share
     rows = shape.shared_tokens / apart * block.topk / placement.ep
-    slots = Slots(placement.ep, block.experts, deployment.redundant_experts)
+    slots = Slots(placement.ep, block.experts, deployment.redundant_experts, rebalances(deployment.framework))
     return rank_skew(rows, slots, deployment.expert_balance, shape.prompts / apart)
 
 

@@ -39,7 +39,8 @@ def chip_of(row: Mapping[str, object]) -> str:
 class Options:
     """Options of a server that its source gives for a run: share of the memory, requests, tokens of a step, decode
     steps of one scheduling decision (0: none), whether experts are reached by DeepEP, cores of the host (0: enough),
-    and whether prefixes are cached where the engine would not."""
+    whether prefixes are cached where the engine would not and decode runs two micro-batches, requests per device
+    (0: not given)."""
 
     memory_share: float = 0.0
     most_running: int = 0
@@ -48,6 +49,8 @@ class Options:
     held_steps: int = 0
     host_cores: float = 0.0
     caches: bool = False
+    two_batches: bool = False
+    batch: float = 0.0
 
 
 _GLM_52 = {
@@ -76,6 +79,17 @@ is an assumption; servers on another partition (GLM-5) ask for no cores either a
 CACHED_PREFIXES = ("qwen3.5-397b-a17b",)
 """Models of that sweep with recurrent layers whose server is started with --enable-prefix-caching."""
 
+SOURCE_OPTIONS = {
+    ("lmsys.org blog GB200 part 2", "decode"): Options(most_running=36864),
+    ("lmsys.org blog Kimi-K2", "decode"): Options(deepep=True, two_batches=True),
+    ("deepseek-ai/open-infra-index", "decode"): Options(batch=128.0),
+}
+"""Launch commands behind posts, by the start of the source and phase: SGLang on GB200, high precision (issue 10903:
+max-running-requests 36864, 768 per device; the batch of low precision is in its row); Kimi-K2 (sgl-project/ome,
+kimi-k2-pd-rt.yaml: enable-two-batch-overlap; its balancer, which moves experts every 1,000 steps, cannot follow
+requests of 100); DeepSeek (profile-data README: EP128 and 128 requests per device "closely matching the actual online
+deployment")."""
+
 DRAFT_TREES = {
     "gpustack-0281": (2, 4, 16),
     "gpustack-0282": (8, 4, 16),
@@ -100,7 +114,7 @@ def options(row: Mapping[str, object]) -> Options:
     notes, source = str(row.get("notes") or ""), str(row.get("source") or "")
     _, _, page = source.partition(_GPUSTACK_PAGE)
     sections = PAGE_OPTIONS.get((page, str(row.get("framework") or "").partition(" ")[0]), {})
-    given = next((o for section, o in sections.items() if notes.startswith(section)), Options())
+    given = next((o for section, o in sections.items() if notes.startswith(section)), None) or _of_source(row)
     return Options(
         _number(_MEMORY_SHARE, notes) or given.memory_share,
         int(_number(_MOST_RUNNING, notes)) or given.most_running,
@@ -109,7 +123,15 @@ def options(row: Mapping[str, object]) -> Options:
         AMD_INTERACTIVE_STEPS.get(str(row.get("chip")), 0) if "Interactive" in notes else 0,
         CORES_OF_JOB.get(str(row.get("model")), 0.0) if _TOKEN_POSITION in source else 0.0,
         _TOKEN_POSITION in source and str(row.get("model")) in CACHED_PREFIXES,
+        given.two_batches,
+        given.batch,
     )
+
+
+def _of_source(row: Mapping[str, object]) -> Options:
+    source, phase = str(row.get("source") or ""), str(row.get("phase") or "")
+    found = (o for (start, of), o in SOURCE_OPTIONS.items() if phase == of and source.startswith(start))
+    return next(found, Options())
 
 
 def draft_tree(row: Mapping[str, object]) -> tuple[int, int, int]:

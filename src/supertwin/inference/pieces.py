@@ -30,8 +30,8 @@ _SHARED, _BESIDE_SHARED = "moe/shared", ("moe/router", "moe/dispatch")
 @dataclass(slots=True)
 class Piece:
     """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with);
-    outward: an exchange that brings tokens to their experts; largest: e(n) of the n ranks that wait for each other in
-    it (arrival.py)."""
+    outward: an exchange that brings tokens to their experts; spread: e(n) sqrt(c) of the n ranks that wait for each
+    other in it (arrival.py)."""
 
     part: str
     stage: str
@@ -40,7 +40,7 @@ class Piece:
     cost: OperatorCost | None = None
     count: Real = 1.0
     outward: bool = False
-    largest: Real = NO_MEETING
+    spread: Real = NO_MEETING
 
 
 def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCost]) -> list[Piece]:
@@ -51,7 +51,7 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     for o in block.operators:
         if isinstance(o, Communication):
             time = communication_s(system, plan.placement, o, routed) * o.count
-            largest = awaited(system, plan.placement, o, routed)
+            spread = awaited(system, plan.placement, o, routed)
             local = o.axis == "cp" or o.axis.startswith(
                 (AXIS, HOST)
             )  # lies between two matrices of one path, beside nothing
@@ -59,7 +59,7 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             if local:
                 stage = _place(o.part, "Gemm")[1]
             outward = o.part.endswith("dispatch")
-            out.append(Piece(part, stage, time, "network", outward=outward, largest=largest))
+            out.append(Piece(part, stage, time, "network", outward=outward, spread=spread))
         else:
             cost = next(costs)
             if prolog and o.part in JOINED:

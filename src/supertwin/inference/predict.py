@@ -185,7 +185,7 @@ def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
         ("host gap per sequence", f"{engine.sequence_gap_s * 1e6:.1f} us", engine.source, "assumption"),
     ]
     if case.deployment.expert_balance != "perfect" and case.deployment.ep > 1:
-        out += assumptions.routing_rows(case.deployment.redundant_experts > 0)
+        out += assumptions.routing_rows(case.deployment.redundant_experts > 0, case.deployment.framework)
     if case.deployment.microbatch_overlap:
         out.append(("core share of the attention stream", "16 of 24", "arXiv 2506.12708v2 figure 14", "spec"))
     chip = case.system.chip

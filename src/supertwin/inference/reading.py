@@ -162,9 +162,9 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         dp_attention=bool(sizes["dp_attention"]),
         weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
         mtp_tokens=mtp, mtp_acceptance=as_float(acceptance or 0.0),
-        microbatch_overlap=overlap_of(row, chip, mtp, defaults),
+        microbatch_overlap=served.two_batches or overlap_of(row, chip, mtp, defaults),
         expert_balance=balance_of(row, chip, defaults),
-        redundant_experts=redundant_of(row, model, sizes["ep"], defaults),
+        redundant_experts=redundant_of(row, model, sizes["ep"], chip, defaults),
         framework=framework_of(row, served),
         kv_pool=_pool(row, model, flags),
         draft=_drafter(mtp, model, flags), **tree, host_cores=served.host_cores,
@@ -172,6 +172,8 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
     batch = row.get("batch_per_device")
+    if batch is None and served.batch:
+        batch = defaults["batch_per_device"] = served.batch
     most_running, tokens = served.most_running, served.batched_tokens
     most_running = most_running or mlperf_batch(row) * deployment.dp
     if row.get("source_group") == "trtllm-dsr1":

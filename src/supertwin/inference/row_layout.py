@@ -32,14 +32,21 @@ def balance_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object
     return stated
 
 
-def redundant_of(row: Mapping[str, object], model: ModelSpec, ep: int, defaults: dict[str, object]) -> int:
-    """Wide expert parallelism runs with at least one replica per rank pair: 32 in general."""
+def redundant_of(row: Mapping[str, object], model: ModelSpec, ep: int, chip: Chip, defaults: dict[str, object]) -> int:
+    """Wide expert parallelism runs with 32 replicas, or the next number that gives all ranks as many slots (384 experts
+    on 96 ranks: 96, as SGLang's post on Kimi-K2 has them; SGLang and vLLM refuse others)."""
     mixture = moe(model)
     experts = 0 if mixture is None else mixture.experts
     if experts and ep >= 32 and (ep > experts or str(row.get("expert_balance") or "") != "perfect"):
-        defaults["redundant_experts"] = 32
-        return 32
+        slots = math.ceil((experts + LEAST_REPLICAS) / ep)
+        whole = chip.vendor == "nvidia" and ep <= experts
+        replicas = slots * ep - experts if whole else LEAST_REPLICAS
+        defaults["redundant_experts"] = replicas
+        return replicas
     return 0
+
+
+LEAST_REPLICAS = 32
 
 
 def layout_of(
@@ -78,13 +85,15 @@ def layout_of(
 
 def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_bytes: float, chip: Chip) -> dict[str, int]:
     """Fewer requests than devices: TP over all. Latent-attention MoE: attention DP over all. Else the least power of
-    two that leaves 40 % of the memory free."""
+    two that leaves 40 % of the memory free. On NVIDIA an instance is a node; rows of a prompt step are those of one
+    instance of up to two (the 16 H200 that vLLM's post on GB200 compares with)."""
     ep = int(number(row, "ep", 0.0))
     single = 0.0 < max(number(row, "batch_global", 0.0), number(row, "concurrency", 0.0)) < n
     if single and not ep:
         return {"tp": n, "dp": 1, "dp_attention": 0}
     if wide or ep > 1 or (chip.vendor == "huawei" and row.get("source_group") == "sglang-ascend-ci"):
-        size = ep if ep > 1 else min(n, 8 if chip.vendor == "nvidia" else n)
+        instance = 16 if row.get("phase") == "prefill" else 8
+        size = ep if ep > 1 else min(n, instance if chip.vendor == "nvidia" else n)
         return {"tp": 1, "dp": size, "ep": size, "dp_attention": 1}
     tp = 1
     while tp < n and weights_bytes / tp > 0.6 * chip.usable_memory_bytes:

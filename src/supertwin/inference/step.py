@@ -80,11 +80,11 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
     if block.microbatches == 1:
         shown = exposed_share(pieces) if block.shortcut else 1.0
         total: Real = 0.0
-        for p, wait in zip(pieces, waits_s([(p.time_s, p.largest) for p in pieces]), strict=True):
+        for p, wait in zip(pieces, waits_s([(p.time_s, p.spread) for p in pieces]), strict=True):
             time = p.time_s * shown if p.stage == "exchange" else p.time_s
             out.add(p.part, p.bound, time * block.count)
             total = total + time
-            if meets(p.largest):
+            if meets(p.spread):
                 out.add(*RANK_WAIT, wait * shown * block.count)
                 total = total + wait * shown
         if block.layer:

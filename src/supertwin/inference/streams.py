@@ -105,7 +105,7 @@ def shortcut_streams(pieces: Sequence[Piece], chip: Chip) -> Shortcut:
     dense = [p for p, moe in zip(pieces[at:], sides, strict=True) if not moe]
     shares = (assumptions.ATTENTION_STREAM, assumptions.MOE_STREAM)
     groups = _beside(dense, experts, shares, chip)
-    work = [(time, p.largest) for p, time in [*first, *groups[1]]]
+    work = [(time, p.spread) for p, time in [*first, *groups[1]]]
     memory = np.asarray(_traffic_s(dense)) + _traffic_s(experts)
     return Shortcut(first, *groups, sum(waits_s(work), start=0.0), memory)
 
@@ -175,7 +175,7 @@ def _total(stream: list[tuple[Piece, Real]]) -> Real:
 
 def _waiting_s(groups: tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]) -> Real:
     """Wait of one micro-batch for the last rank, with each operator's time on its group of cores."""
-    return sum(waits_s([(time, piece.largest) for group in groups for piece, time in group]), start=0.0)
+    return sum(waits_s([(time, piece.spread) for group in groups for piece, time in group]), start=0.0)
 
 
 def _compute_and_exchange(split: list[Piece]) -> tuple[Real, Real]:
@@ -185,11 +185,12 @@ def _compute_and_exchange(split: list[Piece]) -> tuple[Real, Real]:
 
 
 def stage_times(split: Sequence[Piece]) -> dict[str, Real]:
-    """Time of each stage of one micro-batch; all exchanges but the way to the experts count as combine."""
+    """Time of each stage of one micro-batch; exchanges have their wait for the last rank, and all but the way to the
+    experts count as combine."""
     times: dict[str, Real] = dict.fromkeys(("attention", "experts", "dispatch", "combine"), 0.0)
-    for p in split:
+    for p, wait in zip(split, waits_s([(p.time_s, p.spread) for p in split]), strict=True):
         stage = p.stage if p.stage != "exchange" else "dispatch" if p.outward else "combine"
-        times[stage] = times[stage] + p.time_s
+        times[stage] = times[stage] + p.time_s + wait
     return times
 
 
