@@ -163,8 +163,8 @@ ENGINES: tuple[Engine, ...] = (
         "cloudmatrix-infer", 700 * _US, 0.0, 5e-3, 10 * _US, 0.95, False, 4096, 8192, False, "dispatch",
         "CM384 paper 4.2.4: main and MTP graph are launched back to back; one launch of 0.6 to 0.8 ms stays exposed;"
         " table 3: 16,384 prompt tokens per package and step, two dies; 4.3.2: prefill products on the matrix cores,"
-        " the vector work of dispatch and combine on the vector cores, their transfers by SDMA; EPLB as DeepSeek runs it,"
-        " adjusted while it serves (assumption)",
+        " the vector work of dispatch and combine on the vector cores, their transfers by SDMA; EPLB"
+        " adjusted while it serves, as DeepSeek has it (assumption)",
         routes_in_passes=True, prolog=True, fuses=True, permutes_beside=True, rebalances=True,
     ),
     Engine(
