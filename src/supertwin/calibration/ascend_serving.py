@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from supertwin.calibration import ascend_mixing
 from supertwin.calibration.common import require_scipy
 from supertwin.cost.surface import Array
 from supertwin.cost.vector import VectorWork, vector_times
@@ -65,6 +66,7 @@ OTHER_SPREAD_S = 1.0e-5
 _FREE = ("start_s", "spread_s", "l2", "memory")
 _FIRST = {"start_s": 3e-6, "spread_s": 1e-5, "l2": 0.4, "memory": 0.6}
 _BOUNDS = {"start_s": (1e-6, 8e-5), "spread_s": (1e-7, 5e-5), "l2": (0.005, 1.0), "memory": (0.5, 0.95)}
+_MIXING_BOUNDS = {"memory": (0.05, 0.95), "spread_s": (1e-7, 2e-7)}  # their starts are those of all cores
 _PULL = 0.02
 
 
@@ -73,7 +75,8 @@ def vector_constants(chip: Chip) -> dict[str, dict[str, float]]:
 
     The share of memory moves alone where rows are long enough to leave L2; else it keeps the ratio of the two rates.
     """
-    return {op: _fitted(chip, op, np.array(rows, dtype=np.float64)) for op, rows in VECTORS.items()}
+    every = {**VECTORS, **ascend_mixing.VECTORS}
+    return {op: _fitted(chip, op, np.array(rows, dtype=np.float64)) for op, rows in every.items()}
 
 
 def _fitted(chip: Chip, op: str, rows: Array) -> dict[str, float]:
@@ -83,8 +86,9 @@ def _fitted(chip: Chip, op: str, rows: Array) -> dict[str, float]:
     work = VectorWork(tokens * values * 2.0, nothing, nothing, nothing, tokens)
     long = float(work.bytes.max()) > 0.3 * chip.l2_bytes and op not in MEMORY
     names = _FREE if long else _FREE[:3]
-    low, high = np.log([_BOUNDS[n] for n in names]).T
-    first = np.log([_FIRST[n] for n in names])
+    bounds = {**_BOUNDS, **(_MIXING_BOUNDS if op in ascend_mixing.VECTORS else {})}
+    low, high = np.log([bounds[n] for n in names]).T
+    first = np.clip(np.log([_FIRST[n] for n in names]), low, high)
 
     def constants(x: Array) -> dict[str, float]:
         found = {n: float(v) for n, v in zip(names, np.exp(x), strict=True)}

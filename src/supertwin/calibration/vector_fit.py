@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from supertwin.calibration import ascend_profile, ascend_serving
+from supertwin.calibration import ascend_mixing, ascend_profile, ascend_serving
 from supertwin.calibration.common import (
     errors,
     fit_surface,
@@ -210,6 +210,7 @@ def _ascend(date: str) -> dict[str, Any]:
             {"name": "kernels.csv: memory_read", "rows": 1},
             {"name": ascend_profile.SOURCE, "rows": len(profiled)},
             {"name": ascend_serving.SOURCE, "rows": sum(len(rows) for rows in ascend_serving.VECTORS.values())},
+            {"name": ascend_mixing.SOURCE, "rows": sum(len(rows) for rows in ascend_mixing.VECTORS.values())},
         ],
         "parameters": {**parameters, **serving},
         "surface": {},

@@ -47,12 +47,15 @@ PRIORS: Mapping[str, Mapping[str, float]] = {
     "router": {"memory": 0.5, "start_s": 4e-6},
     "topk": {"memory": 0.3, "start_s": 1e-5},
     "sampling": {"memory": 0.4, "start_s": 1.2e-5},
+    "hyper_pre": {"memory": 0.3, "start_s": 1e-5},
+    "hyper_post": {"memory": 0.6, "start_s": 4e-6},
+    "compress": {"memory": 0.3, "start_s": 1e-5},
 }
 NAMES = ("start_s", "memory", "l2", "row", "compute")  # fitted on operator tables
 _TABLE = (*NAMES, "spread_s")
 CLASSES = frozenset({
     "norm", "rope", "activation", "add", "embedding", "softmax", "quantize", "permute", "loss", "optimizer", "copy",
-    "scan", "conv", "router", "sampling", "topk",
+    "scan", "conv", "router", "sampling", "topk", "hyper_pre", "hyper_post", "compress",
 })  # fmt: skip
 KNOT_STEP = 1.5
 KNOTS = np.arange(10.0, 36.1, KNOT_STEP)  # log2 bytes of the residuals of all classes

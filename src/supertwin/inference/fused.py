@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from supertwin.inference.habits import Habits
+from supertwin.inference.hyper import with_mixing_kernels
+from supertwin.inference.recipe_kernels import with_recipe_kernels
 from supertwin.inference.sorting import with_sorting
 from supertwin.model.spec import AttentionSpec
 from supertwin.workload.operators import Gemm, Operator
@@ -24,7 +26,11 @@ _SECOND = ("mlp/down", "moe/shared/down", "moe/experts")  # an expert alone: onl
 
 def in_kernels(operators: list[Operator], block: AttentionSpec | None, step: Step, about: Habits) -> list[Operator]:
     """Operators of a layer (or draft) with attention `block` as the kernels of the engine and chip do them."""
-    out = with_fused_kernels(operators, block) if about.fuses else operators
+    out = with_fused_kernels(operators, block) if about.fuses else list(operators)
+    if about.mixes:
+        out = with_mixing_kernels(out)
+    if about.starts and block is not None and block.kind == "mla" and block.index_topk:
+        out = with_recipe_kernels(out, block)
     if about.sorts is None or block is None or not block.index_heads:
         return out
     return with_sorting(out, block.index_topk, step, about.sorts)

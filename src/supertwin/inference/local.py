@@ -3,7 +3,7 @@
 At small batches every rank would read all of them. Ranks come together around one matrix and part after it:
 
     dense MLP    all_gather of tokens, up cut by columns, down by rows, reduce_scatter
-    output       all_to_all (tokens of all ranks, heads of one), cut by rows, reduce_scatter
+    output       copy by rank, all_to_all (tokens of all ranks, heads of one), cut by rows, reduce_scatter
     head         all_gather of tokens, cut by columns, all_to_all of the logits
 
 cann-recipes-infer: dense_tp_size, o_proj_tp_size and lmhead_tp_size of parallel_config (docs/models/longcat_flash).
@@ -17,7 +17,7 @@ from dataclasses import replace
 from supertwin.core.errors import InputError
 from supertwin.inference.case import Deployment
 from supertwin.model.spec import ModelSpec
-from supertwin.workload.operators import Communication, Gemm, Operator, Real
+from supertwin.workload.operators import Communication, Gemm, Operator, Real, Vector
 
 AXIS = "local"
 _BF16 = 2.0
@@ -82,6 +82,8 @@ def _cut(o: Gemm, size: int, place: str) -> list[Operator]:
     if place == "last":
         return [replace(o, m=tokens, k=o.k / size), exchange("reduce_scatter", made)]
     if place == "only":
-        before = exchange("all_to_all", given / size)
-        return [before, replace(o, m=tokens, k=o.k / size), exchange("reduce_scatter", made)]
+        moved = given / size
+        turned = Vector(part=o.part, op="copy", bytes_read=moved, bytes_written=moved, tokens=o.m * size)
+        there, back = exchange("all_to_all", moved), exchange("reduce_scatter", made)
+        return [turned, there, replace(o, m=tokens, k=o.k / size), back]
     return [exchange("all_gather", given), replace(o, m=tokens, n=o.n / size), exchange("all_to_all", made / size)]

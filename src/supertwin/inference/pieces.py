@@ -18,6 +18,7 @@ from supertwin.inference.offload import HOST
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.inference.prolog import ABSORBED, JOINED, in_prolog
+from supertwin.inference.recipe_kernels import STREAMS
 from supertwin.machine.system import System
 from supertwin.workload.operators import Attention, Communication, Vector
 
@@ -69,7 +70,7 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     if system.chip.vendor == "huawei":
         out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
-        out = shared_beside(block, out)
+        out = indexer_beside(block, shared_beside(block, out))
     if plan.engine.permutes_beside and plan.shape.kernels_of == "prefill" and block.microbatches > 1:
         out = permutes_beside(block, out)
     return hidden_turns(out, plan.placement.cp) if plan.ring else out
@@ -111,6 +112,17 @@ def permutes_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
         replace(p, stage="exchange", outward=i < there) if part == _PERMUTE else p
         for i, (part, p) in enumerate(zip(parts, pieces, strict=True))
     ]
+
+
+def indexer_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
+    """Streams of the indexer beside each other: the longest shows, in the proportions of all."""
+    parts = [o.part.removeprefix("mtp/") for o in block.operators]
+    sums: list[Real] = [
+        sum((p.time_s for o, p in zip(parts, pieces, strict=True) if o == stream), start=0.0) for stream in STREAMS
+    ]
+    longest = np.maximum(np.maximum(sums[0], sums[1]), sums[2])
+    shown = longest / np.maximum(sums[0] + sums[1] + sums[2], 1e-15)
+    return [replace(p, time_s=p.time_s * shown) if o in STREAMS else p for o, p in zip(parts, pieces, strict=True)]
 
 
 def hidden_turns(pieces: list[Piece], ranks: int) -> list[Piece]:

@@ -120,6 +120,8 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
         whole_drafts=engine.whole_drafts,
         pairs=engine.shared_beside and chip.vendor == "huawei" and shape.kernels_of == "decode",
         sorts=chip if chip.vendor == "huawei" else None,
+        mixes=chip.vendor == "huawei" and model.hyper_connections > 1,
+        starts=engine.shared_beside and chip.vendor == "huawei" and shape.kernels_of == "decode",
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     if deployment.shared_prefix and deployment.cascade and shape.phase == "decode":

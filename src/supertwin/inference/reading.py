@@ -26,6 +26,7 @@ from supertwin.inference.benchmarks import (
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.pages import draft_tree, framework_of, options
+from supertwin.inference.recipe_layout import local_widths
 from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
 from supertwin.inference.runs import (
     at_intervals,
@@ -168,7 +169,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         framework=framework_of(row, served),
         kv_pool=_pool(row, model, flags),
         draft=_drafter(mtp, model, flags), **tree, host_cores=served.host_cores,
-        **_local(flags, sizes),
+        **local_widths(row, flags, sizes),
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
     batch = row.get("batch_per_device")
@@ -191,20 +192,6 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         most_running, tokens, least_run_s(row), served.held_steps, prompt_spread(row, input_len), reply_spread(row),
         at_intervals(row), served.caches, means_of_tokens(row), defaults,
     )  # fmt: skip
-
-
-LOCAL_TP = {
-    "dense-tp8": {"dense_tp": 8, "output_tp": 8, "head_tp": 16},
-    "oproj-lmhead-local-tp": {"output_tp": 8, "head_tp": 16},
-}
-"""Flags of rows and what the recipes that they come from set (cann-recipes-infer: longcat_flash_densetp8_*.yaml,
-deepseek_v3.2_exp_rank_64_64ep_*_decode_*.yaml)."""
-
-
-def _local(flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Dense matrices cut over attention ranks, where a flag says so and the layout allows it."""
-    asked = next((LOCAL_TP[flag] for flag in LOCAL_TP if flag in flags), {})
-    return {name: n for name, n in asked.items() if sizes["tp"] == 1 and sizes["dp"] % n == 0}
 
 
 def _placed(row: Mapping[str, object], flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -34,7 +34,10 @@ def balance_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object
 
 def redundant_of(row: Mapping[str, object], model: ModelSpec, ep: int, chip: Chip, defaults: dict[str, object]) -> int:
     """Wide expert parallelism runs with 32 replicas, or the next number that gives all ranks as many slots (384 experts
-    on 96 ranks: 96, as SGLang's post on Kimi-K2 has them; SGLang and vLLM refuse others)."""
+    on 96 ranks: 96, as SGLang's post on Kimi-K2 has them; SGLang and vLLM refuse others). The Ascend recipes hold none
+    (no model of cann-recipes-infer has redundant experts)."""
+    if str(row.get("framework") or "").startswith("cann-recipes"):
+        return 0
     mixture = moe(model)
     experts = 0 if mixture is None else mixture.experts
     if experts and ep >= 32 and (ep > experts or str(row.get("expert_balance") or "") != "perfect"):
