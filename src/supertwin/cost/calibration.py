@@ -69,7 +69,8 @@ class Calibration:
     """Fitted numbers of one operator family on one chip.
 
     source_chip: chip whose measurements they come from ("" = priors only); inherited: source_chip is not the chip;
-    origin: shipped | user | prior; parameters: group (a number format, a context, "common") -> name -> value.
+    origin: shipped | user | prior; parameters: group (a number format, a context, "common") -> name -> value;
+    foreign: group -> chip that measured it, where that is not source_chip.
     """
 
     family: str
@@ -85,6 +86,12 @@ class Calibration:
     spread: float = PRIOR_SPREAD
     spreads: Mapping[str, float] = field(default_factory=dict)
     taken_over: tuple[tuple[str, str, str, str], ...] = ()  # rows for --explain on what came from relatives
+    foreign: Mapping[str, str] = field(default_factory=dict)
+
+    def measured_on(self, *names: str) -> str:
+        """Chip that measured the group that `group` returns; "" where none did."""
+        name = next((n for n in names if n in self.parameters), "")
+        return self.foreign.get(name, self.source_chip)
 
     def spread_of(self, *names: str) -> float:
         """Spread of the group that `group` returns; that of the file where the group has none of its own."""
@@ -173,6 +180,7 @@ def _on_narrower_cores(device: Device, relative: Device, theirs: Calibration) ->
 def complete(own: Calibration, relative: Calibration) -> Calibration:
     """Groups and surfaces that the chip's own file lacks come from its relative; groups are taken whole."""
     parameters = {**relative.parameters, **own.parameters}
+    own_chip = {n: own.source_chip for n in own.parameters if n not in own.foreign}
     surfaces = {n: s for n, s in relative.surfaces.items() if n not in own.parameters}
     spreads = {n: s for n, s in relative.spreads.items() if n not in own.parameters}
     return replace(
@@ -180,6 +188,12 @@ def complete(own: Calibration, relative: Calibration) -> Calibration:
         parameters=parameters,
         surfaces={**surfaces, **own.surfaces},
         spreads={**spreads, **own.spreads},
+        foreign={
+            **dict.fromkeys(relative.parameters, relative.source_chip),
+            **relative.foreign,
+            **own_chip,
+            **own.foreign,
+        },
         taken_over=(*own.taken_over, *relative.taken_over),
     )
 

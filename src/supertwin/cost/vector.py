@@ -118,7 +118,7 @@ class VectorModel:
         if op not in self._rows:
             if op not in CLASSES:
                 raise UnknownName("vector operator", op, CLASSES)
-            constants = carried(constants_of(self.calibration, op, self.context), self._measured_on(), self.chip)
+            constants = carried(constants_of(self.calibration, op, self.context), self._measured_on(op), self.chip)
             surface = self.calibration.surface(*_names(op, self.context))
             known = np.zeros(len(KNOTS)) if surface is None else surface.log_factor([KNOTS])
             self._constants.append([constants[n] for n in _TABLE])
@@ -127,8 +127,8 @@ class VectorModel:
             self._tables.clear()
         return self._rows[op]
 
-    def _measured_on(self) -> Chip:
-        source = self.calibration.source_chip
+    def _measured_on(self, op: str) -> Chip:
+        source = self.calibration.measured_on(*_names(op, self.context))
         return load_chip(source) if source and source != self.chip.name else self.chip
 
     def times(self, rows: npt.NDArray[np.int64], work: VectorWork) -> Times:
