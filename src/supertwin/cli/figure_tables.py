@@ -1,10 +1,12 @@
-"""Tables of README that `make figures` writes: accuracy, sets of specialised peers, the CloudMatrix 384 paper."""
+"""Tables that `make figures` writes: accuracy, sets of specialised peers, the CloudMatrix 384 paper, options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from supertwin.cli.options import EXPLAIN, JSON, Command, Option
+from supertwin.report.published import markdown
 from supertwin.validation.outcome import Score
 
 METRICS = {
@@ -79,3 +81,21 @@ def cm384_table() -> str:
         off = f"{100 * (shown.ratio - 1):+.0f} %"
         rows.append(f"| {outcome.scenario.title} | {shown.printed:,.0f} | {shown.predicted:,.0f} | {off} |")
     return "\n".join(rows)
+
+
+def options_table(command: Command) -> str:
+    """Every option of a command, as its help has them; --json and --explain, which all have, apart."""
+    rows = [
+        (f"`{option.flag}`", _value(option), option.help.replace("|", r"\|"), option.default)
+        for option in command.all_options
+        if option not in (JSON, EXPLAIN)
+    ]
+    return markdown(("Option", "Value", "Meaning", "Default"), "llll", rows) if rows else "No options of its own."
+
+
+def _value(option: Option) -> str:
+    if option.kind == "yesno":
+        return f"or `--no-{option.flag.removeprefix('--')}`"
+    if option.kind == "switch":
+        return ""
+    return ", ".join(option.choices) if option.choices and not option.form else option.metavar.replace("|", r"\|")

@@ -13,9 +13,11 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from supertwin.cli.figure_tables import accuracy_table, cm384_table, specialists_table
+from supertwin.cli.app import COMMANDS
+from supertwin.cli.figure_tables import accuracy_table, cm384_table, options_table, specialists_table
 from supertwin.core.regimes import Scored
 from supertwin.report.deployed import deployed_table
 from supertwin.report.groups import groups_table, off_table
@@ -36,8 +38,9 @@ PREDICTED: Mapping[tuple[str, str], Callable[[], str]] = {
     (EXPLAIN, "decode-stages"): lambda: stages_table("cm384-decode-stages"),
     (EXPLAIN, "prefill-stages"): lambda: stages_table("cm384-prefill-stages"),
     ("docs/deployments.md", "deployed"): deployed_table,
+    **{("docs/options.md", command.name): partial(options_table, command) for command in COMMANDS},
 }
-"""Tables of single predictions by page and block."""
+"""Tables of single predictions, and of options, by page and block."""
 
 VALIDATED: Mapping[tuple[str, str], Callable[[Report], str]] = {
     (README, "accuracy"): lambda report: accuracy_table(report_fields(report)["summary"]),

@@ -93,7 +93,7 @@ COMMAND = Command(
     examples=(
         "supertwin train llama3.1-70b --on dgx-h100:512",
         "supertwin train pangu-ultra-moe-718b --on atlas-a2:6144 --global-batch 6144",
-        "supertwin train deepseek-v3 --on cm384 --precision fp8-blockwise --recompute full --explain",
+        "supertwin train deepseek-v3 --on dgx-h800:2048 --precision fp8-blockwise --recompute full --explain",
         "supertwin train pangu-ultra-135b --on atlas-a2:8192 --tokens 13.2T --scaling 1024,2048,4096,8192",
         "supertwin train my-model/config.json --on gb200-nvl72:72 --json",
         "supertwin train llama3.1-70b --on dgx-h100:512 --pp 8 --tp 8 --trace step.json.gz --straggler 3:1.2",
