@@ -241,3 +241,19 @@ def test_short_replies_weigh_stalls() -> None:
     assert found.tpot_s == pytest.approx(tpot, rel=0.2)
     tokens = serve(replace(LINEAR, capacity=1000.0), replace(asked, mean_of_tokens=True), 1.0)
     assert tokens.tpot_s < 0.5 * found.tpot_s
+
+
+def test_more_prompts_than_whole_requests_start_at_once() -> None:
+    """Blocks are given as tokens come: 100 whole requests of 300 and 200 tokens are 166 prompts; SGLang keeps 0.7 of
+    each reply free, TensorRT-LLM all of it; nobody goes beyond the engine's seats, and equal replies end together."""
+    base = load(arrivals="set", requests=160.0, input_len=300, new_tokens=300, output_len=200, varied=True)
+    engine = replace(LINEAR, capacity=100.0)
+    whole = serve(engine, base, 1.0)
+    paged = serve(engine, replace(base, reserved=0.0), 1.0)
+    part = serve(engine, replace(base, reserved=0.7), 1.0)
+    assert (whole.bound, paged.bound) == ("engine", "concurrency")
+    assert paged.ttft_s < part.ttft_s < whole.ttft_s
+    assert paged.requests_per_s > part.requests_per_s > whole.requests_per_s
+    assert serve(replace(engine, seats=100.0), replace(base, reserved=0.0), 1.0) == whole
+    equal = replace(base, varied=False)
+    assert serve(engine, replace(equal, reserved=0.0), 1.0) == serve(engine, equal, 1.0)

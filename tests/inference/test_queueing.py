@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from supertwin.inference.deployment import Curves, Load, serve
 from supertwin.inference.residence import cycle_s
-from supertwin.inference.runs import at_intervals, cut_spread, requests_of
+from supertwin.inference.runs import at_intervals, cut_spread, requests_of, template_tokens
 
 TAU_S, SLOPE_S, PROMPT_S, LENGTH, CHUNK = 0.007, 3e-5, 0.01, 512.0, 8192.0
 
@@ -263,3 +263,10 @@ def test_waits_for_admission_match_a_list(users: int, requests: int, room: int) 
     asked = load(arrivals="loop", concurrency=float(users), requests=float(requests), output_len=2001)
     found = serve(small, asked, 1.0)
     assert found.ttft_s == pytest.approx(float(np.mean(waits)) / found.requests_per_s, rel=0.03)
+
+
+def test_chat_templates_lengthen_raw_prompts() -> None:
+    page = {"source_group": "gpustack", "notes": "ShareGPT; 1000 requests at t=0"}
+    assert template_tokens(page) == 8.0
+    assert template_tokens(page | {"flags": "tpot-derived-from-latency"}) == 0.0  # guidellm counts what the server read
+    assert template_tokens(page | {"source_group": "trtllm-online"}) == 0.0

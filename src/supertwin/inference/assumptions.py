@@ -37,6 +37,8 @@ class Engine:
     fuses: its kernels on Ascend quantise on the way (fused.py); shared_beside: shared experts run on a stream of their
     own beside gate and dispatch in decode; permutes_beside: with two micro-batches in prefill, vector cores sort the
     tokens of an exchange beside the other one's products; draft_gap_s: as step_gap_s, before every draft pass;
+    reserved: share of the replies to come that admission keeps free in the cache (vLLM: blocks as tokens come; SGLang:
+    init_new_token_ratio 0.7; others: all, as TensorRT-LLM's GUARANTEED_NO_EVICT);
     whole_drafts: every draft pass runs over all the tokens; rebalances: its load balancer moves experts while it
     serves, by the statistics of what it serves (else they lie as a recording says).
     """
@@ -66,6 +68,7 @@ class Engine:
     shared_beside: bool = False
     draft_gap_s: float = 0.0
     whole_drafts: bool = False
+    reserved: float = 1.0
     permutes_beside: bool = False
     rebalances: bool = False
 
@@ -109,43 +112,51 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "vllm-v0", 2000 * _US, 15 * _US, 10e-3, 8 * _US, 0.90, False, 256, 2048, False, "gather",
         "vLLM v0.6 blog: Llama-8B on H100 spends 38 % of the step on the device, the rest in scheduling and the server",
+        reserved=0.0,
     ),
     Engine(
         "vllm-rocm-mlperf", 1000 * _US, 2 * _US, 5e-3, 8 * _US, 0.95, False, 2048, 40960, False, "gather",
         "AMD's MLPerf 5.0 and 5.1 submissions (harness_llm/models/*/server_mi3*.yaml): num_scheduler_steps 9, chunked"
         " prefill off, 40,960 tokens, sequences tuned by the submitter",
         held_steps=9,
+        reserved=0.0,
     ),
     Engine(
         "vllm", 800 * _US, 4 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
         "vLLM V1 blog: engine core apart from the server, 1.7x of V0; " + _VLLM_LIMITS + _VLLM_EPLB,
         "sglang",
         rebalances=True,
+        reserved=0.0,
     ),
     Engine(
         "vllm-async", 250 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
         "vLLM from 0.14: asynchronous scheduling by default; " + _VLLM_LIMITS + _VLLM_EPLB,
         "sglang",
         rebalances=True,
+        reserved=0.0,
     ),
     Engine(
         "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
         "vLLM on A3: step = compute + communication + free time, factor 1.03 to 1.37 (reference/peers.md)",
         routes_in_passes=True,
+        reserved=0.0,
     ),
     Engine(
         "sglang", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 8192, False, "gather",
         "SGLang v0.4 blog: overlapped scheduler, device idle under 2 %; server_args: chunk 8192, mem_fraction 0.88",
         "sglang",
         gathers_dense=True,
+        reserved=0.7,
     ),
     Engine(
         "sglang-deepep", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 16384, False, "dispatch",
         "SGLang large-scale EP blog: DeepEP, two-batch overlap, 16384 tokens per device in prefill",
+        reserved=0.7,
     ),
     Engine(
         "sglang-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.85, False, 1024, 8192, False, "dispatch",
         "as vllm-ascend for the host side",
+        reserved=0.7,
     ),
     Engine(
         "mindie", 1000 * _US, 2 * _US, 10e-3, 8 * _US, 0.90, False, 256, 8192, False, "dispatch",

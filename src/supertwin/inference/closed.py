@@ -93,39 +93,57 @@ def _admission_s(offered: float, admitted: float, requests: float) -> float:
 
 
 def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
-    """All requests at once: waves of at most `capacity`, the last one smaller. Varied lengths drain slowly, and after
-    the first wave a request starts whenever another one ends."""
+    """All requests at once. Equal lengths: waves of at most `capacity`, the last one smaller. Varied lengths drain
+    slowly, and after the first wave a request starts whenever another one ends."""
     total = max(load.requests / instances, 1.0)
     n = min(total, max(curves.capacity, 1e-9))
-    waves, full = total / n, float(cycle_s(curves, load, n, True))
-    rest = total - n * math.floor(waves + 1e-9)
-    time = full * math.floor(waves + 1e-9) + (float(cycle_s(curves, load, rest, True)) if rest > 1e-6 else 0.0)
-    if load.varied:
-        prefill = full - decode_steps(load) * float(curves.step(n))
-        time = float(cycle_s(curves, load, n)) * max(waves - 1.0, 0.0) + drain_s(curves, load, n) + prefill
-    first, alone = _burst_ttft(curves, load, n), decode_steps(load) * float(curves.step(_beside(load, n, waves)))
-    starved = _starved_s(curves, load, n)
-    stall = max(full - first - decode_steps(load) * float(curves.step(n)), 0.0) + 0.5 * starved
-    stall *= _short_requests(curves, load, n)
-    later, cycle = 1.0 - 1.0 / waves, float(cycle_s(curves, load, n))
-    waited = min(_steady_ttft(curves, load, n), max(cycle - alone, 0.0))
-    tpot = token_time_s(load, (alone + stall) / waves + (cycle - waited) * later, 0.0, alone)
-    ttft = load.request_gap_s + 0.5 * starved / waves
-    if load.varied:  # places come free one by one, once the first wave decodes
-        begun = (1.0 if load.mixes_prefill else 2.0) * first + starved
-        ttft += first / waves + (begun + waited) * later + cycle * (waves - 1.0) ** 2 / (2.0 * waves)
+    begun = min(_first_wave(curves, load), total)
+    later, full, cycle = 1.0 - begun / total, float(cycle_s(curves, load, begun, True)), float(cycle_s(curves, load, n))
+    first, steps = _burst_ttft(curves, load, begun), decode_steps(load)
+    together, alone = steps * float(curves.step(begun)), steps * float(curves.step(_beside(load, begun, later)))
+    starved = _starved_s(curves, load, begun)
+    stall = max(full - first - together, 0.0) + 0.5 * starved
+    waited = min(_steady_ttft(curves, load, n), max(cycle - steps * float(curves.step(n)), 0.0))
+    stay = (alone + stall * _short_requests(curves, load, begun)) * (1.0 - later) + (cycle - waited) * later
+    ttft = load.request_gap_s + 0.5 * starved * (1.0 - later)
+    if load.varied:  # places come free one by one, once the first wave decodes and is no larger than later ones
+        shrinks = steps * math.log(begun / n) * float(curves.step(0.5 * (begun + n))) if later else 0.0
+        time = shrinks + cycle * later * total / n + drain_s(curves, load, n if later else begun)
+        time += max(full - together, 0.0)
+        freed = (1.0 if load.mixes_prefill else 2.0) * first + starved + shrinks + cycle * 0.5 * later * total / n
+        ttft += first * (1.0 - later) + (freed + waited) * later
     else:
-        whole, part = math.floor(waves + 1e-9), waves % 1.0
-        ttft += (first * (whole + part**2) + full * whole * (0.5 * (whole - 1.0) + part)) / waves
+        whole, rest = divmod(total + 1e-6, n)
+        part = rest / n
+        time = full * whole + (float(cycle_s(curves, load, rest, True)) if rest > 1e-5 else 0.0)
+        ttft += (first * (whole + part**2) + full * whole * (0.5 * (whole - 1.0) + part)) * n / total
     rate = total / (time + starved) * instances
-    return Serving(rate, tpot, ttft, n, 1.0, "engine" if waves > 1 else "concurrency")
+    bound = "engine" if later else "concurrency"
+    return Serving(rate, token_time_s(load, stay, 0.0, min(alone, together)), ttft, n, 1.0, bound)
 
 
-def _beside(load: Load, n: float, waves: float) -> float:
-    """Residents that a token of the last of `waves` sees, in the mean: varied replies leave one after the other, and of
-    exponential lengths a request sees ln 2 of all (mean of (1 - exp(-x)) / x), a token one half."""
+def _first_wave(curves: Curves, load: Load) -> float:
+    """Requests that start at once. Blocks are given as tokens come, and admission keeps a share of each reply free
+    (Load.reserved), so before anybody has answered more requests of varied length fit than later: until the memory is
+    full with those prompts and that share, or with the replies of who is left at the fullest moment,
+
+        max over t of exp(-t / m) (L + t) = m exp(L / m - 1) at t = m - L
+
+    for prompts of L and exponential replies of m tokens. `seats` is the engine's own limit."""
+    if not load.varied:
+        return max(curves.capacity, 1e-9)
+    prompt, reply = load.input_len, max(load.output_len, 1.0)
+    fullest = max(prompt, reply * math.exp(prompt / reply - 1.0) if reply > prompt else 0.0)
+    share = min(max(fullest, prompt + load.reserved * reply) / (prompt + reply), 1.0)
+    return max(min(curves.capacity / share, curves.seats), curves.capacity, 1e-9)
+
+
+def _beside(load: Load, n: float, later: float) -> float:
+    """Residents that a token of the first wave sees, in the mean, where a share `later` of all requests takes the
+    places that come free: varied replies leave one after the other, and of exponential lengths a request sees ln 2 of
+    all (mean of (1 - exp(-x)) / x), a token one half."""
     left = 0.5 if load.mean_of_tokens else math.log(2.0)
-    return n * (1.0 - (1.0 - left) / waves) if load.varied else n
+    return n * (1.0 - (1.0 - left) * (1.0 - later)) if load.varied else n
 
 
 def _starved_s(curves: Curves, load: Load, n: float) -> float:

@@ -82,6 +82,7 @@ def curves(
         lone_s=max(alone - float(np.ravel(tau.time_s)[0]), 0.0) if p.ranks > 1 else 0.0,
         ranks=p.ranks,
         capacity=capacity,
+        seats=limit,
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,
         issue_each_s=engine.sequence_host_s / ranks + lacks.sequence_s / (ranks * p.pp),

@@ -37,6 +37,7 @@ from supertwin.inference.runs import (
     prompt_spread,
     reply_spread,
     requests_of,
+    template_tokens,
 )
 from supertwin.inference.trtllm_bench import TUNED_FORMATS, limits
 from supertwin.machine.chip import Chip
@@ -60,7 +61,8 @@ class Reading:
     one_length: random prompts, all answers asked for at one length;
     memory_share, most_running, batched_tokens, held_steps: options of the server that the row or its source names (0:
     none); least_run_s: an offline run repeats its data set (requests) until it lasts as long; even: requests come at
-    equal intervals; caches: prefixes are cached; mean_of_tokens: its TPOT is the mean inter-token latency."""
+    equal intervals; caches: prefixes are cached; mean_of_tokens: its TPOT is the mean inter-token latency;
+    template_tokens: what the server adds to a prompt."""
 
     deployment: Deployment
     n_devices: int
@@ -92,6 +94,7 @@ class Reading:
     even: bool = False
     caches: bool = False
     mean_of_tokens: bool = False
+    template_tokens: float = 0.0
     defaults: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -190,7 +193,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
         bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
         most_running, tokens, least_run_s(row), served.held_steps, prompt_spread(row, input_len), reply_spread(row),
-        at_intervals(row), served.caches, means_of_tokens(row), defaults,
+        at_intervals(row), served.caches, means_of_tokens(row), template_tokens(row), defaults,
     )  # fmt: skip
 
 

@@ -207,24 +207,26 @@ def _prefill(r: Reading, model: ModelSpec, system: System, about: Engine) -> dic
 
 def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) -> dict[str, float]:
     d = r.deployment
-    new = max(r.input_len * (1.0 - r.hit_rate), 1.0)
+    prompt = r.input_len + r.template_tokens
+    new = max(r.input_len * (1.0 - r.hit_rate) + r.template_tokens, 1.0)
     arrivals = _arrivals(r)
     bounded = {"set": max(r.requests, r.concurrency), "loop": r.concurrency}.get(arrivals, math.inf)
     most = math.inf if r.least_run_s else bounded / r.instances
     split = _split(r)
     if split:
         most = r.concurrency / split[1] if r.concurrency else math.inf
-    lengths = (round(r.input_len, 1), round(new, 1), round(r.output_len, 1), round(r.decoded, 1))
+    lengths = (round(prompt, 1), round(new, 1), round(r.output_len, 1), round(r.decoded, 1))
     top = max(2.0, float(round(most))) if most < 1e9 else math.inf
     curve = _curves(model, key, (_prefill_side(r), d), lengths, about, top)
     if "batch-is-configured-max" in r.flags and r.batch:
-        curve = replace(curve, capacity=min(curve.capacity, r.batch * d.devices))
+        configured = r.batch * d.devices
+        curve = replace(curve, capacity=min(curve.capacity, configured), seats=min(curve.seats, configured))
     if curve.capacity < 1.0:
         r.defaults["capacity"] = "less than one request fits; one is assumed"
         curve = replace(curve, capacity=1.0)
     front_end = 0.0 if r.counted else about.request_gap_s  # trtllm-bench calls the engine itself
     load = Load(
-        arrivals=arrivals, input_len=r.input_len, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
+        arrivals=arrivals, input_len=prompt, new_tokens=new, output_len=r.output_len, accepted=r.accepted,
         concurrency=r.concurrency, rate_per_s=r.rate_per_s, requests=r.requests,
         varied=r.varied, request_gap_s=front_end,
         template_s=0.0 if r.counted or r.data_set else template_s(d.framework, model.name),  # MLPerf sends tokens
@@ -233,7 +235,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         longest_over_mean=r.longest_over_mean, prompt_cv2=r.prompt_cv2,
         even=r.even, parts=least_parts(about, model, r.caches), held_steps=about.held_steps,
         gather_steps=about.gather_steps if d.dp_attention else 0.0,
-        mean_of_tokens=r.mean_of_tokens,
+        mean_of_tokens=r.mean_of_tokens, reserved=about.reserved,
     )  # fmt: skip
     if r.least_run_s:
         steady = serve(curve, replace(load, arrivals="saturated"), r.instances, split).requests_per_s

@@ -107,6 +107,18 @@ def means_of_tokens(row: Mapping[str, object]) -> bool:
     return derived or "inter-token latency" in str(row.get("notes") or "")
 
 
+CHAT_TEMPLATE_TOKENS = 8.0
+"""Role marks that a chat template puts around one message: 8 in Qwen3 (<|im_start|>user, <|im_end|>, <|im_start|>
+assistant and line ends), 5 to 7 in GLM-4.x, 4 in DeepSeek-R1, 6 in gpt-oss behind a system message that is cached."""
+
+
+def template_tokens(row: Mapping[str, object]) -> float:
+    """Tokens that the server adds to a prompt as long as the row says: GPUStack's runs of vLLM's client send raw
+    prompts to /v1/chat/completions and print the client's own count; guidellm prints the server's."""
+    guidellm = "tpot-derived-from-latency" in str(row.get("flags") or "")
+    return CHAT_TEMPLATE_TOKENS if row.get("source_group") == "gpustack" and not guidellm else 0.0
+
+
 def cut_spread(means: float) -> float:
     """Variance over squared mean of exponential lengths cut at `means` times their mean: uniform, 1 / 3, at 2 (no fewer
     are possible from zero), 1 without a cut; within 0.02 of the truncated distribution."""
