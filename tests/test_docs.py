@@ -63,6 +63,20 @@ def test_prose_has_short_lines(page: Path) -> None:
         assert [line for line in prose if len(line) > WIDTH] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_and_code_stand_apart(page: Path) -> None:
+    """Without a blank line before it, code is part of the paragraph and some readers miss a table; a row with other
+    cells than its header loses some."""
+    before, cells = "", 0
+    for number, line in enumerate(text_of(page).splitlines(), 1):
+        for mark in ("|", "    "):
+            if line.startswith(mark) and not before.startswith(mark):
+                assert not before.strip() or before.startswith(("#", "<!--")), f"line {number}"
+        found = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not (found and cells) or found == cells, f"line {number}"
+        before, cells = line, found
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     reached, waiting = {README}, [README]
     while waiting:
