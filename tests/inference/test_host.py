@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from supertwin.core.errors import InputError
 from supertwin.inference import Deployment, InferenceCase, predict, sweep
+from supertwin.inference.assumptions import PYTHON_OPERATOR_S as OPERATOR_S
 from supertwin.inference.assumptions import engine
 from supertwin.inference.carried import Arrivals
 from supertwin.inference.curves import curves
 from supertwin.inference.deployment import Load, serve
-from supertwin.inference.host import OPERATOR_S, STEP_S, capacity, processes, shortage
+from supertwin.inference.host import STEP_S, capacity, processes, shortage, usual_issue_s
 from supertwin.inference.launch import least_parts
 from supertwin.inference.pages import options
 from supertwin.inference.placement import place
@@ -76,18 +77,34 @@ def test_one_core_takes_as_long_as_all_of_its_processes_one_after_the_other() ->
 
 
 @pytest.mark.parametrize(
-    ("model", "tp", "step_s", "within"),
+    ("model", "tp", "phase", "step_s", "within"),
     [
-        ("qwen3-30b-a3b", 4, 34.4e-3, 0.05),  # vLLM issue 45709: compiled, no graphs, L20
-        ("qwen3-30b-a3b", 4, 35.2e-3, 0.05),  # the same on RTX 4090D
-        ("qwen3.8-27b", 1, 41.7e-3, 0.05),  # 23.97 tokens/s eager, local-inference-lab/vllm pull request 314
-        ("qwen2.5-7b", 1, 22e-3, 0.25),  # vllm-omni issue 7960, thinker
+        ("qwen3-30b-a3b", 4, "decode", 34.4e-3, 0.05),  # vLLM issue 45709: compiled, no graphs, L20
+        ("qwen3-30b-a3b", 4, "decode", 35.2e-3, 0.05),  # the same on RTX 4090D
+        ("qwen3.8-27b", 1, "decode", 41.7e-3, 0.05),  # 23.97 tokens/s eager, local-inference-lab/vllm pull request 314
+        ("qwen2.5-7b", 1, "decode", 22e-3, 0.25),  # vllm-omni issue 7960, thinker
+        ("qwen3-next-80b-a3b", 4, "decode", 68.8e-3, 0.3),  # vLLM issue 27222, 73.7 less 4.9 ms for 1,024 sequences
+        ("deepseek-v3", 8, "prefill", 82.6e-3, 0.15),  # one new token, SGLang pull request 12160
     ],
 )
-def test_published_steps_that_wait_for_their_host(model: str, tp: int, step_s: float, within: float) -> None:
-    d = Deployment(tp=tp, framework="vLLM 0.16")
-    issued = step(load_model(model), H200, d, Shape("decode", 4.0, 4.0, 1.0, 1024.0)).issued
+def test_published_steps_that_wait_for_their_host(
+    model: str, tp: int, phase: str, step_s: float, within: float
+) -> None:
+    d = Deployment(tp=tp, framework="vLLM 0.16", weight_dtype="fp8" if tp == 8 else "bf16", activation_dtype="bf16")
+    issued = step(load_model(model), H200, d, Shape(phase, 4.0, 4.0, 1.0, 1024.0)).issued
     assert STEP_S + issued * OPERATOR_S == pytest.approx(step_s, rel=within)
+
+
+def test_prompts_wait_for_a_host_with_enough_cores_too() -> None:
+    """SGLang issues operators of prompts one by one; vLLM those of steps beyond its captured sizes."""
+    sglang, vllm, other = (engine(name, H200.chip) for name in ("SGLang 0.5.6", "vLLM 0.16", "TensorRT-LLM 0.17"))
+    tokens = np.array([256.0, 4096.0])
+    np.testing.assert_allclose(usual_issue_s(sglang, 400.0, 500.0, tokens), 500 * OPERATOR_S)
+    np.testing.assert_allclose(usual_issue_s(vllm, 400.0, 500.0, tokens), [400 * vllm.launch_s, 500 * OPERATOR_S])
+    assert usual_issue_s(other, 400.0, 500.0, tokens) == 400 * other.launch_s
+    model = load_model("qwen3-30b-a3b")
+    short = step(model, H200, replace(VLLM, framework="SGLang 0.5.6"), Shape("prefill", 1.0, 1.0, 64.0, 64.0))
+    assert float(np.ravel(short.time_s)[0]) == pytest.approx(short.issued * OPERATOR_S + sglang.step_gap_s)
 
 
 def test_a_deployment_slows_down_with_too_few_cores_only() -> None:

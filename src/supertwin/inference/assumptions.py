@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from supertwin.inference.acceptance import expected_accepted
 from supertwin.inference.versions import trtllm_version
 from supertwin.machine.chip import Chip
-from supertwin.model.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +19,8 @@ class Engine:
 
     step_gap_s: host time per decode step that the device waits for; sequence_gap_s: the same per resident sequence
     (input preparation, sampling, detokenising); request_gap_s: tokenise, HTTP and scheduling before a request's prefill
-    starts; launch_s: host time to issue one kernel without a graph (a floor under short prefill steps);
+    starts; launch_s: host time to issue one kernel without a graph (a floor under short prefill steps); operator_s: the
+    same of one operator of the list, exchanges included, in steps of more than captured_tokens (0: launch_s holds);
     memory_fraction: share of the device memory (or, with of_free, of what weights leave free) that may be filled;
     max_num_seqs, max_batched_tokens: default limits per engine instance (attention rank); mixes_prefill: prefill chunks
     ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather); expert_kernels:
@@ -71,9 +70,15 @@ class Engine:
     reserved: float = 1.0
     permutes_beside: bool = False
     rebalances: bool = False
+    operator_s: float = 0.0
+    captured_tokens: int = 0
 
 
 _US = 1e-6
+PYTHON_OPERATOR_S, CAPTURED = 62e-6, 512
+"""Host time to issue one operator outside a captured graph, median of nine published steps that wait for their host
+(docs/inference.md); tokens of the largest step that vLLM V1 captures in pieces (max_cudagraph_capture_size)."""
+
 PYTHON_SEQUENCE_S = 45.11e-3 / 1536
 """Host time per sequence and step of TensorRT-LLM's Python executor on a Grace processor: 45.11 ms per iteration with
 1,536 sequences per rank where the host is the bottleneck (gpt-oss-120b on GB200; NVIDIA/TensorRT-LLM pull request
@@ -112,7 +117,7 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "vllm-v0", 2000 * _US, 15 * _US, 10e-3, 8 * _US, 0.90, False, 256, 2048, False, "gather",
         "vLLM v0.6 blog: Llama-8B on H100 spends 38 % of the step on the device, the rest in scheduling and the server",
-        reserved=0.0,
+        operator_s=PYTHON_OPERATOR_S, reserved=0.0,
     ),
     Engine(
         "vllm-rocm-mlperf", 1000 * _US, 2 * _US, 5e-3, 8 * _US, 0.95, False, 2048, 40960, False, "gather",
@@ -124,16 +129,12 @@ ENGINES: tuple[Engine, ...] = (
     Engine(
         "vllm", 800 * _US, 4 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
         "vLLM V1 blog: engine core apart from the server, 1.7x of V0; " + _VLLM_LIMITS + _VLLM_EPLB,
-        "sglang",
-        rebalances=True,
-        reserved=0.0,
+        "sglang", operator_s=PYTHON_OPERATOR_S, captured_tokens=CAPTURED, rebalances=True, reserved=0.0,
     ),
     Engine(
         "vllm-async", 250 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
         "vLLM from 0.14: asynchronous scheduling by default; " + _VLLM_LIMITS + _VLLM_EPLB,
-        "sglang",
-        rebalances=True,
-        reserved=0.0,
+        "sglang", operator_s=PYTHON_OPERATOR_S, captured_tokens=CAPTURED, rebalances=True, reserved=0.0,
     ),
     Engine(
         "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
@@ -145,13 +146,12 @@ ENGINES: tuple[Engine, ...] = (
         "sglang", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 8192, False, "gather",
         "SGLang v0.4 blog: overlapped scheduler, device idle under 2 %; server_args: chunk 8192, mem_fraction 0.88",
         "sglang",
-        gathers_dense=True,
-        reserved=0.7,
+        gathers_dense=True, operator_s=PYTHON_OPERATOR_S, reserved=0.7,
     ),
     Engine(
         "sglang-deepep", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 16384, False, "dispatch",
         "SGLang large-scale EP blog: DeepEP, two-batch overlap, 16384 tokens per device in prefill",
-        reserved=0.7,
+        operator_s=PYTHON_OPERATOR_S, reserved=0.7,
     ),
     Engine(
         "sglang-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.85, False, 1024, 8192, False, "dispatch",
@@ -219,11 +219,6 @@ step; less the draw (1 / sqrt(8192)), times sqrt(6). The placement itself leaves
 PROMPT_CV = 1.17
 """Spread of one prompt's own expert popularity around that of the traffic: what one data set adds to mixed traffic,
 sqrt(1.36^2 - 0.70^2) of the figures under POPULARITY_CV; a prompt is taken to be as narrow as a data set."""
-
-DRAFT_ACCEPTANCE = 0.70
-"""Chance that a draft token is accepted given all before it were (CM384 paper and Ascend recipes: 0.7 of one,
-1.44 of three). DeepSeek-V3's report gives 0.85 to 0.90 on its own traffic."""
-
 
 ATTENTION_STREAM = 16.0 / 24.0
 """Share of cube and vector cores of the attention stream (CM384 paper, figure 14: 16 AIC + 32 AIV of 24 + 48)."""
@@ -354,24 +349,3 @@ def routing_rows(balanced: bool, framework: str) -> list[tuple[str, str, str, st
         (f"spread of {name}", f"{spread:g}", found, "assumption"),
         ("spread of a prompt's expert popularity", f"{PROMPT_CV:g}", source + "; sglang PR 5524", "assumption"),
     ]
-
-
-BLOCKWISE = ("deepseek", "qwen3", "glm", "minimax", "kimi", "longcat")
-"""Families whose FP8 checkpoints carry one scale per 128 x 128 block (quantization_config: weight_block_size)."""
-
-
-def scaling_of(model: ModelSpec, weight: str, activation: str) -> tuple[str, str]:
-    """(weight, activation) formats with the scaling that plain "fp8" means for the model's checkpoint."""
-    if weight == "fp8" and model.name.startswith(BLOCKWISE):
-        weight = "fp8-blockwise"
-    if activation == "fp8" and weight == "fp8-blockwise":
-        activation = "fp8-blockwise"
-    return weight, activation
-
-
-def draft_acceptance(draft_tokens: int, topk: int = 1, verified: int = 0) -> float:
-    """Mean accepted drafts over drafts (levels of a tree) when each, of the first guesses, is accepted with
-    DRAFT_ACCEPTANCE given its predecessors."""
-    if draft_tokens <= 0:
-        return 0.0
-    return expected_accepted([DRAFT_ACCEPTANCE] * draft_tokens, topk, verified) / draft_tokens

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from supertwin.core import change
 from supertwin.core.formats import number_format
 from supertwin.core.moves import twice_and_half
-from supertwin.inference.assumptions import draft_acceptance
+from supertwin.inference.acceptance import draft_acceptance
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.placement import moe
 from supertwin.machine.doubled import doubled

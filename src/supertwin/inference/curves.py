@@ -10,7 +10,7 @@ from supertwin.inference.assumptions import Engine
 from supertwin.inference.beside import beside_s
 from supertwin.inference.carried import Carried
 from supertwin.inference.case import Deployment
-from supertwin.inference.host import shortage
+from supertwin.inference.host import shortage, usual_issue_s
 from supertwin.inference.memory import largest_batch
 from supertwin.inference.mixed import chunk_shape
 from supertwin.inference.placement import place
@@ -78,7 +78,9 @@ def curves(
         prefill_each_s=together / (fill * p.dp * p.pp),
         prefill_step_s=together,
         chunk_tokens=most_tokens * p.dp,
-        issue_s=lacks.issue_s(full.kernels * engine.launch_s, full.issued),
+        issue_s=float(
+            lacks.issue_s(usual_issue_s(engine, full.kernels, full.issued, max(new_tokens, 1.0)), full.issued)
+        ),
         lone_s=max(alone - float(np.ravel(tau.time_s)[0]), 0.0) if p.ranks > 1 else 0.0,
         ranks=p.ranks,
         capacity=capacity,

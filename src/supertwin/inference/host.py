@@ -12,34 +12,29 @@ processes with a core each (the middle term: some cores run two of them), and th
     (n (step + operators x issue) + sequences x reply) / capacity(c)                                                 (2)
 
 where that is twice what it is with a core each, or more; from there to c = n it falls linearly in 1 / capacity to what
-the engine's own constants say of a host with enough cores.
+the engine's own constants say of a host with enough cores (operators x issue, where these name it, beside the device).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supertwin.inference.assumptions import Engine
+import numpy as np
+
+from supertwin.inference.assumptions import PYTHON_OPERATOR_S, Engine
 from supertwin.inference.case import Deployment
-from supertwin.inference.placement import Placement
+from supertwin.inference.placement import Placement, Real
 from supertwin.machine.system import System
 
 THREADS_GAIN = 1.3
 """Work of two hardware threads of a core over that of one alone (Marr et al., Intel Technology Journal 6(1), 2002: up
 to 30 %)."""
 
-OPERATOR_S = 62e-6
-"""Time of a worker to issue one operator of the list (exchanges included) outside a captured graph: Python, dispatch
-and the launches of its two or three kernels. Median of published steps that wait for their host, less STEP_S, over the
-operators of the step here: Qwen3-30B-A3B at tp 4, 34.4 ms compiled without graphs on L20, 35.2 compiled and 33.9 eager
-on RTX 4090D, where graphs take 10 to 12 (vLLM issue 45709; 62, 63, 61 us); Qwen3.8-27B, 41.7 ms eager and 16.0 with
-graphs (local-inference-lab/vllm pull request 314; 62 us); Qwen2.5-7B, 22 and 13 ms (vllm-omni issue 7960; 80 us);
-Qwen3-Next at tp 4 with 1,024 sequences, 73.7 ms without a graph and 48.8 with one (vLLM issue 27222; 89 us);
-Kimi-Linear's prompts in SGLang, 21 ms from 64 to 1,024 tokens (pull request 34299; 43 us)."""
-
-STEP_S = 1.5e-3
-"""Time of a worker per step beside that: inputs, attention metadata, start of the graph, sampling. Llama-3.2-1B takes
-2.7 ms per token in vLLM V1 (pull request 17866), of which its weights are read for about 1.1."""
+STEP_S = 1.35e-3
+"""Time per step beside that: schedule, inputs, attention metadata, start of the graph, sampling. Mean of 1.1 and 1.6
+ms: with graphs GPT-2 takes 1.3 ms per token in vLLM on H200 (DeepSpeed pull request 8352), Llama-3.2-1B 2.7 in V1 (vLLM
+pull request 17866), of which about 0.2 and 1.1 on the device. All processes hold a core through it, at work or
+polling."""
 
 REPLY_S = 45e-6
 """Time of the server process per token sent: vLLM's serves 55.99 requests/s of 200 tokens (pull request 11636), so 89
@@ -60,7 +55,7 @@ class Shortage:
     sequence_s: float = 0.0
     instead: float = 0.0
 
-    def issue_s(self, usual_s: float, operators: float) -> float:
+    def issue_s(self, usual_s: Real, operators: float) -> Real:
         """Time to issue the operators of a step outside a graph, which takes usual_s with enough cores."""
         return usual_s * (1.0 - self.instead) + operators * self.operator_s
 
@@ -77,9 +72,15 @@ def shortage(about: Engine, system: System, cores: float, placed: Placement) -> 
     instead = min(stretch - 1.0, 1.0)
     longer = stretch - 1.0 + instead
     compiled = about.name in COMPILED
-    step, operator = (about.step_gap_s, about.launch_s) if compiled else (STEP_S, OPERATOR_S)
+    step, operator = (about.step_gap_s, about.launch_s) if compiled else (STEP_S, PYTHON_OPERATOR_S)
     sequence = REPLY_S * p.dp * longer / n + about.sequence_host_s * p.pp * (stretch - 1.0)
     return Shortage(step * longer, operator * longer, sequence, instead)
+
+
+def usual_issue_s(about: Engine, kernels: float, operators: float, tokens: Real) -> Real:
+    """Host time to issue a step with prompts, enough cores. kernels: operators without exchanges; tokens: of a rank."""
+    usual = kernels * about.launch_s
+    return np.where(tokens > about.captured_tokens, operators * about.operator_s, usual) if about.operator_s else usual
 
 
 def processes(system: System, devices: int, ranks: int) -> int:
@@ -115,7 +116,12 @@ def host_rows(d: Deployment, about: Engine) -> list[tuple[str, str, str, str]]:
         return rows
     return [
         *rows,
-        ("host per operator outside a graph", f"{OPERATOR_S * 1e6:.0f} us", "vLLM issue 45709, others", "assumption"),
-        ("host per worker and step", f"{STEP_S * 1e3:.1f} ms", "vLLM pull request 17866", "assumption"),
+        (
+            "host per operator outside a graph",
+            f"{PYTHON_OPERATOR_S * 1e6:.0f} us",
+            "vLLM issue 45709, others",
+            "assumption",
+        ),
+        ("host per process and step", f"{STEP_S * 1e3:.2f} ms", "vLLM pull request 17866", "assumption"),
         ("server per token sent", f"{REPLY_S * 1e6:.0f} us", "vLLM pull request 11636", "assumption"),
     ]

@@ -16,6 +16,7 @@ from supertwin.inference.notes import computed_rate, notes
 from supertwin.inference.placement import Real, check, place
 from supertwin.inference.plan import engine_of
 from supertwin.inference.regimes import interval, regimes
+from supertwin.inference.scaling import scaling_of
 from supertwin.inference.shape import Shape
 from supertwin.inference.sizes import lengths_of, resident, step_shape
 from supertwin.inference.step import steps
@@ -82,8 +83,8 @@ def _with_balance(case: InferenceCase) -> InferenceCase:
 def _with_scaling(case: InferenceCase) -> InferenceCase:
     """Plain "fp8" in the scaling of the model's checkpoint; listed as a default where that is block-wise."""
     d = case.deployment
-    formats = assumptions.scaling_of(case.model, d.weight_dtype, d.activation_dtype)
-    parts = tuple((part, *assumptions.scaling_of(case.model, w, a)) for part, w, a in d.part_dtypes)
+    formats = scaling_of(case.model, d.weight_dtype, d.activation_dtype)
+    parts = tuple((part, *scaling_of(case.model, w, a)) for part, w, a in d.part_dtypes)
     if (*formats, parts) == (d.weight_dtype, d.activation_dtype, d.part_dtypes):
         return case
     deployment = replace(d, weight_dtype=formats[0], activation_dtype=formats[1], part_dtypes=parts)

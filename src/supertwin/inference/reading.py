@@ -13,11 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supertwin.core.errors import InputError
-from supertwin.inference.assumptions import (
-    EAGLE3_DRAFTS,
-    draft_acceptance,
-    scaling_of,
-)
+from supertwin.inference.acceptance import draft_acceptance
+from supertwin.inference.assumptions import EAGLE3_DRAFTS
 from supertwin.inference.benchmarks import (
     DATASET_OF_MODEL,
     DATASET_PROMPTS,
@@ -39,6 +36,7 @@ from supertwin.inference.runs import (
     requests_of,
     template_tokens,
 )
+from supertwin.inference.scaling import scaling_of
 from supertwin.inference.trtllm_bench import TUNED_FORMATS, limits
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec

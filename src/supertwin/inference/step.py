@@ -14,7 +14,7 @@ from supertwin.cost.result import OperatorCost
 from supertwin.inference.afd_step import AfdPlan, afd_times
 from supertwin.inference.arrival import meets, waits_s
 from supertwin.inference.case import Deployment
-from supertwin.inference.host import shortage
+from supertwin.inference.host import shortage, usual_issue_s
 from supertwin.inference.layers import Block
 from supertwin.inference.pieces import Piece, pieces_of
 from supertwin.inference.placement import Real
@@ -106,6 +106,6 @@ def _add_host(out: StepTimes, plan: Plan, system: System) -> None:
     per_sequence = engine.sequence_gap_s * decodes
     issue = (engine.sequence_host_s * p.pp + lacks.sequence_s) * decodes + lacks.step_s
     if shape.kernels_of != "decode":
-        issue = issue + lacks.issue_s(out.kernels * engine.launch_s, out.issued)
+        issue = issue + lacks.issue_s(usual_issue_s(engine, out.kernels, out.issued, shape.all_tokens), out.issued)
     out.waited_s = np.maximum(issue - np.asarray(out.time_s), 0.0)
     out.add("host", "latency", out.waited_s + engine.step_gap_s + per_sequence)
