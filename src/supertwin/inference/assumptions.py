@@ -20,7 +20,7 @@ class Engine:
     step_gap_s: host time per decode step that the device waits for; sequence_gap_s: the same per resident sequence
     (input preparation, sampling, detokenising); request_gap_s: tokenise, HTTP and scheduling before a request's prefill
     starts; launch_s: host time to issue one kernel without a graph (a floor under short prefill steps); operator_s: the
-    same of one operator of the list, exchanges included, in steps of more than captured_tokens (0: launch_s holds);
+    same of one operator of the list, exchanges included, in steps of more prompt tokens than captured_tokens (0: not);
     memory_fraction: share of the device memory (or, with of_free, of what weights leave free) that may be filled;
     max_num_seqs, max_batched_tokens: default limits per engine instance (attention rank); mixes_prefill: prefill chunks
     ride in decode steps; exchange: how attention-DP tokens reach the experts (dispatch | gather); expert_kernels:

@@ -78,7 +78,7 @@ def shortage(about: Engine, system: System, cores: float, placed: Placement) -> 
 
 
 def usual_issue_s(about: Engine, kernels: float, operators: float, tokens: Real) -> Real:
-    """Host time to issue a step with prompts, enough cores. kernels: operators without exchanges; tokens: of a rank."""
+    """Host time to issue a step with prompts on enough cores. kernels: operators but exchanges; tokens: of prompts."""
     usual = kernels * about.launch_s
     return np.where(tokens > about.captured_tokens, operators * about.operator_s, usual) if about.operator_s else usual
 

@@ -106,6 +106,7 @@ def _add_host(out: StepTimes, plan: Plan, system: System) -> None:
     per_sequence = engine.sequence_gap_s * decodes
     issue = (engine.sequence_host_s * p.pp + lacks.sequence_s) * decodes + lacks.step_s
     if shape.kernels_of != "decode":
-        issue = issue + lacks.issue_s(usual_issue_s(engine, out.kernels, out.issued, shape.all_tokens), out.issued)
+        prompts = shape.tokens if shape.chunk is None else shape.chunk.tokens
+        issue = issue + lacks.issue_s(usual_issue_s(engine, out.kernels, out.issued, prompts), out.issued)
     out.waited_s = np.maximum(issue - np.asarray(out.time_s), 0.0)
     out.add("host", "latency", out.waited_s + engine.step_gap_s + per_sequence)
