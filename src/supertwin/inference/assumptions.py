@@ -76,9 +76,8 @@ class Engine:
 
 _US = 1e-6
 PYTHON_OPERATOR_S, CAPTURED = 62e-6, 512
-"""Host time to issue one operator outside a captured graph, median of nine published steps that wait for their host
-(docs/inference.md); tokens of the largest step that vLLM V1 captures in pieces (max_cudagraph_capture_size)."""
-
+"""Host time per operator, median of nine published steps that wait for it (docs/inference.md); tokens of the largest
+step that vLLM V1 captures in pieces (max_cudagraph_capture_size)."""
 PYTHON_SEQUENCE_S = 45.11e-3 / 1536
 """Host time per sequence and step of TensorRT-LLM's Python executor on a Grace processor: 45.11 ms per iteration with
 1,536 sequences per rank where the host is the bottleneck (gpt-oss-120b on GB200; NVIDIA/TensorRT-LLM pull request
