@@ -20,6 +20,7 @@ from supertwin.cli.app import COMMANDS
 from supertwin.cli.figure_tables import accuracy_table, cm384_table, options_table, specialists_table
 from supertwin.core.regimes import Scored
 from supertwin.report.deployed import deployed_table
+from supertwin.report.engines import engines_table
 from supertwin.report.groups import groups_table, off_table
 from supertwin.report.published import ablation_table, points_table
 from supertwin.report.scores import report_fields
@@ -38,6 +39,7 @@ PREDICTED: Mapping[tuple[str, str], Callable[[], str]] = {
     (EXPLAIN, "decode-stages"): lambda: stages_table("cm384-decode-stages"),
     (EXPLAIN, "prefill-stages"): lambda: stages_table("cm384-prefill-stages"),
     ("docs/deployments.md", "deployed"): deployed_table,
+    ("docs/inference-engines.md", "engines"): engines_table,
     **{("docs/options.md", command.name): partial(options_table, command) for command in COMMANDS},
 }
 """Tables of single predictions, and of options, by page and block."""

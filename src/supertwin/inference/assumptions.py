@@ -137,7 +137,7 @@ ENGINES: tuple[Engine, ...] = (
     ),
     Engine(
         "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
-        "vLLM on A3: step = compute + communication + free time, factor 1.03 to 1.37 (reference/peers.md)",
+        "vLLM on A3: step = compute + communication + free time, factor 1.03 to 1.37",
         routes_in_passes=True,
         reserved=0.0,
     ),
