@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supertwin.inference.assumptions import engine
-from supertwin.inference.picks import Picks, picks_of, with_padding
+from supertwin.inference.picks import Picks, narrow_prompts, picks_of, with_narrow_cores, with_padding
 from supertwin.machine import load_chip
 from supertwin.workload.operators import Attention, Gemm
 
@@ -40,3 +40,30 @@ def test_padding_fills_heads_and_slots() -> None:
     (plain,) = with_padding([SPARSE], 2048, Picks())
     assert isinstance(plain, Attention)
     assert (plain.heads, plain.kv_len) == (16.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("framework", "chip", "cache", "narrow"),
+    [
+        ("TensorRT-LLM 1.0", "h200-sxm", "fp8", True),
+        ("TensorRT-LLM 1.0", "h200-sxm", "bf16", False),
+        ("SGLang 0.5.6", "gb300", "fp8", True),
+        ("SGLang 0.5.6", "h200-sxm", "fp8", False),
+        ("vLLM 0.14.1", "gb300", "fp8", False),
+        ("vLLM-Ascend 0.9", "ascend-910b2", "int8", False),
+    ],
+)
+def test_prompts_attend_in_the_format_of_the_cache(framework: str, chip: str, cache: str, narrow: bool) -> None:
+    part = load_chip(chip)
+    assert narrow_prompts(engine(framework, part), part, cache) == narrow
+
+
+def test_only_expanded_cores_of_prompts_are_narrow() -> None:
+    expanded = Attention(
+        part="attention/core", batch=1.0, q_len=4096.0, kv_len=4096.0, heads=128.0, kv_heads=128.0, qk_head_dim=192.0,
+        v_head_dim=128.0, phase="prefill",
+    )  # fmt: skip
+    narrow, same = with_narrow_cores([expanded, SPARSE], "fp8")
+    assert isinstance(narrow, Attention)
+    assert (narrow.kv_dtype, narrow.dtype) == ("fp8", "bf16")
+    assert same is SPARSE

@@ -146,6 +146,32 @@ def test_tokens_of_a_step_that_a_source_states() -> None:
     assert _reading(tp=2.0, notes="inputs 4K-64K, mean 32K", **case).batched_tokens == 0
 
 
+def test_what_posts_say_of_their_instances() -> None:
+    """SOURCE_OPTIONS and the layouts behind them: see pages.py and row_layout.py."""
+    kimi = {
+        "model": "kimi-k2",
+        "chip": "h200-sxm",
+        "n_devices": 96.0,
+        "phase": "decode",
+        "framework": "SGLang P/D + EP",
+    }
+    kimi |= {"tp": 1.0, "dp": 96.0, "ep": 96.0, "dp_attention": 1.0, "source": "lmsys.org blog Kimi-K2 on 128x H200"}
+    found = _reading(**kimi).deployment
+    assert (found.redundant_experts, found.microbatch_overlap) == (96, True)  # 480 slots on 96 ranks
+    r1 = {"model": "deepseek-r1", "weight_dtype": "nvfp4"}
+    wide = {"chip": "gb200", "n_devices": 48.0, "tp": 1.0, "dp": 48.0, "ep": 48.0, "dp_attention": 1.0}
+    post = _reading(**r1, **wide, phase="decode", framework="SGLang", source="lmsys.org blog GB200 part 2 (2025-09)")
+    assert post.most_running // post.deployment.dp == 768
+    own = _reading(**r1, **wide, phase="decode", framework="DeepSeek", source="deepseek-ai/open-infra-index day 6")
+    assert own.batch == own.defaults["batch_per_device"] == 128.0
+    case = {"chip": "gb300", "n_devices": 8.0, "phase": "prefill", "framework": "SGLang P/D", "batch_per_device": 0.125}
+    staged = _reading(**r1, **case, notes="32K dynamic chunks with pipeline parallelism, 8 GPUs, 1P1D")
+    assert (staged.deployment.pp, staged.deployment.tp, staged.n_devices, staged.batch) == (4, 1, 4, 0.25)
+    two_nodes = {"chip": "h200-sxm", "n_devices": 16.0, "phase": "prefill", "framework": "vLLM"}
+    prompts = _reading(**r1, **two_nodes).deployment
+    assert (prompts.ep, prompts.dp, prompts.redundant_experts) == (16, 16, 32)
+
+
 def test_what_a_source_says_of_overlap_and_balance() -> None:
     """SGLang's DeepEP launch command (issue 6017); drafts counted on real tokens exclude forced balance."""
     case = {"model": "deepseek-v3", "chip": "h100-sxm", "n_devices": 72.0, "phase": "decode", "weight_dtype": "fp8"}

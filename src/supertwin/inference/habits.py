@@ -14,8 +14,8 @@ class Habits:
     keys, else it lays the parts of queries and keys out by head; routes_in_passes, wide_gate: see with_routing_passes;
     picks: what sparse cores compute beyond the model's own heads and keys; fuses: see with_fused_kernels;
     whole_drafts: see own_draft_passes; sorts: see with_sorting;
-    pairs: see joined_pairs; starts: see with_recipe_kernels; mixes: see
-    with_mixing_kernels."""
+    pairs: see joined_pairs; starts: see with_recipe_kernels; mixes: see with_mixing_kernels; narrow_prompts: see
+    with_narrow_cores."""
 
     joins_keys: bool = True
     routes_in_passes: bool = False
@@ -27,6 +27,7 @@ class Habits:
     pairs: bool = False
     starts: bool = False
     mixes: bool = False
+    narrow_prompts: bool = False
 
 
 PLAIN = Habits()

@@ -21,7 +21,7 @@ from supertwin.inference.local import cut_locally, widths
 from supertwin.inference.offload import with_host_keys
 from supertwin.inference.own_drafts import own_draft_passes
 from supertwin.inference.passes import with_latent_copies, with_routing_passes
-from supertwin.inference.picks import with_padding
+from supertwin.inference.picks import with_narrow_cores, with_padding
 from supertwin.inference.placement import Placement, moe, place
 from supertwin.inference.shape import Shape
 from supertwin.machine.chip import Chip
@@ -71,7 +71,8 @@ def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
 def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chip: Chip, engine: Engine) -> Shard:
     """The shard of one device. Checkpoints with 4-bit experts keep other matrices wider: BF16 beside NVFP4 (latent
     attention; see with_kept_formats), MXFP4 and weight-only INT4; the 8-bit format of the activations beside W4A8
-    (DeepSeek-V4: FP8 beside MXFP4 experts; Ascend: INT8)."""
+    (DeepSeek-V4: FP8 beside MXFP4 experts; Ascend: INT8). vLLM multiplies MXFP4 experts on Blackwell by FlashInfer's
+    kernels of TensorRT-LLM, timed with MXFP8 activations (mxfp4.py, get_mxfp4_backend)."""
     d, p = deployment, placement
     dtype, weight = computed_in(d.weight_dtype, d.activation_dtype, chip)
     linear, linear_weight = dtype, weight
@@ -86,6 +87,8 @@ def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chi
     own = next((x for x in d.part_dtypes if x[0] == "experts"), None)
     if own is not None:
         sent, (dtype, weight) = own[2], computed_in(own[1], own[2], chip)
+    elif (dtype, weight) == ("bf16", "mxfp4") and engine.name.startswith("vllm") and "fp4" in chip.peak_flop_per_s:
+        dtype = "mxfp8"
     payload = number_format(sent).rate if sent not in WIDE else "bf16"
     return Shard(
         tp=p.tp, ep=p.ep, etp=p.etp, cp=p.cp,
@@ -168,6 +171,8 @@ def _of_layer(
     if layer.attention is not None and layer.attention.kind == "mla":
         ops = with_latent_copies(ops, layer.attention, about.joins_keys)
         ops = with_padding(ops, layer.attention.index_topk, about.picks)
+        if about.narrow_prompts:
+            ops = with_narrow_cores(ops, shard.kv_dtype)
     if about.routes_in_passes:
         ops = with_routing_passes(ops, skew, about.wide_gate)
     return in_kernels(ops, layer.attention, step, about)

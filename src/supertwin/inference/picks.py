@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from supertwin.core.formats import number_format
 from supertwin.inference.assumptions import Engine
 from supertwin.machine.chip import Chip
-from supertwin.workload.operators import Attention, Operator
+from supertwin.workload.operators import Attention, Operator, changed
 
 _HEADS = {"hopper": 64, "blackwell": 128}
 
@@ -36,6 +37,24 @@ def picks_of(engine: Engine, chip: Chip, phase: str) -> Picks:
     if engine.name in ("vllm", "vllm-async"):
         return Picks(heads, True)
     return Picks(heads if phase == "prefill" and engine.name in ("sglang", "sglang-deepep") else 1)
+
+
+def narrow_prompts(engine: Engine, chip: Chip, kv_dtype: str) -> bool:
+    """Whether full latent attention over prompts multiplies in 8 bits: where the cache does, TensorRT-LLM (FP8 context
+    attention: its tables time it so) and SGLang on Blackwell (trtllm_mla_backend.py quantises q, k and v; its post on
+    GB300: "FP8 attention"). vLLM does only if told to (use_prefill_query_quantization)."""
+    if number_format(kv_dtype).bytes_per_element > 1.0 or chip.vendor != "nvidia":
+        return False
+    return "tensorrt" in engine.name or (engine.name.startswith("sglang") and chip.architecture.startswith("blackwell"))
+
+
+def with_narrow_cores(ops: list[Operator], kv_dtype: str) -> list[Operator]:
+    """Cores of expanded latent attention with keys and values in the format of the cache."""
+
+    def wide(o: Operator) -> bool:
+        return isinstance(o, Attention) and o.phase == "prefill" and not (o.latent or o.gathered)
+
+    return [changed(o, kv_dtype=kv_dtype) if wide(o) and o.part.endswith("attention/core") else o for o in ops]
 
 
 def with_padding(ops: list[Operator], slots: int, picks: Picks) -> list[Operator]:

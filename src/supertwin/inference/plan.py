@@ -13,7 +13,7 @@ from supertwin.inference.launch import scheduled
 from supertwin.inference.layers import WIDE, Block, computed_in, shard_of
 from supertwin.inference.mixed import mixed_blocks
 from supertwin.inference.parts import with_part_formats
-from supertwin.inference.picks import picks_of
+from supertwin.inference.picks import narrow_prompts, picks_of
 from supertwin.inference.placement import Placement, Real, moe, place
 from supertwin.inference.sampling import with_sampling
 from supertwin.inference.shape import Shape
@@ -122,6 +122,7 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
         sorts=chip if chip.vendor == "huawei" else None,
         mixes=chip.vendor == "huawei" and model.hyper_connections > 1,
         starts=engine.shared_beside and chip.vendor == "huawei" and shape.kernels_of == "decode",
+        narrow_prompts=narrow_prompts(engine, chip, deployment.kv_dtype),
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     if deployment.shared_prefix and deployment.cascade and shape.phase == "decode":

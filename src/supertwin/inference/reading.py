@@ -24,7 +24,7 @@ from supertwin.inference.benchmarks import (
 from supertwin.inference.case import Deployment
 from supertwin.inference.pages import draft_tree, framework_of, options
 from supertwin.inference.recipe_layout import local_widths
-from supertwin.inference.row_layout import as_float, balance_of, layout_of, number, overlap_of, redundant_of
+from supertwin.inference.row_layout import as_float, balance_of, devices_of, layout_of, number, overlap_of, redundant_of
 from supertwin.inference.runs import (
     at_intervals,
     is_perf_overview,
@@ -144,7 +144,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     defaults: dict[str, object] = {}
     flags = frozenset(str(row.get("flags") or "").split(";"))
     weight, activation, kv = _formats(row, model, chip, defaults)
-    n = int(number(row, "n_devices", 1.0))
+    n = devices_of(row)
     sizes = layout_of(row, model, chip, weights_bytes * _ratio(weight), defaults)
     room = sizes["tp"] * sizes["pp"] * sizes["dp"] * chip.usable_memory_bytes
     if "precision-doubtful" in flags and weight in _WIDE and weights_bytes > room and "fp8" in chip.peak_flop_per_s:
@@ -174,6 +174,8 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     )  # fmt: skip
     input_len, output_len, kv_len = _lengths(row, defaults)
     batch = row.get("batch_per_device")
+    if batch is not None and n != int(number(row, "n_devices", 1.0)):
+        batch = as_float(batch) * number(row, "n_devices", 1.0) / n
     if batch is None and served.batch:
         batch = defaults["batch_per_device"] = served.batch
     most_running, tokens = served.most_running, served.batched_tokens

@@ -33,14 +33,16 @@ def balance_of(row: Mapping[str, object], chip: Chip, defaults: dict[str, object
 
 
 def redundant_of(row: Mapping[str, object], model: ModelSpec, ep: int, chip: Chip, defaults: dict[str, object]) -> int:
-    """Wide expert parallelism runs with 32 replicas, or the next number that gives all ranks as many slots (384 experts
-    on 96 ranks: 96, as SGLang's post on Kimi-K2 has them; SGLang and vLLM refuse others). The Ascend recipes hold none
-    (no model of cann-recipes-infer has redundant experts)."""
+    """Wide expert parallelism, from two nodes of NVIDIA devices on, runs with 32 replicas (llm-d's benchmark of vLLM's
+    wide EP, prefill on 16 H200 too: eplb-config num_redundant_experts 32), or the next number that gives all ranks as
+    many slots (384 experts on 96 ranks: 96, as SGLang's post on Kimi-K2 has them; SGLang and vLLM refuse others). The
+    Ascend recipes hold none (no model of cann-recipes-infer has redundant experts)."""
     if str(row.get("framework") or "").startswith("cann-recipes"):
         return 0
     mixture = moe(model)
     experts = 0 if mixture is None else mixture.experts
-    if experts and ep >= 32 and (ep > experts or str(row.get("expert_balance") or "") != "perfect"):
+    wide = 16 if chip.vendor == "nvidia" else 32
+    if experts and ep >= wide and (ep > experts or str(row.get("expert_balance") or "") != "perfect"):
         slots = math.ceil((experts + LEAST_REPLICAS) / ep)
         whole = chip.vendor == "nvidia" and ep <= experts
         replicas = slots * ep - experts if whole else LEAST_REPLICAS
@@ -55,7 +57,7 @@ LEAST_REPLICAS = 32
 def layout_of(
     row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes: float, defaults: dict[str, object]
 ) -> dict[str, int]:
-    n = int(number(row, "n_devices", 1.0))
+    n = devices_of(row)
     has_moe = moe(model) is not None
     mla = any(x.attention is not None and x.attention.kind == "mla" for x in model.layers)
     given = {k: row.get(k) for k in ("tp", "pp", "dp", "ep", "dp_attention")}
@@ -86,11 +88,24 @@ def layout_of(
     return out
 
 
+_PIPELINED, _PAIR = "pipeline parallelism", "1P1D"
+
+
+def devices_of(row: Mapping[str, object]) -> int:
+    """Devices of a row. A prompt step of one prefill and one decode instance (1P1D) runs on half of them (SGLang on
+    GB300, prompts of 128K, srt-slurm recipes/gb300-fp4/128k8k: four stages on a node, decode on another)."""
+    n = int(number(row, "n_devices", 1.0))
+    paired = row.get("phase") == "prefill" and _PAIR in str(row.get("notes") or "")
+    return n // 2 if paired and n > 1 else n
+
+
 def _unstated_layout(row: Mapping[str, object], n: int, wide: bool, weights_bytes: float, chip: Chip) -> dict[str, int]:
     """Fewer requests than devices: TP over all. Latent-attention MoE: attention DP over all. Else the least power of
     two that leaves 40 % of the memory free. On NVIDIA an instance is a node; rows of a prompt step are those of one
     instance of up to two (the 16 H200 that vLLM's post on GB200 compares with)."""
     ep = int(number(row, "ep", 0.0))
+    if _PIPELINED in str(row.get("notes") or "").lower() and row.get("phase") == "prefill":
+        return {"tp": 1, "pp": n, "dp": 1, "dp_attention": 0}
     single = 0.0 < max(number(row, "batch_global", 0.0), number(row, "concurrency", 0.0)) < n
     if single and not ep:
         return {"tp": n, "dp": 1, "dp_attention": 0}
