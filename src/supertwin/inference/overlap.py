@@ -16,8 +16,9 @@ Real = float | npt.NDArray[np.float64]
 
 
 KERNEL_START_S = 5.0e-6
-"""Part of a kernel that does not depend on its cores: what a captured graph needs to start it (reference/cm384.md 1.2:
-5.1 us floor of a product in graph replay). The rest of an operator's fixed time is work of its cores."""
+"""Part of a kernel that does not depend on its cores: what a captured graph needs to start it (910B operator timings of
+aiconfigurator-npu: 5.1 us floor of a product in graph replay). The rest of an operator's fixed time is work of its
+cores."""
 
 
 PRODUCT_SHARPNESS = 2.2
