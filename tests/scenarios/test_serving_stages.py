@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supertwin.report.stages import stages_table
+from supertwin.report.stages import stages_table, training_stages_table
 from supertwin.scenarios import run_scenario, run_stages
 
 STAGES = ("cm384-decode-stages", "cm384-prefill-stages")
@@ -72,3 +72,9 @@ def test_the_table_of_the_page() -> None:
     lines = stages_table("cm384-decode-stages").splitlines()
     assert len(lines) == 8
     assert lines[-1].endswith("| +6 to +49 %, 1,260 us a layer, 1,943 tokens/s |")
+
+
+def test_the_table_of_the_training_page() -> None:
+    lines = training_stages_table("pangu-ultra-moe-stages").splitlines()
+    assert len(lines) == 8
+    assert lines[2].endswith("| 18.9 % with full attention, 152.5 tokens/s |")

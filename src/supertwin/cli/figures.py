@@ -24,7 +24,7 @@ from supertwin.report.engines import engines_table
 from supertwin.report.groups import groups_table, off_table
 from supertwin.report.published import ablation_table, points_table
 from supertwin.report.scores import report_fields
-from supertwin.report.stages import stages_table
+from supertwin.report.stages import stages_table, training_stages_table
 from supertwin.validation.outcome import Report
 
 ROOT = Path(__file__).parents[3]
@@ -38,6 +38,8 @@ PREDICTED: Mapping[tuple[str, str], Callable[[], str]] = {
     (ACCURACY, "ablation"): ablation_table,
     (EXPLAIN, "decode-stages"): lambda: stages_table("cm384-decode-stages"),
     (EXPLAIN, "prefill-stages"): lambda: stages_table("cm384-prefill-stages"),
+    ("docs/training-bill.md", "dense-stages"): lambda: training_stages_table("pangu-ultra-135b-stages"),
+    ("docs/training-bill.md", "moe-stages"): lambda: training_stages_table("pangu-ultra-moe-stages"),
     ("docs/deployments.md", "deployed"): deployed_table,
     ("docs/inference-engines.md", "engines"): engines_table,
     **{("docs/options.md", command.name): partial(options_table, command) for command in COMMANDS},
