@@ -218,3 +218,13 @@ def test_trtllm_bench_counts_packed_weights_as_elements() -> None:
     """NVIDIA/TensorRT-LLM pull request 13498: 183.70 GB instead of 386.54 GB of DeepSeek-V3.2 in NVFP4, in GiB."""
     assert 685e9 * counted_bytes("nvfp4") / 2**30 == pytest.approx(183.7, rel=0.03)
     assert counted_bytes("fp8") == 1.0
+
+
+def test_batches_of_nvidias_early_harness() -> None:
+    """closed/NVIDIA/configs/llama2-70b of round 4.1: gpu_batch_size 896 offline, 1,024 under load on H100 TP2."""
+    row = {"source_group": "mlperf", "model": "llama-2-70b", "chip": "h100-sxm", "weight_dtype": "fp8", "tp": 2.0}
+    early = reading_of(**row, framework="TensorRT 10.2.0, CUDA 12.4", n_devices=8.0, output_len=294.0)
+    assert early.most_running == 896
+    load = reading_of(**row, framework="TensorRT 10.2.0", phase="serving", request_rate_per_s=80.0, output_len=294.0)
+    assert load.most_running == 1024
+    assert reading_of(**row, framework="TensorRT 10.11", output_len=294.0).most_running == 0

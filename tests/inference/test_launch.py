@@ -74,3 +74,13 @@ def test_wide_instances_state_their_static_memory() -> None:
     assert started(engine("SGLang"), model, system, wide).memory_fraction == WIDE_SHARE
     narrow = replace(wide, dp=8, ep=8)
     assert started(engine("SGLang"), model, system, narrow).memory_fraction == static_share(system.chip, narrow, 8192)
+
+
+def test_vllm_ascend_waits_for_its_host_in_every_layer_before_full_graphs() -> None:
+    """591 of 832 us of a decode block of Qwen3-VL-30B-A3B on two 910B3 (vllm-ascend issue 9404), 48 layers."""
+    model, old = load_model("qwen3-30b-a3b"), Deployment(tp=2, framework="vLLM-Ascend 0.9.1")
+    about = engine(old.framework)
+    gap = scheduled(about, model, old).step_gap_s - about.step_gap_s
+    assert gap == pytest.approx(48 * 591e-6)
+    for framework in ("vLLM-Ascend 0.19.1rc1", "vLLM-Ascend"):
+        assert scheduled(about, model, replace(old, framework=framework)) == about

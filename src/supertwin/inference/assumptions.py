@@ -112,6 +112,7 @@ ENGINES: tuple[Engine, ...] = (
         "closed C++ harness around TensorRT-LLM; limits tuned by the submitter, taken as memory; NVIDIA's DeepSeek-R1"
         " Server configuration of 5.1: adp_balancing_timeout_iters 9",
         gather_steps=9,
+        reserved=0.0,  # batch_scheduler_policy max_util
     ),
     Engine(
         "vllm-v0", 2000 * _US, 15 * _US, 10e-3, 8 * _US, 0.90, False, 256, 2048, False, "gather",

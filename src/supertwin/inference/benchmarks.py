@@ -78,13 +78,22 @@ _FIRST_STAGED = 8
 
 
 _NVIDIA_BATCH = {("deepseek-r1", "b200"): 512, ("deepseek-r1", "gb300"): 1536}
+_NVIDIA_EARLY_BATCH = {
+    ("llama-2-70b", "offline"): {"h100-sxm": 896, "h100-nvl": 1300, "gh200-144gb": 806, "h200-sxm": 806},
+    ("llama-2-70b", "serving"): {"h100-sxm": 1024, "h100-nvl": 640, "gh200-144gb": 806, "h200-sxm": 896},
+    ("mixtral-8x7b", "offline"): {"h100-sxm": 896, "gh200-144gb": 1024},
+    ("mixtral-8x7b", "serving"): {"h100-sxm": 896, "gh200-144gb": 1024, "h200-sxm": 1200},
+}
 
 
 def mlperf_batch(row: Mapping[str, object]) -> int:
-    """Largest batch of an attention rank in NVIDIA's harness (gpu_batch_size), 0 where memory is the limit."""
+    """Largest batch of an attention rank in NVIDIA's harness (gpu_batch_size; closed/NVIDIA/configs, before TensorRT
+    10.8 those of round 4.1), 0 where memory is the limit."""
     if row.get("source_group") != "mlperf" or not _runs_nvidia(row):
         return 0
-    return _NVIDIA_BATCH.get((str(row.get("model")), str(row.get("chip"))), 0)
+    model, chip = str(row.get("model")), str(row.get("chip"))
+    early = _NVIDIA_EARLY_BATCH.get((model, str(row.get("phase"))), {}) if _minor(row) < _FIRST_STAGED else {}
+    return early.get(chip, 0) or _NVIDIA_BATCH.get((model, chip), 0)
 
 
 def mlperf_layout(row: Mapping[str, object]) -> tuple[int, int] | None:

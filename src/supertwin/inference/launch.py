@@ -14,6 +14,7 @@ from supertwin.inference.footprint import largest_graph, server_devices
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import weights_bytes
 from supertwin.inference.placement import place
+from supertwin.inference.versions import vllm_version
 from supertwin.machine.chip import Chip
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
@@ -26,6 +27,9 @@ STATE_SHARE = 0.9 / 1.9
 WIDE_SHARE, NODE = 0.82, 8
 """Static memory of attention ranks over several nodes: recipes state it, because the default would reserve more than
 the device has (sgl-project/sglang issue 6017: --mem-fraction-static 0.82 for decode)."""
+ASCEND_LAYER_GAP_S = 591e-6
+"""Time per layer in which a 910B waits for its host when a decode step is not one graph: 591 of 832 us of a block of
+Qwen3-VL-30B-A3B on two 910B3 (vllm-project/vllm-ascend issue 9404; gone with cudagraph_mode FULL_DECODE_ONLY)."""
 STATES_PER_REQUEST = 3
 """Slots of that pool per running request while prefixes are cached: its own, the matched prefix, a copy
 (kv_cache_configurator: MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
@@ -35,11 +39,20 @@ def scheduled(about: Engine, model: ModelSpec, deployment: Deployment) -> Engine
     """The engine as it schedules this model: SGLang switches its overlapped scheduler off for drafts and, with cached
     prefixes, for recurrent layers (server_args: MambaRadixCache no_buffer); drafts may have gaps of their own."""
     found = speculating(about, deployment.mtp_tokens, deployment.dp)
+    if found.name == "vllm-ascend" and _without_graph(deployment.framework):
+        layers = sum(layer.count for layer in model.layers)
+        return replace(found, step_gap_s=found.step_gap_s + layers * ASCEND_LAYER_GAP_S)
     if found.draft_gap_s:
         return replace(found, step_gap_s=found.step_gap_s + found.draft_gap_s * deployment.mtp_tokens)
     if found.name in _SGLANG and _recurrent(model):
         return replace(found, step_gap_s=max(found.step_gap_s, UNOVERLAPPED_GAP_S))
     return found
+
+
+def _without_graph(framework: str) -> bool:
+    """vLLM-Ascend before its graphs of whole decode steps (FULL_DECODE_ONLY, 0.11)."""
+    version = vllm_version(framework)
+    return version is not None and version < (0, 11, 0)
 
 
 def started(about: Engine, model: ModelSpec, system: System, deployment: Deployment) -> Engine:
