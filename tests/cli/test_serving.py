@@ -128,3 +128,13 @@ def test_drafts_parts_and_shared_prefixes_in_a_deployment() -> None:
     shared = fields("--shared-prefix", "2048", "--input-len", "4096")
     assert shared["requests_per_s"] >= fields("--input-len", "4096")["requests_per_s"]
     assert any("--prompt-cv" in w for w in fields("--prompt-cv", "1")["warnings"])
+
+
+def test_few_cores_of_the_host_slow_a_deployment_down_and_say_so() -> None:
+    arguments = ("--framework", "vllm 0.16", "--prefill-devices", "0", "--decode-instance", "8", "--concurrency", "16")
+    usual, few = fields(*arguments), fields(*arguments, "--host-cores", "1")
+    assert few["requests_per_s"] < usual["requests_per_s"]
+    assert few["ttft_s"] > usual["ttft_s"]
+    assert any("share 1 of a node's cores" in warning for warning in few["warnings"])
+    assert fields(*arguments, "--host-cores", "64")["requests_per_s"] == usual["requests_per_s"]
+    assert_refused(supertwin(*SMALL, "--host-cores", "0"), "--host-cores: expected a number of at least 0.1")

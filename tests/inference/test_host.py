@@ -23,6 +23,7 @@ from supertwin.inference.pages import options
 from supertwin.inference.placement import place
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step
+from supertwin.inference.what_if import what_if
 from supertwin.machine import load_system
 from supertwin.model import load_model
 
@@ -49,30 +50,33 @@ def test_two_threads_of_a_core_are_worth_1_3_processes() -> None:
     assert capacity(9, 8) == pytest.approx(8 + 0.3)  # one core runs two of nine: (9 - 2) + 2 x 0.65
 
 
-def test_processes_are_those_of_vllms_architecture() -> None:
-    """docs/design/arch_overview.md: tp 4 has 4 workers and 1 engine core, tp 2 with dp 4 has 8 and 4; API servers and
-    the coordinator are not counted here."""
-    assert processes(H200, 4, 1) == 5
-    assert processes(H200, 8, 4) == 12
-    assert processes(load_system("dgx-h200:16"), 16, 16) == 16
+def test_processes_are_those_of_the_architecture() -> None:
+    """vLLM, docs/design/arch_overview.md: tp 4 has 4 workers and 1 engine core, tp 2 with dp 4 has 8 and 4; API servers
+    and the coordinator are not counted here. Asynchronous scheduling spins in a thread; SGLang's workers schedule."""
+    plain, spins, sglang = (engine(name, H200.chip) for name in ("vLLM 0.10", "vLLM 0.16", "SGLang 0.5.6"))
+    assert [processes(about, H200, 4, 1) for about in (plain, spins, sglang)] == [5, 6, 4]
+    assert [processes(about, H200, 8, 4) for about in (plain, spins, sglang)] == [12, 16, 8]
+    assert processes(plain, load_system("dgx-h200:16"), 16, 16) == 16
 
 
 @pytest.mark.parametrize("framework", ENGINES)
 @pytest.mark.parametrize("phase", ["prefill", "decode", "mixed"])
 def test_enough_cores_change_nothing_and_more_are_never_slower(phase: str, framework: str) -> None:
     usual = predict(case(phase, 0.0, framework)).step_time_s
-    times = [predict(case(phase, c, framework)).step_time_s for c in (0.25, 0.5, 1, 2, 4, 5, 6, 7, 8, 8.5, 9, 10, 64)]
+    times = [
+        predict(case(phase, c, framework)).step_time_s for c in (0.25, 0.5, 1, 2, 4, 5, 6, 7, 8, 9, 9.5, 10, 11, 64)
+    ]
     assert all(a >= b for a, b in itertools.pairwise(times))
     assert times[-3:] == [usual] * 3
     assert times[0] > usual
 
 
 def test_one_core_takes_as_long_as_all_of_its_processes_one_after_the_other() -> None:
-    """Eight workers and a scheduler on two threads, where the device has long finished."""
+    """Eight workers, a scheduler and a thread that spins, where the device has long finished."""
     d = replace(VLLM, host_cores=1.0)
     times = step(QWEN, H200, d, Shape("prefill", 1.0, 1.0, 16.0, 16.0))
     assert float(np.ravel(times.time_s)[0]) == pytest.approx(
-        9 * (STEP_S + times.issued * OPERATOR_S) / 1.3 + engine(d.framework, H200.chip).step_gap_s
+        10 * (STEP_S + times.issued * OPERATOR_S) / 1.3 + engine(d.framework, H200.chip).step_gap_s
     )
 
 
@@ -114,7 +118,7 @@ def test_a_deployment_slows_down_with_too_few_cores_only() -> None:
         got = serve(found, Load("loop", 1024.0, 1024.0, 128.0, concurrency=8.0, requests=80.0), 1.0)
         return got.requests_per_s, got.ttft_s
 
-    usual, found = served(0.0), [served(c) for c in (0.5, 1.0, 2.0, 4.0, 8.0, 9.0)]
+    usual, found = served(0.0), [served(c) for c in (0.5, 1.0, 2.0, 4.0, 8.0, 10.0)]
     assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in itertools.pairwise(found))
     assert found[-1] == usual
     assert found[1][0] < 0.6 * usual[0]
@@ -140,9 +144,15 @@ def test_a_prediction_says_what_it_waits_for() -> None:
     found = predict(case("prefill", 1.0))
     assert found.breakdown[0].part == "host"
     assert found.layout["host_cores"] == "1"
-    assert any("9 processes" in w for w in found.warnings)
+    assert any("10 busy processes" in w for w in found.warnings)
     assert {"host per operator outside a graph", "two threads of a core over one"} <= {row[0] for row in found.sources}
-    assert not any("processes" in w for w in predict(case("prefill", 9.0)).warnings)
+    assert not any("processes" in w for w in predict(case("prefill", 10.0)).warnings)
+
+
+def test_what_enough_cores_would_buy_is_among_the_changes() -> None:
+    found = {gain.change.name: gain for gain in what_if(case("prefill", 1.0))}["a core for every process of the host"]
+    assert found.step_time_s == pytest.approx(predict(case("prefill", 0.0)).step_time_s)
+    assert not any("process of the host" in gain.change.name for gain in what_if(case("prefill", 0.0)))
 
 
 def test_a_table_takes_parts_of_a_core() -> None:

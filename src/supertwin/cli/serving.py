@@ -53,6 +53,7 @@ class Job(NamedTuple):
 
 def serve(values: Values, job: Job, defaults: Mapping[str, object]) -> int:
     """Evaluate and write. Raises Infeasible after the result when the limits or the offered load are out of reach."""
+    from supertwin.inference.host import host_note
     from supertwin.report.serving import serving_fields
     from supertwin.report.serving_text import serving_view
 
@@ -64,6 +65,9 @@ def serve(values: Values, job: Job, defaults: Mapping[str, object]) -> int:
     shown = {**defaults, **{name: value for name, value in used.items() if values[name] is None}}
     warnings = list(_left_over(prepared.service, job.system.devices))
     warnings += [f"--{name.replace('_', '-')} has no effect with serve" for name in _UNUSED if values[name] is not None]
+    warnings += dict.fromkeys(
+        note for d in (prepared.service.prefill, prepared.service.decode) for note in host_note(d, job.system)
+    )
     if values["zipf"] is not None and values["prefixes"] is None:
         warnings.append("--zipf has no effect without --prefixes")
     names = (str(values["model"]), str(values["on"] or "cm384"))

@@ -47,6 +47,8 @@ def changes(case: InferenceCase) -> Iterator[Change]:
     yield from _expert_changes(case)
     yield from _layout_changes(case)
     yield from _format_changes(case)
+    if case.deployment.host_cores:
+        yield _with(case, "a core for every process of the host", "--host-cores", host_cores=0.0)
     yield from _machine_changes(case)
 
 

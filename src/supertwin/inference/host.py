@@ -2,8 +2,8 @@
 
 An engine runs a worker per device and, per attention rank, a process that schedules and polls while the workers work
 (vLLM, docs/configuration/optimization.md, "CPU Resources for GPU Deployments": API server, engine core and N workers
-compete, and fewer physical cores than processes significantly degrade throughput and latency). n such processes
-on c cores of a node get on like
+compete, and fewer physical cores than processes significantly degrade throughput and latency). n busy processes (or
+threads that spin) on c cores of a node get on like
 
     capacity(c) = min(n, (g - 1) n + (2 - g) c, g c),   g: of the two threads of a core over one alone               (1)
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from supertwin.inference.assumptions import PYTHON_OPERATOR_S, Engine
+from supertwin.inference.assumptions import PYTHON_OPERATOR_S, Engine, engine
 from supertwin.inference.case import Deployment
 from supertwin.inference.placement import Placement, Real
 from supertwin.machine.system import System
@@ -39,6 +39,11 @@ polling."""
 REPLY_S = 45e-6
 """Time of the server process per token sent: vLLM's serves 55.99 requests/s of 200 tokens (pull request 11636), so 89
 us are the most; half of them is an assumption."""
+
+BESIDE_WORKERS = {"vllm-async": 2, "sglang": 0, "sglang-deepep": 0, "sglang-ascend": 0}
+"""Busy processes and threads per attention rank beside its workers, one where the engine is not named: vLLM's engine
+core polls, and with asynchronous scheduling a thread spins for the device's tokens (vLLM pull request 47081, which lets
+it sleep); SGLang schedules in its workers."""
 
 COMPILED = ("tensorrt-llm", "mlperf-tensorrt")
 """Engines whose steps run in C++: a worker needs launch_s per operator and step_gap_s per step."""
@@ -67,7 +72,7 @@ def shortage(about: Engine, system: System, cores: float, placed: Placement) -> 
     """What `cores` of each node (0: enough) lack for an instance."""
     if not cores:
         return NONE
-    p, n = placed, float(processes(system, placed.devices, placed.dp))
+    p, n = placed, float(processes(about, system, placed.devices, placed.dp))
     stretch = n / capacity(n, cores)
     instead = min(stretch - 1.0, 1.0)
     longer = stretch - 1.0 + instead
@@ -83,10 +88,11 @@ def usual_issue_s(about: Engine, kernels: float, operators: float, tokens: Real)
     return np.where(tokens > about.captured_tokens, operators * about.operator_s, usual) if about.operator_s else usual
 
 
-def processes(system: System, devices: int, ranks: int) -> int:
-    """Processes of an instance that compete on its first node: a worker per device, a scheduler per attention rank."""
+def processes(about: Engine, system: System, devices: int, ranks: int) -> int:
+    """What of an instance competes for the cores of its first node: a worker per device, and what runs beside them for
+    each attention rank."""
     workers = min(devices, system.devices_per_node)
-    return workers + max(1, ranks * workers // devices)
+    return workers + BESIDE_WORKERS.get(about.name, 1) * max(1, ranks * workers // devices)
 
 
 def capacity(processes: float, cores: float) -> float:
@@ -97,12 +103,12 @@ def capacity(processes: float, cores: float) -> float:
 
 def host_note(d: Deployment, system: System) -> list[str]:
     """What a user should know about too few cores."""
-    n = processes(system, d.devices, d.dp)
+    n = processes(engine(d.framework, system.chip), system, d.devices, d.dp)
     if not 0.0 < d.host_cores < n:
         return []
     return [
-        f"{n} processes of an instance (workers and schedulers) share {d.host_cores:g} cores of a node and take turns:"
-        f" {n} cores, and one for the server, are enough"
+        f"{n} busy processes of an instance (workers and what schedules them) share {d.host_cores:g} of a node's cores"
+        f" and take turns: {n} cores, and one for the server, are enough"
     ]
 
 
