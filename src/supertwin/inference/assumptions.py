@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from supertwin.inference.versions import trtllm_version
+from supertwin.inference.versions import engine_name
 from supertwin.machine.chip import Chip
 
 
@@ -263,7 +263,7 @@ def engine(framework: str, chip: Chip | None = None) -> Engine:
     """
     text = framework.lower()
     npu = "ascend" in text or (chip is not None and chip.vendor == "huawei")
-    found = _BY_NAME[_engine_name(text, npu)]
+    found = _BY_NAME[engine_name(text, npu)]
     if found.sequence_host_s and chip is not None and chip.name.startswith(_GRACE):
         slow = GRACE_SLOWER
         found = replace(found, sequence_host_s=found.sequence_host_s * slow, launch_s=found.launch_s * slow)
@@ -279,51 +279,6 @@ def speculating(about: Engine, drafts: int, ranks: int) -> Engine:
         return about
     gap = max(about.step_gap_s, UNOVERLAPPED_GAP_S if about.name == "sglang-ascend" else SPECULATING_GAP_S)
     return replace(about, max_num_seqs=max(1, SPECULATIVE_MOST_REQUESTS // ranks), step_gap_s=gap)
-
-
-@lru_cache(maxsize=512)
-def _engine_name(text: str, npu: bool) -> str:
-    for mark, name in _NAMED:
-        if mark in text:
-            return name if name != "tensorrt-llm" else _trtllm_name(text)
-    if "sglang" in text:
-        return "sglang-ascend" if npu else "sglang-deepep" if "deepep" in text or "ep" in text.split() else "sglang"
-    if "tensorrt" in text or text.startswith("cuda"):
-        return "mlperf-tensorrt"
-    if "vllm" in text or "llmboost" in text:
-        return "vllm-ascend" if npu else _vllm_name(text)
-    return "generic"
-
-
-_NAMED = (
-    ("cloudmatrix", "cloudmatrix-infer"),
-    ("cann-recipes", "cann-recipes"),
-    ("mindie", "mindie"),
-    ("deepseek", "deepseek"),
-    ("tensorrt-llm", "tensorrt-llm"),
-    ("trtllm", "tensorrt-llm"),
-    ("trt-llm", "tensorrt-llm"),
-)
-
-
-def _trtllm_name(text: str) -> str:
-    """Versions before 0.19 ran compiled engines (perf-overview: "Starting with v0.19, testing was performed using the
-    PyTorch backend"); later ones and those that are not named run the Python executor."""
-    version = trtllm_version(text)
-    return "tensorrt-llm" if version is not None and version < (0, 19) else "tensorrt-llm-pytorch"
-
-
-def _vllm_name(text: str) -> str:
-    if "rocm" in text or "llmboost" in text or "pytorch" in text:
-        return "vllm-rocm-mlperf"
-    digits = text.split("vllm", 1)[1].strip(" -(").split(".")
-    try:
-        major, minor = int(digits[0] or 0), int("".join(c for c in digits[1].split("/")[0] if c.isdigit()) or 0)
-    except (IndexError, ValueError):
-        return "vllm-async" if any(mark in text for mark in ("nightly", "wide", "p/d")) else "vllm"
-    if major == 0 and minor < 8:
-        return "vllm-v0"
-    return "vllm-async" if minor >= 14 else "vllm"
 
 
 def unknown_balance(chip: Chip, phase: str) -> str:
