@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from supertwin.report.tables import grid, heading, pairs, sources_table
+from supertwin.report.tables import grid, heading, pairs, remarks, sources_table
 from supertwin.report.text import UNKNOWN, number, percent, seconds, si
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def overview_view(fields: Mapping[str, Any], explain: bool, width: int = 100) ->
 
 def closing(fields: Mapping[str, Any], explain: bool) -> list[RenderableType]:
     """Notes, and the sources when asked."""
-    view: list[RenderableType] = [Text.assemble("  ", ("note: " + note, "yellow")) for note in fields.get("notes", ())]
+    view: list[RenderableType] = [*remarks(fields.get("notes", ()))]
     if explain and fields.get("sources"):
         rows = [(s["name"], s["value"], s["source"], s["layer"]) for s in fields["sources"]]
         view += [Text(), heading("Where the numbers come from"), sources_table(rows)]

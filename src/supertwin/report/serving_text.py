@@ -24,7 +24,7 @@ from supertwin.inference.deploy import (
 from supertwin.inference.deploy.numbers import sources as added_sources
 from supertwin.inference.deploy.prefix import reaches_hosts
 from supertwin.report.serving import Names, breakdown_fields, curve_fields, layout_fields, plane_fields
-from supertwin.report.tables import grid, heading, pairs, sources_table
+from supertwin.report.tables import grid, heading, pairs, remarks, sources_table
 from supertwin.report.text import UNKNOWN, bar, gib, number, percent, seconds, si, usd
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def serving_view(prepared: Prepared, best: Best, limits: Limits, names: Names, n
     view.append(pairs([*_instances(service), *_bill(money)]))
     defaults, warnings, explain = notes
     view.append(pairs([("defaults used", "  ".join(f"{k} {v}" for k, v in defaults.items()))]))
-    view += [Text.assemble("  ", ("note: " + text, "yellow")) for text in warnings]
+    view += remarks(warnings)
     if explain:
         sources = (*money.steps["decode"].sources, *added_sources(prepared))
         view += [Text(), heading("Numbers it stands on", f"{len(sources)} in all"), sources_table(sources)]

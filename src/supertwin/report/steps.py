@@ -11,7 +11,7 @@ from supertwin.core.prediction import Part, Prediction
 from supertwin.report.bars import COLOURS
 from supertwin.report.headline import headline
 from supertwin.report.memory import memory_fields, memory_view
-from supertwin.report.tables import grid, heading, pairs, sources_table
+from supertwin.report.tables import grid, heading, pairs, remarks, sources_table
 from supertwin.report.text import UNKNOWN, bar, number, percent, seconds, si, usd
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def step_view(
     view.append(pairs([("layout", _words(prediction.layout)), *_bill(prediction)]))
     if prediction.defaults:
         view.append(pairs([("defaults used", _words(prediction.defaults))]))
-    view += [Text.assemble("  ", ("note: " + text, "yellow")) for text in prediction.warnings]
+    view += remarks(prediction.warnings)
     if explain:
         view += [Text(), heading("What bounds it"), bounds(prediction.breakdown)]
         view += [

@@ -14,6 +14,11 @@ def heading(text: str, note: str = "") -> Text:
     return Text.assemble((text, "bold"), ("  " + note if note else "", "dim"))
 
 
+def remarks(texts: Iterable[str]) -> list[Padding]:
+    """Remarks on a result, one below the other; broken lines keep the indent."""
+    return [Padding(Text("note: " + text, "yellow"), (0, 0, 0, 2), expand=False) for text in texts]
+
+
 def grid(
     header: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int = 1, wrap: int | None = None
 ) -> Padding:
