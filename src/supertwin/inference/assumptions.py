@@ -37,7 +37,8 @@ class Engine:
     own beside gate and dispatch in decode; permutes_beside: with two micro-batches in prefill, vector cores sort the
     tokens of an exchange beside the other one's products; draft_gap_s: as step_gap_s, before every draft pass;
     reserved: share of the replies to come that admission keeps free in the cache (vLLM: blocks as tokens come; SGLang:
-    init_new_token_ratio 0.7; others: all, as TensorRT-LLM's GUARANTEED_NO_EVICT);
+    init_new_token_ratio 0.7; others: all, as TensorRT-LLM's GUARANTEED_NO_EVICT); loads_all: it computes
+    prompts as long as the cache has room, however many requests decode at a time;
     whole_drafts: every draft pass runs over all the tokens; rebalances: its load balancer moves experts while it
     serves, by the statistics of what it serves (else they lie as a recording says).
     """
@@ -68,6 +69,7 @@ class Engine:
     draft_gap_s: float = 0.0
     whole_drafts: bool = False
     reserved: float = 1.0
+    loads_all: bool = False
     permutes_beside: bool = False
     rebalances: bool = False
     operator_s: float = 0.0
@@ -162,6 +164,7 @@ ENGINES: tuple[Engine, ...] = (
         "mindie", 1000 * _US, 2 * _US, 10e-3, 8 * _US, 0.90, False, 256, 8192, False, "dispatch",
         "MindIE defaults: maxBatchSize 200 to 256, maxPrefillTokens 8192",
         routes_in_passes=True,
+        loads_all=True,  # SLO scheduling of MindIE 2.3 limits batches lest all requests be loaded into on-chip memory
     ),
     Engine(
         "cann-recipes", 700 * _US, 0.0, 0.0, 10 * _US, 0.95, False, 4096, 16384, False, "dispatch",

@@ -96,6 +96,8 @@ def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     """All requests at once. Equal lengths: waves of at most `capacity`, the last one smaller. Varied lengths drain
     slowly, and after the first wave a request starts whenever another one ends."""
     total = max(load.requests / instances, 1.0)
+    if load.loads_all:
+        return _loaded_set(curves, load, instances, total)
     n = min(total, max(curves.capacity, 1e-9))
     begun = min(_first_wave(curves, load), total)
     later, full, cycle = 1.0 - begun / total, float(cycle_s(curves, load, begun, True)), float(cycle_s(curves, load, n))
@@ -120,6 +122,22 @@ def closed_set(curves: Curves, load: Load, instances: float) -> Serving:
     rate = total / (time + starved) * instances
     bound = "engine" if later else "concurrency"
     return Serving(rate, token_time_s(load, stay, 0.0, min(alone, together)), ttft, n, 1.0, bound)
+
+
+def _loaded_set(curves: Curves, load: Load, instances: float, total: float) -> Serving:
+    """A set whose prompts are all computed before anybody decodes, as far as the cache holds them; then `capacity`
+    requests decode at a time and the others wait between their first two tokens."""
+    held = max(min(total, curves.fits * (1.0 + load.output_len / max(load.input_len, 1.0))), 1.0)
+    n, steps = min(held, max(curves.capacity, 1e-9)), decode_steps(load)
+    first, decode = _burst_ttft(curves, load, held), steps * float(curves.step(n))
+    turns = held / n
+    wait = first + 0.5 * (turns - 1.0) ** 2 / turns * decode
+    weight = float(reply_weight(0.0)) if load.varied and not load.mean_of_tokens else 1.0
+    last = drain_s(curves, load, n) if load.varied else decode
+    time = 2.0 * first + (turns - 1.0) * decode + last
+    ttft = first + load.request_gap_s + 0.5 * (total / held - 1.0) * time
+    tpot = token_time_s(load, decode + wait * weight, 0.0, decode)
+    return Serving(held / time * instances, tpot, ttft, n, 1.0, "engine")
 
 
 def _first_wave(curves: Curves, load: Load) -> float:

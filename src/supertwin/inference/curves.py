@@ -85,6 +85,7 @@ def curves(
         ranks=p.ranks,
         capacity=capacity,
         seats=limit,
+        fits=float(max(fit, 0.0)),
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,
         issue_each_s=engine.sequence_host_s / ranks + lacks.sequence_s / (ranks * p.pp),

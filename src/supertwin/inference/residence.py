@@ -46,7 +46,7 @@ class Curves:
     lone_s: what one prompt adds to a step on one of `ranks` attention ranks that share experts and so wait for it
     (0: ranks do not wait for each other);
     carried: what prompts add to decode steps, where the engine mixes them (None: no mixed step was priced);
-    capacity: most requests that memory and the engine's limits admit; seats: its limits alone;
+    capacity: most requests that memory and the engine's limits admit; seats: its limits alone; fits: memory alone;
     prefill_devices, decode_devices: per instance.
     """
 
@@ -68,6 +68,7 @@ class Curves:
     carried: Carried | None = None
     pass_s: float = 0.0
     seats: float = math.inf
+    fits: float = math.inf
     host_s: float = 0.0
 
     def host(self, n: Array | float) -> Array:
@@ -134,7 +135,8 @@ class Load:
     held_steps: decode steps that a prefill-first engine takes between two looks at its queue; gather_steps: steps for
     which prompts at most wait until every attention rank that shares experts has one; parts: steps into which the
     engine cuts every prompt at least.
-    reserved: share of the replies to come that admission keeps free in the cache.
+    reserved: share of the replies to come that admission keeps free in the cache; loads_all: prompts are computed as
+    far as the cache holds them, however many requests decode at a time.
     mean_of_tokens: TPOT is a mean over tokens (inter-token latency), not over requests.
     tpot_limit_s, ttft_limit_s: p99 limits up to which the load was raised (0: none). Near its limit an engine's rate
     hardly depends on the residents, so the mean TPOT follows from the limit rather than from the rate.
@@ -162,6 +164,7 @@ class Load:
     parts: int = 1
     mean_of_tokens: bool = False
     reserved: float = 1.0
+    loads_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

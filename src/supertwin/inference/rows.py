@@ -235,7 +235,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         longest_over_mean=r.longest_over_mean, prompt_cv2=r.prompt_cv2,
         even=r.even, parts=least_parts(about, model, r.caches), held_steps=about.held_steps,
         gather_steps=about.gather_steps if d.dp_attention else 0.0,
-        mean_of_tokens=r.mean_of_tokens, reserved=about.reserved,
+        mean_of_tokens=r.mean_of_tokens, reserved=about.reserved, loads_all=about.loads_all,
     )  # fmt: skip
     if r.least_run_s:
         steady = serve(curve, replace(load, arrivals="saturated"), r.instances, split).requests_per_s
