@@ -73,7 +73,7 @@ def points_table() -> str:
 
 
 def _point(title: str, figure: str, printed: float, predicted: float, where: str) -> tuple[str, ...]:
-    scale, words, form = FIGURES[figure]
+    scale, words, form = FIGURES.get(figure, (1.0, figure, ".4g"))
     both = (format(scale * value, form) for value in (printed, predicted))
     return (title, words, *both, f"{100 * (predicted / printed - 1):+.0f} %", where)
 

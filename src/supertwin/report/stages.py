@@ -46,6 +46,6 @@ def _printed(stage: Stage) -> str:
         low, high = (f"{100 * x:+.0f}" for x in stage.printed_gain)
         words.append(f"{low} %" if low == high else f"{low} to {high} %")
     for row in stage.comparison:
-        scale, unit, form = _SCALES[row.figure]
+        scale, unit, form = _SCALES.get(row.figure, (1.0, row.figure, ".4g"))
         words.append(f"{scale * row.printed:{form}} {unit}")
     return ", ".join(words)
