@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from supertwin.inference.assumptions import engine, speculating
 from supertwin.inference.reading import Reading, read
-from supertwin.inference.rows import Skip, predict_row
+from supertwin.inference.rows import Skip, predict_row, returning_s
 from supertwin.machine import load_chip
 from supertwin.model import load_model
 
@@ -170,6 +170,20 @@ def test_what_posts_say_of_their_instances() -> None:
     two_nodes = {"chip": "h200-sxm", "n_devices": 16.0, "phase": "prefill", "framework": "vLLM"}
     prompts = _reading(**r1, **two_nodes).deployment
     assert (prompts.ep, prompts.dp, prompts.redundant_experts) == (16, 16, 32)
+
+
+def test_prompts_of_a_step_come_back_through_the_front_end() -> None:
+    """A closed loop of prompts: what nobody else's step hides of their way shows, and nothing behind a queue."""
+    about = engine("vLLM 0.14.1")
+    assert returning_s(16.0, 0.0, 0.9, about) == pytest.approx(16.0 * about.request_gap_s)
+    assert returning_s(16.0, 1.0, 0.9, about) == 0.0
+    assert returning_s(16.0, 0.5, 0.1, about) == pytest.approx(16.0 * about.request_gap_s - 0.05)
+
+
+def test_a_post_without_release_runs_that_of_its_date() -> None:
+    case = {"model": "kimi-k3", "chip": "gb300", "n_devices": 8.0, "phase": "decode", "framework": "vLLM", "tp": 8.0}
+    names = [_reading(**case, source_date=date).deployment.framework for date in ("2025-12-17", "2026-07-27")]
+    assert [engine(name).name for name in names] == ["vllm", "vllm-async"]
 
 
 def test_what_a_source_says_of_overlap_and_balance() -> None:

@@ -139,9 +139,15 @@ def draft_tree(row: Mapping[str, object]) -> tuple[int, int, int]:
     return DRAFT_TREES.get(str(row.get("id") or ""), EAGLE3_TREE)
 
 
+ASYNC_VLLM = ("2026-01-20", "0.14")
+"""Date and number of the first release of vLLM that schedules asynchronously: posts that name none come after it."""
+
+
 def framework_of(row: Mapping[str, object], served: Options) -> str:
     """The engine as the row names it, and how it reaches its experts where the source says so."""
     name = str(row.get("framework") or "")
+    if name == "vLLM" and str(row.get("source_date") or "") >= ASYNC_VLLM[0]:
+        name = f"{name} {ASYNC_VLLM[1]}"
     return f"{name} DeepEP" if served.deepep and "deepep" not in name.lower() else name
 
 

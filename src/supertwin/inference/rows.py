@@ -194,15 +194,23 @@ def _prefill(r: Reading, model: ModelSpec, system: System, about: Engine) -> dic
     shape = Shape("prefill", b, shared, new, r.input_len)
     work = float(np.ravel(step(model, system, replace(d, mtp_tokens=0), shape).time_s)[0])
     flow = work / p.pp * (1.0 + (p.pp - 1.0) / chunks)
-    tokens = max(rank_sequences * p.dp, 1.0) * r.input_len
-    waiting = max(1.0, r.concurrency / r.instances / max(rank_sequences * p.dp, 1.0)) if r.concurrency else 1.0
+    prompts = max(rank_sequences * p.dp, 1.0)
+    tokens = prompts * r.input_len
+    waiting = max(1.0, r.concurrency / r.instances / prompts) if r.concurrency else 1.0
+    idle = returning_s(prompts, waiting - 1.0, flow, about) if r.concurrency else 0.0
     return {
         "step_time_s": flow,
         "ttft_s": flow * waiting + about.request_gap_s,
         "input_tokens_per_s_per_device": tokens
-        / (flow if r.concurrency and waiting <= 1.0 else work / p.pp)
+        / ((flow if r.concurrency and waiting <= 1.0 else work / p.pp) + idle)
         / d.devices,
     }
+
+
+def returning_s(prompts: float, steps_waiting: float, step_s: float, about: Engine) -> float:
+    """Idle time of a step in a closed loop of prompts: those of the step before come back through one front end, which
+    the steps of the prompts that already wait hide."""
+    return max(0.0, prompts * about.request_gap_s - steps_waiting * step_s)
 
 
 def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) -> dict[str, float]:
