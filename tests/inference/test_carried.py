@@ -125,6 +125,16 @@ def test_equal_replies_bring_their_prompts_together(concurrency: int, floor_s: f
     assert found.requests_per_s == pytest.approx(in_groups(concurrency, 60 * concurrency, floor_s), rel=0.12)
 
 
+def test_ranks_wait_less_for_prompts_that_come_together() -> None:
+    """Eight residents on four ranks that wait for each other: their prompts meet in two steps of the residence where
+    replies are equal, and in up to eight where they come one by one."""
+    ranks = replace(LINEAR, ranks=4, lone_s=0.5, carried=replace(SMALL, ranks=4), step_tokens=4000.0, chunk_tokens=4e3)
+    equal, apart = (load(new_tokens=100, input_len=100, varied=varied) for varied in (False, True))
+    steps = 100.0 * float(ranks.device(8.0))
+    assert float(cycle_s(ranks, equal, 8.0)) == pytest.approx(steps + 2 * 0.5)
+    assert float(cycle_s(ranks, apart, 8.0)) == pytest.approx(steps + 100 * (1 - (1 - 0.02) ** 4) * 0.5)
+
+
 def test_rare_requests_cost_their_own_prompt() -> None:
     """At vanishing load the share of the time that prompts take is rate x what one adds."""
     n = np.array([1e-3, 1e-4])

@@ -106,7 +106,7 @@ class Curves:
             return None
         n = np.asarray(n, dtype=float)
         room = self.room(load, n), decode_steps(load)
-        how = "queued" if queued else "together" if load.arrivals == "loop" and not load.varied else "alone"
+        how = "queued" if queued else "together" if load.together else "alone"
         return ride(self.carried, n, max(load.new_tokens, 1.0), room, Arrivals(how, load.parts))
 
     def beside(self, n: Array) -> Array:
@@ -166,6 +166,11 @@ class Load:
     reserved: float = 1.0
     loads_all: bool = False
 
+    @property
+    def together(self) -> bool:
+        """Whether requests that started together end together, so that the next ones come together too."""
+        return self.arrivals == "loop" and not self.varied
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -189,27 +194,29 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
 
     burst: prompts are queued and fill whole chunks on all ranks; else they arrive one by one, at most one group per
     decode step (prefill_passes). Each of R ranks prefills in a share f of the steps; all wait in 1 - (1 - f)^R of
-    them. Where they gather prompts for g steps, one step in g carries prompts.
+    them, or in the same f of them where prompts come together. Where they gather prompts for g steps, one step in g
+    carries prompts.
     """
     n = np.asarray(n, dtype=float)
     steps, tau, prefill = decode_steps(load), curves.device(n), n * curves.prefill_each_s
     chunks, host, waited = curves.chunks(load, n), curves.host(n), 0.0 * n
+    riding = curves.ride(load, n, burst)
     if not burst and steps > 0:
         gathered = np.maximum(gathered_steps(load, curves, n / steps), 1.0)
         busy = np.minimum(gathered * n / (curves.ranks * steps), 1.0)
-        waited = steps / gathered * (1.0 - (1.0 - busy) ** curves.ranks) * curves.lone_s
+        met = steps / gathered * (1.0 - (1.0 - busy) ** curves.ranks)
+        waited = (riding.steps if riding is not None and load.together else met) * curves.lone_s
         partial = prefill_passes(load, n) - n * max(load.new_tokens, 1.0) / curves.chunk_tokens
         prefill = np.maximum(prefill + curves.pass_s * np.maximum(partial, 0.0), waited)
     if not load.mixes_prefill:
         return np.asarray(steps * np.maximum(tau, host) + prefill)
-    riding = curves.ride(load, n, burst)
     if riding is not None:
         added = riding.total_s(n, curves.prefill_each_s) + riding.steps * curves.beside(n)
         if not burst:
             added = np.maximum(added, waited)
         one = tau + added / np.maximum(riding.steps, 1e-9)
-        share = np.minimum(riding.steps / steps, 1.0)
-        carrying = steps * (1.0 - (1.0 - share) ** curves.ranks)  # ranks that share experts wait for each other
+        share, apart = np.minimum(riding.steps / steps, 1.0), 1 if burst or load.together else curves.ranks
+        carrying = steps * (1.0 - (1.0 - share) ** apart)  # ranks that share experts wait for each other
         waits = carrying * np.maximum(curves.issue_s + host - one, 0.0)
         return np.asarray(steps * tau + added + waits + (steps - carrying) * np.maximum(host - tau, 0.0))
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
