@@ -84,3 +84,12 @@ def test_vllm_ascend_waits_for_its_host_in_every_layer_before_full_graphs() -> N
     assert gap == pytest.approx(48 * 591e-6)
     for framework in ("vLLM-Ascend 0.19.1rc1", "vLLM-Ascend"):
         assert scheduled(about, model, replace(old, framework=framework)) == about
+
+
+def test_steps_scheduled_ahead_need_the_overlapped_scheduler() -> None:
+    system = load_system("dgx-h200:1")
+    one = replace(FP8, tp=1)
+    assert scheduled(SGLANG, load_model("qwen3-8b"), one).ahead_steps == 1
+    assert scheduled(SGLANG, load_model("qwen3-8b"), replace(one, mtp_tokens=3)).ahead_steps == 0
+    assert scheduled(SGLANG, load_model("qwen3.5-9b"), one).ahead_steps == 0
+    assert [engine(f"vLLM {v}", system.chip).ahead_steps for v in ("0.11.0", "0.17.1")] == [0, 1]

@@ -270,3 +270,20 @@ def test_chat_templates_lengthen_raw_prompts() -> None:
     assert template_tokens(page) == 8.0
     assert template_tokens(page | {"flags": "tpot-derived-from-latency"}) == 0.0  # guidellm counts what the server read
     assert template_tokens(page | {"source_group": "trtllm-online"}) == 0.0
+
+
+def test_a_prompt_waits_for_the_step_that_is_scheduled_already() -> None:
+    """vLLM's asynchronous scheduling keeps two batches in its queue: one step more before the own one, not of an idle
+    engine."""
+    for mixes in (True, False):
+        asked = load(rate_per_s=20.0, requests=math.inf, mixes_prefill=mixes)
+        found, ahead = (serve(ENGINE, replace(asked, ahead_steps=n), 1.0) for n in (0.0, 1.0))
+        step = found.tpot_s if mixes else float(ENGINE.step(found.resident))
+        assert ahead.ttft_s - found.ttft_s == pytest.approx(step, rel=0.2)
+        assert ahead.tpot_s == found.tpot_s
+        users = replace(asked, arrivals="loop", rate_per_s=0.0, concurrency=16.0, requests=math.inf)
+        found, ahead = (serve(ENGINE, replace(users, ahead_steps=n), 1.0) for n in (0.0, 1.0))
+        assert ahead.ttft_s - found.ttft_s == pytest.approx(float(ENGINE.step(16.0)))
+        assert ahead.requests_per_s * (ahead.ttft_s + 128 * ahead.tpot_s) == pytest.approx(16.0)
+        alone = replace(users, concurrency=1.0)
+        assert serve(ENGINE, replace(alone, ahead_steps=1.0), 1.0) == serve(ENGINE, alone, 1.0)

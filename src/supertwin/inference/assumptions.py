@@ -38,7 +38,9 @@ class Engine:
     tokens of an exchange beside the other one's products; draft_gap_s: as step_gap_s, before every draft pass;
     reserved: share of the replies to come that admission keeps free in the cache (vLLM: blocks as tokens come; SGLang:
     init_new_token_ratio 0.7; others: all, as TensorRT-LLM's GUARANTEED_NO_EVICT); loads_all: it computes
-    prompts as long as the cache has room, however many requests decode at a time;
+    prompts as long as the cache has room, however many requests decode at a time; ahead_steps: steps that are already
+    scheduled while one runs, so that a new prompt rides in the step after (vLLM's asynchronous scheduling:
+    step_with_batch_queue with two batches; SGLang: event_loop_overlap; TensorRT-LLM: _executor_loop_overlap);
     whole_drafts: every draft pass runs over all the tokens; rebalances: its load balancer moves experts while it
     serves, by the statistics of what it serves (else they lie as a recording says).
     """
@@ -70,6 +72,7 @@ class Engine:
     whole_drafts: bool = False
     reserved: float = 1.0
     loads_all: bool = False
+    ahead_steps: int = 0
     permutes_beside: bool = False
     rebalances: bool = False
     operator_s: float = 0.0
@@ -108,6 +111,7 @@ ENGINES: tuple[Engine, ...] = (
         "cutlass",
         sequence_host_s=PYTHON_SEQUENCE_S / GRACE_SLOWER,
         logit_bytes=10.0,
+        ahead_steps=1,
     ),
     Engine(
         "mlperf-tensorrt", 200 * _US, 0.2 * _US, 2e-3, 3 * _US, 0.95, True, 2048, 8192, True, "gather",
@@ -137,6 +141,7 @@ ENGINES: tuple[Engine, ...] = (
         "vllm-async", 250 * _US, 2 * _US, 8e-3, 8 * _US, 0.90, False, 1024, 8192, True, "gather",
         "vLLM from 0.14: asynchronous scheduling by default; " + _VLLM_LIMITS + _VLLM_EPLB,
         "sglang", operator_s=PYTHON_OPERATOR_S, captured_tokens=CAPTURED, rebalances=True, reserved=0.0,
+        ahead_steps=1,
     ),
     Engine(
         "vllm-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.90, False, 256, 8192, True, "dispatch",
@@ -148,12 +153,13 @@ ENGINES: tuple[Engine, ...] = (
         "sglang", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 8192, False, "gather",
         "SGLang v0.4 blog: overlapped scheduler, device idle under 2 %; server_args: chunk 8192, mem_fraction 0.88",
         "sglang",
-        gathers_dense=True, operator_s=PYTHON_OPERATOR_S, reserved=0.7,
+        gathers_dense=True, operator_s=PYTHON_OPERATOR_S, reserved=0.7, ahead_steps=1,
     ),
     Engine(
         "sglang-deepep", 300 * _US, 1 * _US, 8e-3, 8 * _US, 0.88, False, 2048, 16384, False, "dispatch",
         "SGLang large-scale EP blog: DeepEP, two-batch overlap, 16384 tokens per device in prefill",
         operator_s=PYTHON_OPERATOR_S, reserved=0.7,
+        ahead_steps=1,
     ),
     Engine(
         "sglang-ascend", 1500 * _US, 5 * _US, 10e-3, 10 * _US, 0.85, False, 1024, 8192, False, "dispatch",
@@ -281,7 +287,7 @@ def speculating(about: Engine, drafts: int, ranks: int) -> Engine:
     if not drafts or not about.name.startswith("sglang"):
         return about
     gap = max(about.step_gap_s, UNOVERLAPPED_GAP_S if about.name == "sglang-ascend" else SPECULATING_GAP_S)
-    return replace(about, max_num_seqs=max(1, SPECULATIVE_MOST_REQUESTS // ranks), step_gap_s=gap)
+    return replace(about, max_num_seqs=max(1, SPECULATIVE_MOST_REQUESTS // ranks), step_gap_s=gap, ahead_steps=0)
 
 
 def unknown_balance(chip: Chip, phase: str) -> str:

@@ -69,10 +69,11 @@ def closed_loop(curves: Curves, load: Load, instances: float) -> Serving:
     cycle = first * float(cycle_s(curves, load, n, True)) + (1.0 - first) * float(cycle_s(curves, load, n))
     alone = decode_steps(load) * float(curves.step(n))
     cycle = max(cycle, alone + curves.prefill_one_s)
+    scheduled = load.ahead_steps * min(max(n - 1.0, 0.0), 1.0) * float(curves.step(n))
     ttft = first * _burst_ttft(curves, load, n) + (1.0 - first) * _steady_ttft(curves, load, n)
     ttft = min(ttft, cycle - alone) if alone > 0.0 else cycle
     tpot = token_time_s(load, cycle, ttft, alone)
-    cycle += load.request_gap_s
+    cycle, ttft = cycle + load.request_gap_s + scheduled, ttft + scheduled
     rate = n / cycle
     if load.varied and load.requests > n * instances:
         last = drain_s(curves, load, n) + max(cycle - alone, 0.0)

@@ -45,7 +45,7 @@ def scheduled(about: Engine, model: ModelSpec, deployment: Deployment) -> Engine
     if found.draft_gap_s:
         return replace(found, step_gap_s=found.step_gap_s + found.draft_gap_s * deployment.mtp_tokens)
     if found.name in _SGLANG and _recurrent(model):
-        return replace(found, step_gap_s=max(found.step_gap_s, UNOVERLAPPED_GAP_S))
+        return replace(found, step_gap_s=max(found.step_gap_s, UNOVERLAPPED_GAP_S), ahead_steps=0)
     return found
 
 

@@ -136,7 +136,8 @@ class Load:
     which prompts at most wait until every attention rank that shares experts has one; parts: steps into which the
     engine cuts every prompt at least.
     reserved: share of the replies to come that admission keeps free in the cache; loads_all: prompts are computed as
-    far as the cache holds them, however many requests decode at a time.
+    far as the cache holds them, however many requests decode at a time; ahead_steps: steps that are scheduled already
+    while one runs.
     mean_of_tokens: TPOT is a mean over tokens (inter-token latency), not over requests.
     tpot_limit_s, ttft_limit_s: p99 limits up to which the load was raised (0: none). Near its limit an engine's rate
     hardly depends on the residents, so the mean TPOT follows from the limit rather than from the rate.
@@ -165,6 +166,7 @@ class Load:
     mean_of_tokens: bool = False
     reserved: float = 1.0
     loads_all: bool = False
+    ahead_steps: float = 0.0
 
     @property
     def together(self) -> bool:

@@ -244,6 +244,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         even=r.even, parts=least_parts(about, model, r.caches), held_steps=about.held_steps,
         gather_steps=about.gather_steps if d.dp_attention else 0.0,
         mean_of_tokens=r.mean_of_tokens, reserved=about.reserved, loads_all=about.loads_all,
+        ahead_steps=about.ahead_steps,
     )  # fmt: skip
     if r.least_run_s:
         steady = serve(curve, replace(load, arrivals="saturated"), r.instances, split).requests_per_s
