@@ -92,10 +92,12 @@ def _routed(system: System, o: Communication, group: Group, routed: Routed) -> C
 def awaited(system: System, placement: Placement, o: Communication, routed: Routed) -> Real:
     """e(n) sqrt(c) of the ranks that wait for each other in this exchange: fused dispatch and combine on Ascend, the
     low-latency ones on NVIDIA, else none."""
-    if o.op not in ("dispatch", "combine") or not routed.decodes:
+    if not o.part.endswith(("dispatch", "combine")) or not routed.decodes:
         return NO_MEETING
     if system.chip.vendor == "nvidia":
-        return apart(placement.ep_group.size, CUDA_ARRIVAL_VARIANCE_S)
+        return apart(placement.ranks, CUDA_ARRIVAL_VARIANCE_S)
+    if o.op not in ("dispatch", "combine"):
+        return NO_MEETING
     if system.chip.vendor != "huawei":
         return NO_MEETING
     spread = apart(placement.ep_group.size)
