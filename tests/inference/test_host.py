@@ -111,6 +111,25 @@ def test_prompts_wait_for_a_host_with_enough_cores_too() -> None:
     assert float(np.ravel(short.time_s)[0]) == pytest.approx(short.issued * OPERATOR_S + sglang.step_gap_s)
 
 
+def test_decode_beyond_the_largest_graph_waits_for_python() -> None:
+    """vLLM captures up to 512 tokens: Qwen3-Next at tp 4 takes 48.8 ms with 1,024 sequences in a graph and 73.7 without
+    (vLLM issue 27222); drafts count."""
+    model, drafts = load_model("qwen3-next-80b-a3b"), replace(VLLM, tp=4, mtp_tokens=1, mtp_acceptance=0.5)
+    few, many, drafted = (
+        step(model, H200, d, Shape("decode", n, n, 1.0 * d.new_tokens, 512.0))
+        for d, n in ((replace(VLLM, tp=4), 512.0), (replace(VLLM, tp=4), 520.0), (drafts, 260.0))
+    )
+    assert float(np.ravel(few.waited_s)[0]) == 0.0
+    for one in (many, drafted):
+        assert float(np.ravel(one.device_s + one.waited_s)[0]) >= one.issued * OPERATOR_S
+    about, d = engine(VLLM.framework, H200.chip), replace(VLLM, tp=4)
+    found = curves(model, H200, (d, d), (64.0, 64.0, 256.0, 192.0), about, 1024.0)
+    assert found.captured == 512
+    assert float(found.decode_host(512.0)) == 0.0
+    assert float(found.decode_host(513.0)) == pytest.approx(few.issued * OPERATOR_S)
+    assert float(found.prompt_host(513.0)) == float(found.decode_host(513.0)) > float(found.prompt_host(512.0))
+
+
 def test_a_deployment_slows_down_with_too_few_cores_only() -> None:
     def served(cores: float) -> tuple[float, float]:
         d = replace(VLLM, host_cores=cores)

@@ -35,7 +35,7 @@ def _burst_ttft(curves: Curves, load: Load, n: float) -> float:
     if riding is not None:
         half = max(0.5 * n, 1.0)
         decoding = riding.steps * curves.step(half)
-        waiting = riding.steps * (curves.issue_s + curves.host(half))
+        waiting = riding.steps * curves.prompt_host(half)
         everybody = float(np.maximum(decoding + riding.total_s(n, curves.prefill_each_s), waiting))
     return 0.5 * everybody + max(curves.prefill_one_s - 0.5 * curves.prefill_each_s, 0.0)
 

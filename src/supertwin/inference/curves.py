@@ -90,6 +90,8 @@ def curves(
         decode_devices=decode.devices,
         issue_each_s=engine.sequence_host_s / ranks + lacks.sequence_s / (ranks * p.pp),
         host_s=lacks.step_s,
+        captured=engine.captured_tokens * ranks * p.pp / decode.new_tokens or np.inf,
+        uncaptured_s=float(lacks.issue_s(tau.issued * engine.operator_s, tau.issued)),
         step_tokens=float(chunk * p.dp),
         beside_s=beside_s(model, decode, system.chip, engine, tau, resident / ranks * context),
         carried=carried,

@@ -39,7 +39,8 @@ class Curves:
     prefill_one_s: prefill of one request alone; prefill_each_s: prefill time per request when steps are full;
     prefill_step_s: one full prefill step; chunk_tokens: tokens of one full prefill step of the instance;
     issue_s: host time to issue a step that is not one captured graph (steps with prefill tokens); issue_each_s: host
-    time of any step for each resident, beside the device's; host_s: the same of a step, whoever is in it;
+    time of any step for each resident, beside the device's; host_s: the same of a step, whoever is in it; captured,
+    uncaptured_s: most residents of a step that is one graph, and host time to issue one with more;
     beside_s: [n] what a decode step takes longer on the device when it carries prompts (beside both parts alone);
     step_tokens: most tokens of one step of the instance, decode tokens included (0: as chunk_tokens, beside them);
     pass_s: fixed part of a prefill pass, whatever it takes beside the time that grows with its prompts;
@@ -70,14 +71,24 @@ class Curves:
     seats: float = math.inf
     fits: float = math.inf
     host_s: float = 0.0
+    captured: float = math.inf
+    uncaptured_s: float = 0.0
 
     def host(self, n: Array | float) -> Array:
-        """Host time of a step with n residents that is one graph, beside the device's."""
+        """Host time of a step with n residents beside the device's, but for issuing its operators."""
         return np.asarray(self.host_s + self.issue_each_s * np.asarray(n, dtype=float))
+
+    def decode_host(self, n: Array | float) -> Array:
+        """Host time of a step without prompts beside the device's: one graph up to the largest that was captured."""
+        return self.host(n) + np.where(np.asarray(n) > self.captured, self.uncaptured_s, 0.0)
+
+    def prompt_host(self, n: Array | float) -> Array:
+        """Host time of a step with prompts beside the device's."""
+        return np.maximum(self.host(n) + self.issue_s, self.decode_host(n))
 
     def step(self, n: Array | float) -> Array:
         """tau(n), on the device or as long as the host takes for n residents."""
-        return np.maximum(self.device(n), self.host(n))
+        return np.maximum(self.device(n), self.decode_host(n))
 
     def chunks(self, load: Load, n: Array | float) -> Array:
         """Steps that carry the prompts of n requests when they fill what the decode tokens of n residents leave."""
@@ -98,7 +109,7 @@ class Curves:
         prompt, space = max(load.new_tokens, 1.0), float(self.room(load, np.asarray(n))) / self.carried.ranks
         chunks = max(math.ceil(prompt / space - 1e-9), load.parts)
         longer = float(self.carried.added(np.asarray(n), np.asarray(prompt / chunks)) + self.beside(np.asarray(n)))
-        return chunks * max(float(self.step(n)) + longer, self.issue_s + float(self.host(n)))
+        return chunks * max(float(self.step(n)) + longer, float(self.prompt_host(n)))
 
     def ride(self, load: Load, n: Array | float, queued: bool) -> Ride | None:
         """Prompts of n residents in decode steps; None where no mixed step is known or the engine does not mix."""
@@ -201,7 +212,7 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
     """
     n = np.asarray(n, dtype=float)
     steps, tau, prefill = decode_steps(load), curves.device(n), n * curves.prefill_each_s
-    chunks, host, waited = curves.chunks(load, n), curves.host(n), 0.0 * n
+    chunks, alone, issued, waited = curves.chunks(load, n), curves.decode_host(n), curves.prompt_host(n), 0.0 * n
     riding = curves.ride(load, n, burst)
     if not burst and steps > 0:
         gathered = np.maximum(gathered_steps(load, curves, n / steps), 1.0)
@@ -211,7 +222,7 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
         partial = prefill_passes(load, n) - n * max(load.new_tokens, 1.0) / curves.chunk_tokens
         prefill = np.maximum(prefill + curves.pass_s * np.maximum(partial, 0.0), waited)
     if not load.mixes_prefill:
-        return np.asarray(steps * np.maximum(tau, host) + prefill)
+        return np.asarray(steps * np.maximum(tau, alone) + prefill)
     if riding is not None:
         added = riding.total_s(n, curves.prefill_each_s) + riding.steps * curves.beside(n)
         if not burst:
@@ -219,13 +230,13 @@ def cycle_s(curves: Curves, load: Load, n: Array | float, burst: bool = False) -
         one = tau + added / np.maximum(riding.steps, 1e-9)
         share, apart = np.minimum(riding.steps / steps, 1.0), 1 if burst or load.together else curves.ranks
         carrying = steps * (1.0 - (1.0 - share) ** apart)  # ranks that share experts wait for each other
-        waits = carrying * np.maximum(curves.issue_s + host - one, 0.0)
-        return np.asarray(steps * tau + added + waits + (steps - carrying) * np.maximum(host - tau, 0.0))
+        waits = carrying * np.maximum(issued - one, 0.0)
+        return np.asarray(steps * tau + added + waits + (steps - carrying) * np.maximum(alone - tau, 0.0))
     carrying = np.minimum(steps, chunks if burst else np.maximum(chunks, n))
     shared = np.minimum(np.minimum(steps, chunks) * curves.device(1.0), 0.8 * prefill)
     shared = shared - carrying * curves.beside(n)
     one = tau + (prefill - shared) / np.maximum(carrying, 1e-9)
-    waits = carrying * np.maximum(curves.issue_s + host - one, 0.0) + (steps - carrying) * np.maximum(host - tau, 0.0)
+    waits = carrying * np.maximum(issued - one, 0.0) + (steps - carrying) * np.maximum(alone - tau, 0.0)
     return np.asarray(steps * tau + prefill - shared + waits)
 
 

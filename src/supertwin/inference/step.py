@@ -97,16 +97,20 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
 
 
 def _add_host(out: StepTimes, plan: Plan, system: System) -> None:
-    """Decode runs captured graphs: a gap per step and per sequence, and no faster than the host prepares the sequences
-    of all pp micro-batches beside it. Prefill, or a step with a chunk of it, has no graph and cannot be faster than the
-    host issues kernels. Processes that have too few cores take longer for either (host.py)."""
+    """Decode runs captured graphs, up to their largest size: a gap per step and per sequence, and no faster than the
+    host prepares the sequences of all pp micro-batches beside it. Prefill, or a step with a chunk of it, has no graph
+    and cannot be faster than the host issues kernels. Processes with too few cores take longer for either (host.py).
+    """
     engine, shape, p = plan.engine, plan.shape, plan.placement
     decodes = shape.sequences if shape.phase == "decode" else 0.0
     lacks = shortage(engine, system, plan.host_cores, p)
     per_sequence = engine.sequence_gap_s * decodes
     issue = (engine.sequence_host_s * p.pp + lacks.sequence_s) * decodes + lacks.step_s
     if shape.kernels_of != "decode":
-        prompts = shape.tokens if shape.chunk is None else shape.chunk.tokens
+        prompts = shape.tokens if shape.chunk is None else np.maximum(shape.tokens, shape.chunk.tokens)
         issue = issue + lacks.issue_s(usual_issue_s(engine, out.kernels, out.issued, prompts), out.issued)
+    elif engine.captured_tokens:
+        uncaptured = lacks.issue_s(out.issued * engine.operator_s, out.issued)
+        issue = issue + np.where(shape.tokens > engine.captured_tokens, uncaptured, 0.0)
     out.waited_s = np.maximum(issue - np.asarray(out.time_s), 0.0)
     out.add("host", "latency", out.waited_s + engine.step_gap_s + per_sequence)
