@@ -90,8 +90,8 @@ def _routed(system: System, o: Communication, group: Group, routed: Routed) -> C
 
 
 def awaited(system: System, placement: Placement, o: Communication, routed: Routed) -> Real:
-    """e(n) sqrt(c) of the ranks that wait for each other in this exchange: fused dispatch and combine on Ascend, the
-    low-latency ones on NVIDIA, else none."""
+    """e(n) sqrt(c) of the ranks that wait for each other in this exchange: fused dispatch and combine on Ascend; on
+    NVIDIA attention ranks that send, or gather, their tokens; else none."""
     if not o.part.endswith(("dispatch", "combine")) or not routed.decodes:
         return NO_MEETING
     if system.chip.vendor == "nvidia":
