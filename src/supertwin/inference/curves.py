@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,24 @@ CHUNKS = 5
 """Samples of the batch; of mixed steps, every second one beside so many sizes of a chunk."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What an instance takes in: residents sampled, most that it admits (seats) and holds (fits); prompts of a full
+    step and its tokens, per attention rank."""
+
+    resident: Array
+    seats: float
+    fits: float
+    fill: float
+    limit_tokens: float
+    most_tokens: float
+
+    @property
+    def capacity(self) -> float:
+        """Residents at most."""
+        return max(min(self.seats, self.fits), 0.0)
+
+
 def curves(
     model: ModelSpec,
     system: System,
@@ -39,64 +57,80 @@ def curves(
     lengths: prompt tokens, those not in the prefix cache, output tokens, and those of them that a resident has got in
     the mean. most: residents beyond which nobody asks (requests per instance); samples stop there.
     """
-    input_len, new_tokens, output_len, decoded = lengths
-    prefill, decode = deployments
-    ranks = decode.dp
-    limit = float(engine.max_num_seqs * ranks)
-    fit = largest_batch(model, system, decode, input_len + output_len, engine)
-    capacity = float(max(min(limit, fit), 0.0))
-    top = max(2.0, min(capacity, most) if capacity > 0 else min(limit, most))
-    resident = np.geomspace(1.0, top, SAMPLES)
-    limit_tokens = engine.max_batched_tokens * prefill.staged_devices
-    fill = max(1.0, np.floor(limit_tokens / max(new_tokens, 1.0)))
-    most_tokens = max(1.0, min(fill * new_tokens, limit_tokens))
-    context = input_len + decoded
-    asked = [
-        (decode, decode_shape(decode, resident, context)),
-        (replace(prefill, mtp_tokens=0, cp=prefill.token_split), prefill_shape(prefill, fill, input_len, new_tokens)),
-    ]
-    chunks = np.geomspace(max(1.0, min(new_tokens, most_tokens / 8.0)), max(most_tokens, 2.0), CHUNKS)
-    if engine.mixes_prefill and _together(prefill, decode):
-        beside = chunk_shape(chunks[None, :], max(new_tokens, 1.0), input_len - new_tokens, place(decode).ranks)
-        some = decode_shape(decode, resident[::EVERY, None], context)
-        asked.append((decode, replace(some, chunk=beside)))
-    tau, full, *mixed = steps(model, system, asked)
-    p, chunk = place(prefill), limit_tokens
+    (input_len, new, _, decoded), (prefill, decode) = lengths, deployments
+    fits = largest_batch(model, system, decode, input_len + lengths[2], engine)
+    room = _room(engine, deployments, new, float(fits), most)
+    fill, context = room.fill, input_len + decoded
+    chunks = np.geomspace(max(1.0, min(new, room.most_tokens / 8.0)), max(room.most_tokens, 2.0), CHUNKS)
+    tau, full, *mixed = steps(model, system, _asked(engine, deployments, lengths, room, chunks))
+    p, ranks = place(prefill), decode.dp
     lacks = shortage(engine, system, decode.host_cores, place(decode))
-    further = further_s(model, prefill, system.chip, engine, (max(input_len, 1.0), max(new_tokens, 1.0)), full)
-    decode_s = np.broadcast_to(tau.device_s, resident.shape)
+    further = further_s(model, prefill, system.chip, engine, (max(input_len, 1.0), max(new, 1.0)), full)
+    decode_s = np.broadcast_to(tau.device_s, room.resident.shape)
     carried = None
     if mixed:
-        added = np.maximum(mixed[0].device_s - decode_s[::EVERY, None], 0.0)
-        added = added + further * chunks / max(new_tokens, 1.0)
-        carried = Carried(resident[::EVERY], chunks, added, p.dp, p.pp)
+        added = np.maximum(mixed[0].device_s - decode_s[::EVERY, None], 0.0) + further * chunks / max(new, 1.0)
+        carried = Carried(room.resident[::EVERY], chunks, added, p.dp, p.pp)
     alone, together = (float(np.ravel(full.time_s)[i]) + n * further for i, n in ((0, 1.0), (-1, fill)))
+    issue = lacks.issue_s(usual_issue_s(engine, full.kernels, full.issued, max(new, 1.0)), full.issued)
     return Curves(
-        resident=resident,
+        resident=room.resident,
         decode_s=decode_s,
-        prefill_one_s=alone / p.pp * (1.0 + (p.pp - 1.0) / max(1.0, new_tokens / chunk)),
+        prefill_one_s=alone / p.pp * (1.0 + (p.pp - 1.0) / max(1.0, new / room.limit_tokens)),
         prefill_each_s=together / (fill * p.dp * p.pp),
         prefill_step_s=together,
-        chunk_tokens=most_tokens * p.dp,
-        issue_s=float(
-            lacks.issue_s(usual_issue_s(engine, full.kernels, full.issued, max(new_tokens, 1.0)), full.issued)
-        ),
+        chunk_tokens=room.most_tokens * p.dp,
+        issue_s=float(issue),
         lone_s=max(alone - float(np.ravel(tau.time_s)[0]), 0.0) if p.ranks > 1 else 0.0,
         ranks=p.ranks,
-        capacity=capacity,
-        seats=limit,
-        fits=float(max(fit, 0.0)),
+        capacity=room.capacity,
+        seats=room.seats,
+        fits=max(room.fits, 0.0),
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,
         issue_each_s=engine.sequence_host_s / ranks + lacks.sequence_s / (ranks * p.pp),
         host_s=lacks.step_s,
         captured=engine.captured_tokens * ranks * p.pp / decode.new_tokens or np.inf,
         uncaptured_s=float(lacks.issue_s(tau.issued * engine.operator_s, tau.issued)),
-        step_tokens=float(chunk * p.dp),
-        beside_s=beside_s(model, decode, system.chip, engine, tau, resident / ranks * context),
+        step_tokens=float(room.limit_tokens * p.dp),
+        beside_s=beside_s(model, decode, system.chip, engine, tau, room.resident / ranks * context),
         carried=carried,
         pass_s=max(alone * fill - together, 0.0) / (fill - 1.0) / p.pp if fill > 1.0 and prefill == decode else 0.0,
     )
+
+
+def _room(
+    engine: Engine, deployments: tuple[Deployment, Deployment], new_tokens: float, fits: float, most: float
+) -> _Room:
+    prefill, decode = deployments
+    seats = float(engine.max_num_seqs * decode.dp)
+    capacity = max(min(seats, fits), 0.0)
+    top = max(2.0, min(capacity, most) if capacity > 0 else min(seats, most))
+    limit_tokens = float(engine.max_batched_tokens * prefill.staged_devices)
+    fill = max(1.0, float(np.floor(limit_tokens / max(new_tokens, 1.0))))
+    most_tokens = max(1.0, min(fill * new_tokens, limit_tokens))
+    return _Room(np.geomspace(1.0, top, SAMPLES), seats, fits, fill, limit_tokens, most_tokens)
+
+
+def _asked(
+    engine: Engine,
+    deployments: tuple[Deployment, Deployment],
+    lengths: tuple[float, float, float, float],
+    room: _Room,
+    chunks: Array,
+) -> list[tuple[Deployment, Shape]]:
+    """Steps to price: decode over the residents, prefill over its prompts and, where prompts ride in decode steps,
+    steps with a chunk of prompts."""
+    (input_len, new, _, decoded), (prefill, decode) = lengths, deployments
+    asked = [
+        (decode, decode_shape(decode, room.resident, input_len + decoded)),
+        (replace(prefill, mtp_tokens=0, cp=prefill.token_split), prefill_shape(prefill, room.fill, input_len, new)),
+    ]
+    if engine.mixes_prefill and _together(prefill, decode):
+        beside = chunk_shape(chunks[None, :], max(new, 1.0), input_len - new, place(decode).ranks)
+        some = decode_shape(decode, room.resident[::EVERY, None], input_len + decoded)
+        asked.append((decode, replace(some, chunk=beside)))
+    return asked
 
 
 def _together(prefill: Deployment, decode: Deployment) -> bool:
