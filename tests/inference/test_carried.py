@@ -147,3 +147,12 @@ def test_prefill_first_engines_do_not_ride() -> None:
     assert LINEAR.own_prompt_s(load(mixes_prefill=False), 8.0) == 0.0
     assert LINEAR.own_prompt_s(load(), 1.0) == pytest.approx(0.010 + 0.1)
     assert LINEAR.own_prompt_s(load(new_tokens=1500), 1.0) == pytest.approx(2 * (0.010 + 0.075))
+
+
+def test_nobody_starts_on_a_part_of_the_memory() -> None:
+    """Qwen3-32B in BF16 on one A100 has room for one prompt of 32K tokens and a part of another."""
+    model, system = load_model("qwen3-32b"), load_system("dgx-a100:1")
+    d = Deployment(framework="TensorRT-LLM 1.2.0rc1")
+    about = engine(d.framework, system.chip)
+    found = curves(model, system, (d, d), (32000.0, 32000.0, 79.0, 39.5), about)
+    assert found.capacity == found.fits == 1.0

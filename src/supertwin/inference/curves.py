@@ -104,6 +104,8 @@ def _room(
 ) -> _Room:
     prefill, decode = deployments
     seats = float(engine.max_num_seqs * decode.dp)
+    if fits >= decode.dp:  # nobody starts on a part of what it needs
+        fits = float(decode.dp * np.floor(fits / decode.dp + 1e-9))
     capacity = max(min(seats, fits), 0.0)
     top = max(2.0, min(capacity, most) if capacity > 0 else min(seats, most))
     limit_tokens = float(engine.max_batched_tokens * prefill.staged_devices)
