@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from supertwin.calibration import ascend_950
+from supertwin.calibration.ascend_mixing import COMPRESSORS
 from supertwin.cost.calibration import load_calibration
+from supertwin.cost.engine import CostEngine
 from supertwin.cost.gemm import gemm_parameters
 from supertwin.machine.chips import load_chip
+from supertwin.workload.operators import ExpertMlp, Vector
 
 CHIP = load_chip(ascend_950.CHIP)
 
@@ -26,7 +29,24 @@ def test_products_of_a_decode_step_and_squares() -> None:
 
 
 def test_both_parts_of_the_die_share_them() -> None:
-    for family in ("gemm", "vector"):
+    for family, name in (("gemm", "mxfp8"), ("vector", "serving:hyper_pre")):
         own, other = (load_calibration(load_chip(f"ascend-950{bin}"), family).parameters for bin in ("pr", "dt"))
-        name = "mxfp8" if family == "gemm" else "serving:hyper_pre"
         assert own[name] == other[name]
+
+
+def test_compressors_of_one_token() -> None:
+    prices = CostEngine(CHIP, "serving")
+    for moved, took in COMPRESSORS:
+        kernel = Vector(part="attention/compress", op="compress", bytes_read=moved, bytes_written=0.0)
+        assert float(prices.price([kernel])[0].time_s) == pytest.approx(took * 1e-6, rel=0.15)
+
+
+def test_experts_load_operands_as_products_do_and_take_weights_from_memory() -> None:
+    products = load_calibration(CHIP, "gemm").parameters["mxfp8"]
+    assert load_calibration(CHIP, "experts").parameters["local:mxfp8"]["load"] == products["load"]
+    alone = ExpertMlp(
+        part="moe/experts", rows=24.0, experts=24.0, hidden=7168.0, inter=3072.0, dtype="mxfp8", weight_dtype="mxfp4",
+        distribution="balanced", routing=False,
+    )  # fmt: skip
+    cost = CostEngine(load_chip("ascend-950dt")).price([alone])[0]
+    assert float(cost.memory_s) > float(cost.compute_s)

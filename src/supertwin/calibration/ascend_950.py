@@ -4,7 +4,9 @@ Squares: MXFP8 kernel of hw-native-sys/pto-isa 3186c381 (kernels/manual/a5/matmu
 Decode: all 279 QuantBatchMatmulV3 of a step of DeepSeek-V4-Flash in MXFP8 under cann-recipes-infer, one token on each
 of eight 950PR, take 4,136.4 us (hw-native-sys/pypto-lib, issue 1054, section 5.1); single times are not printed.
 
-BF16 takes the same shares (assumption: they are those of cores, L2 and memory, not of the format).
+BF16 and 8-bit products with one scale per tensor (HiF8) take the same shares (assumption: they are those of cores, L2
+and memory, not of the format). Experts load their operands as those products do, and start two of them and the pass
+between (SwigluGroupQuant of the same step); what else they need is that of 910B.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 
 from supertwin.calibration import ascend_mixing
 from supertwin.calibration.common import require_scipy
+from supertwin.cost.calibration import load_calibration
 from supertwin.cost.gemm import DEFAULT_CONDITIONS, PRIOR, GemmConditions, flat_extent, gemm_terms
 from supertwin.cost.surface import Array
 from supertwin.machine.chip import Chip
@@ -31,6 +34,9 @@ STEP = (
 )  # fmt: skip
 """(calls, n, k) of one token: queries down and up, keys, output, indexer's queries, shared expert."""
 STEP_US = 4136.4
+SWIGLU_S = 19.2e-6
+"""SwigluGroupQuant between the two products of the experts, one token."""
+_SAME = ("mxfp8", "bf16", "fp8-tensorwise")
 _FREE: Mapping[str, tuple[float, float, float]] = {
     "multiply": (0.5, 1.0, 0.95), "load": (0.3, 6.0, 0.8), "memory": (0.3, 0.97, 0.93),
     "prologue_s": (5e-8, 4e-6, 5e-7), "sharpness": (1.2, 8.0, 4.0), "fixed_s": (1e-6, 1e-5, 4e-6),
@@ -76,8 +82,18 @@ def gemm_content(date: str) -> dict[str, Any]:
         {"name": "pto-isa 3186c381: MXFP8 squares on A5", "rows": len(SQUARES)},
         {"name": "pypto-lib issue 1054: products of a decode step", "rows": 1},
     ]
-    parameters = {"mxfp8": found, "bf16": found}
+    parameters = dict.fromkeys(_SAME, found)
     return {**_content("gemm", date, sets, parameters), "spreads": dict.fromkeys(parameters, 0.25)}
+
+
+def expert_content(date: str) -> dict[str, Any]:
+    """The calibration file of experts after a dispatch."""
+    made = products(load_chip(CHIP))
+    older = load_calibration(load_chip("ascend-910b2"), "experts").parameters["bf16"]
+    found = {**older, "load": made["load"], "fixed_s": float(f"{2.0 * made['fixed_s'] + SWIGLU_S:.4g}")}
+    parameters = {f"local:{name}": found for name in ("mxfp8", "fp8-tensorwise")}
+    sets = [{"name": "pypto-lib issue 1054: SwigluGroupQuant of a decode step", "rows": 1}]
+    return _content("experts", date, sets, parameters)
 
 
 def vector_content(date: str) -> dict[str, Any]:
@@ -87,7 +103,18 @@ def vector_content(date: str) -> dict[str, Any]:
     slopes = vector_constants(load_chip("ascend-910c-die"))
     starts = {**ascend_mixing.STARTS}
     parameters = {f"serving:{op}": {**slopes[op], "start_s": start} for op, start in starts.items()}
-    return _content("vector", date, [{"name": ascend_mixing.NEXT_SOURCE, "rows": len(starts)}], parameters)
+    parameters["serving:compress"] = compressors(load_chip(CHIP))
+    rows = len(starts) + len(ascend_mixing.COMPRESSORS)
+    return _content("vector", date, [{"name": ascend_mixing.NEXT_SOURCE, "rows": rows}], parameters)
+
+
+def compressors(chip: Chip) -> dict[str, float]:
+    """Start and share of the memory rate of the compressor kernel: a line through its three times over weights."""
+    moved, took = np.array(ascend_mixing.COMPRESSORS).T
+    slope, start = np.polyfit(moved, took * 1e-6, 1)
+    share = 1.0 / (slope * chip.memory_bytes_per_s)
+    cached = share * chip.memory_bytes_per_s / chip.l2_bytes_per_s  # weights of other layers pass through L2 meanwhile
+    return {name: float(f"{x:.4g}") for name, x in (("l2", cached), ("memory", share), ("start_s", start))}
 
 
 def _content(family: str, date: str, sets: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Kernels of DeepSeek-V4's hyper-connections on Ascend.
+"""Kernels of DeepSeek-V4's hyper-connections and compressors on Ascend.
 
 910C: cann-recipes-infer fbc225d, docs/models/deepseek_v4/deepseek_v4_mHC_guide.md, times of HcPre and HcPost with four
 streams of 4,096 values. 950PR: one token of DeepSeek-V4-Flash under the same recipe (hw-native-sys/pypto-lib, issue
-1054, side by side table: hc_pre, hc_post); slopes over bytes are those of 910C.
+1054, side by side table: hc_pre, hc_post, compressors); slopes over bytes are those of 910C.
 """
 
 from __future__ import annotations
@@ -25,3 +25,5 @@ VECTORS: Mapping[str, tuple[tuple[float, float, float], ...]] = {
 
 STARTS: Mapping[str, float] = {"hyper_pre": 11.7e-6, "hyper_post": 4.3e-6}
 """Seconds of one token on 950PR."""
+COMPRESSORS = ((2.0 * 4096 * 2048, 28.9), (2.0 * 4096 * 1024, 19.8), (2.0 * 4096 * 512, 18.9))
+"""(bytes of BF16 weights, microseconds) of one token on 950PR: ratio 4, ratio 128, keys of the indexer."""

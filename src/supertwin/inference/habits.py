@@ -15,7 +15,7 @@ class Habits:
     picks: what sparse cores compute beyond the model's own heads and keys; fuses: see with_fused_kernels;
     whole_drafts: see own_draft_passes; sorts: see with_sorting;
     pairs: see joined_pairs; starts: see with_recipe_kernels; mixes: see with_mixing_kernels; narrow_prompts: see
-    with_narrow_cores."""
+    with_narrow_cores; compresses: see with_compressors."""
 
     joins_keys: bool = True
     routes_in_passes: bool = False
@@ -28,6 +28,7 @@ class Habits:
     starts: bool = False
     mixes: bool = False
     narrow_prompts: bool = False
+    compresses: bool = False
 
 
 PLAIN = Habits()

@@ -111,6 +111,7 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
     mixture = moe(model)
     separate = deployment.exchange == "separate"
     experts = float(mixture.experts + deployment.redundant_experts) if mixture is not None else 0.0
+    recipes = engine.shared_beside and chip.vendor == "huawei" and shape.kernels_of == "decode"
     habits = Habits(
         joins_keys=chip.vendor != "huawei",  # npu_fused_infer_attention_score takes query_rope and key_rope
         routes_in_passes=separate or (engine.routes_in_passes and shape.kernels_of == "prefill"),
@@ -118,11 +119,12 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
         picks=picks_of(engine, chip, shape.kernels_of),
         fuses=engine.fuses and chip.vendor == "huawei",
         whole_drafts=engine.whole_drafts,
-        pairs=engine.shared_beside and chip.vendor == "huawei" and shape.kernels_of == "decode",
+        pairs=recipes,
         sorts=chip if chip.vendor == "huawei" else None,
         mixes=chip.vendor == "huawei" and model.hyper_connections > 1,
-        starts=engine.shared_beside and chip.vendor == "huawei" and shape.kernels_of == "decode",
         narrow_prompts=narrow_prompts(engine, chip, deployment.kv_dtype),
+        starts=recipes,
+        compresses=recipes and "fp8" in chip.peak_flop_per_s,  # Ascend 950
     )
     made = mixed_blocks(model, deployment, placement, shape, shard, habits)
     if deployment.shared_prefix and deployment.cascade and shape.phase == "decode":

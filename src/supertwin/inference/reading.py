@@ -144,6 +144,8 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     defaults: dict[str, object] = {}
     flags = frozenset(str(row.get("flags") or "").split(";"))
     weight, activation, kv = _formats(row, model, chip, defaults)
+    if "hif8" in flags:  # 8 bits with one scale per tensor
+        activation = "fp8-tensorwise"
     n = devices_of(row)
     sizes = layout_of(row, model, chip, weights_bytes * _ratio(weight), defaults)
     room = sizes["tp"] * sizes["pp"] * sizes["dp"] * chip.usable_memory_bytes
