@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertwin.inference.assumptions import GRACE_SLOWER, PYTHON_SEQUENCE_S, engine
 from supertwin.inference.benchmarks import (
     DATASET_PROMPTS,
     mlperf_batch,
@@ -19,6 +18,7 @@ from supertwin.inference.benchmarks import (
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.deployment import serve
+from supertwin.inference.engines import GRACE_SLOWER, PYTHON_SEQUENCE_S, engine
 from supertwin.inference.reading import Reading, read
 from supertwin.inference.residence import Curves, Load, cycle_s
 from supertwin.inference.rows import Skip, predict_row

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from supertwin.inference import Deployment
-from supertwin.inference.assumptions import engine
 from supertwin.inference.beside import CHUNKED_DECODE, beside_s
 from supertwin.inference.curves import decode_shape
+from supertwin.inference.engines import engine
 from supertwin.inference.residence import cycle_s
 from supertwin.inference.step import step
 from supertwin.machine import load_system

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supertwin.inference import Deployment, InferenceCase, predict
-from supertwin.inference.assumptions import engine
 from supertwin.inference.carried import Arrivals, Carried, ride
 from supertwin.inference.curves import curves
 from supertwin.inference.deployment import Curves, Load, serve
+from supertwin.inference.engines import engine
 from supertwin.inference.residence import cycle_s
 from supertwin.machine import load_system
 from supertwin.model import load_model

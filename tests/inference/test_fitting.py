@@ -8,7 +8,7 @@ import pytest
 
 from supertwin.core.errors import InputError
 from supertwin.inference import Deployment, InferenceCase
-from supertwin.inference.assumptions import engine
+from supertwin.inference.engines import engine
 from supertwin.inference.fitting import largest_fitting_batch, nearest_fitting
 from supertwin.inference.predict import memory
 from supertwin.machine import load_system

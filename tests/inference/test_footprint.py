@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supertwin.inference import Deployment, InferenceCase, predict
-from supertwin.inference.assumptions import engine
+from supertwin.inference.engines import engine
 from supertwin.inference.footprint import (
     GIB,
     MIB,

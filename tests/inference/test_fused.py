@@ -9,7 +9,7 @@ import pytest
 
 from supertwin.inference import Deployment, InferenceCase, predict
 from supertwin.inference.anatomy import anatomy, is_draft
-from supertwin.inference.assumptions import engine
+from supertwin.inference.engines import engine
 from supertwin.inference.habits import Habits
 from supertwin.inference.own_drafts import own_draft_passes
 from supertwin.inference.pieces import shared_beside

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from supertwin.core.errors import InputError
 from supertwin.inference import Deployment, InferenceCase, predict, sweep
-from supertwin.inference.assumptions import PYTHON_OPERATOR_S as OPERATOR_S
-from supertwin.inference.assumptions import engine
 from supertwin.inference.carried import Arrivals
 from supertwin.inference.curves import curves
 from supertwin.inference.deployment import Load, serve
+from supertwin.inference.engines import PYTHON_OPERATOR_S as OPERATOR_S
+from supertwin.inference.engines import engine
 from supertwin.inference.host import STEP_S, capacity, processes, shortage, usual_issue_s
 from supertwin.inference.launch import least_parts
 from supertwin.inference.pages import options

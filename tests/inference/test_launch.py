@@ -8,7 +8,7 @@ import pytest
 
 from supertwin.core.formats import number_format
 from supertwin.inference import Deployment
-from supertwin.inference.assumptions import UNOVERLAPPED_GAP_S, engine
+from supertwin.inference.engines import UNOVERLAPPED_GAP_S, engine
 from supertwin.inference.launch import STATES_PER_REQUEST, WIDE_SHARE, scheduled, started, static_share
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import weights_bytes

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import (
@@ -29,7 +29,7 @@ def test_exchange_buffers_of_the_cm384_paper() -> None:
         dp=320, ep=320, dp_attention=True, weight_dtype="int8", activation_dtype="int8", framework="CloudMatrix-Infer"
     )
     p = place(d)
-    engine = assumptions.engine(d.framework, system.chip)
+    engine = engines.engine(d.framework, system.chip)
     shard = shard_of(model, d, p, system.chip, engine)
     assert buffer_bytes(model, p, 96, shard, engine) / 2**20 == pytest.approx(645, rel=0.01)
 
@@ -38,7 +38,7 @@ def test_exchange_buffers_of_the_cm384_paper() -> None:
 def test_weights_of_all_ranks_add_up(name: str, tp: int) -> None:
     model, system = load_model(name), load_system("dgx-h100:8")
     d = Deployment(tp=tp)
-    shard = shard_of(model, d, place(d), system.chip, assumptions.engine(""))
+    shard = shard_of(model, d, place(d), system.chip, engines.engine(""))
     assert tp * weights_bytes(model, d, shard) == pytest.approx(2.0 * parameter_count(model).total, rel=0.01)
 
 
@@ -46,14 +46,14 @@ def test_latent_cache_per_token() -> None:
     """DeepSeek-V3: 576 values per token and layer, 61 layers, BF16 = 70,272 bytes (arXiv 2412.19437)."""
     model, system = load_model("deepseek-r1"), load_system("dgx-h800:8")
     d = Deployment(tp=8, ep=8, weight_dtype="fp8", activation_dtype="fp8")
-    shard = shard_of(model, d, place(d), system.chip, assumptions.engine(""))
+    shard = shard_of(model, d, place(d), system.chip, engines.engine(""))
     assert sequence_bytes(model, shard, 1.0) == pytest.approx(576 * 61 * 2)
 
 
 def test_longer_requests_fit_less_often() -> None:
     model, system = load_model("llama-3.1-70b"), load_system("dgx-h100:4")
     d = Deployment(tp=4)
-    engine = assumptions.engine("vLLM 0.11", system.chip)
+    engine = engines.engine("vLLM 0.11", system.chip)
     few, many = (largest_batch(model, system, d, n, engine) for n in (8192.0, 1024.0))
     assert few > 0
     assert many == pytest.approx(8 * few, rel=1e-6)
@@ -78,20 +78,20 @@ def test_longer_requests_fit_less_often() -> None:
     ],
 )
 def test_engine_names(framework: str, name: str) -> None:
-    assert assumptions.engine(framework).name == name
+    assert engines.engine(framework).name == name
 
 
 def test_experts_of_attention_ranks_keep_room_for_the_tokens_of_all() -> None:
     """TensorRT-LLM, moe_max_num_tokens: max_num_tokens x dp. Qwen3-235B: 8 copies of 8,192 tokens per rank, each 3 B x
     4,096 and 5 B x 1,536."""
-    model, engine = load_model("qwen3-235b-a22b"), assumptions.engine("TensorRT-LLM 1.0")
+    model, engine = load_model("qwen3-235b-a22b"), engines.engine("TensorRT-LLM 1.0")
     one = expert_workspace_bytes(model, Deployment(), engine)
     assert one == pytest.approx(8192 * 8 * (3 * 4096 + 5 * 1536))
     ranks = expert_workspace_bytes(model, Deployment(dp=8, ep=8, dp_attention=True), engine)
     assert ranks == pytest.approx(8 * one)
     split = expert_workspace_bytes(model, Deployment(tp=8, ep=8), engine)
     assert split == pytest.approx(one)
-    assert expert_workspace_bytes(model, Deployment(), assumptions.engine("SGLang")) == 0.0
+    assert expert_workspace_bytes(model, Deployment(), engines.engine("SGLang")) == 0.0
     assert expert_workspace_bytes(load_model("llama-3.1-70b"), Deployment(tp=4), engine) == 0.0
 
 
@@ -99,7 +99,7 @@ def test_logits_of_the_admitted_sequences_take_memory() -> None:
     """10 B per sequence and entry of the vocabulary: the cache of 2,048 admitted sequences is 2.6 GB shorter."""
     model, system = load_model("llama-3.1-70b"), load_system("dgx-h100:4")
     d = Deployment(tp=4, framework="TensorRT-LLM 1.0")
-    engine = assumptions.engine(d.framework, system.chip)
+    engine = engines.engine(d.framework, system.chip)
     shard = shard_of(model, d, place(d), system.chip, engine)
     free = largest_batch(model, system, d, 1024.0, replace(engine, logit_bytes=0.0))
     lost = (free - largest_batch(model, system, d, 1024.0, engine)) * sequence_bytes(model, shard, 1024.0)

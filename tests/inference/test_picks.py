@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supertwin.inference.assumptions import engine
+from supertwin.inference.engines import engine
 from supertwin.inference.picks import Picks, narrow_prompts, picks_of, with_narrow_cores, with_padding
 from supertwin.machine import load_chip
 from supertwin.workload.operators import Attention, Gemm

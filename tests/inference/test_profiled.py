@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supertwin.inference import Deployment
-from supertwin.inference.assumptions import engine
+from supertwin.inference.engines import engine
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import largest_batch, memory_of, request_bytes
 from supertwin.inference.placement import place

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertwin.inference.assumptions import engine, speculating
+from supertwin.inference.engines import engine, speculating
 from supertwin.inference.reading import Reading, read
 from supertwin.inference.rows import Skip, predict_row, returning_s
 from supertwin.machine import load_chip

@@ -9,7 +9,7 @@ import pytest
 from supertwin.core.errors import InputError
 from supertwin.core.prediction import Prediction
 from supertwin.inference import Deployment, InferenceCase, predict
-from supertwin.inference.assumptions import engine
+from supertwin.inference.engines import engine
 from supertwin.inference.memory import largest_batch
 from supertwin.inference.plan import plan_of
 from supertwin.inference.predict import shape_of

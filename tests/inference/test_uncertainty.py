@@ -10,8 +10,8 @@ import pytest
 
 from supertwin.core.regimes import Scored, measure, render
 from supertwin.inference import predict
-from supertwin.inference.assumptions import engine
 from supertwin.inference.case import Deployment, InferenceCase
+from supertwin.inference.engines import engine
 from supertwin.inference.regimes import as_error, interval, regimes
 from supertwin.machine import load_chip, load_system
 from supertwin.model import load_model

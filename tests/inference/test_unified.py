@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from supertwin.inference import Deployment
-from supertwin.inference.assumptions import engine
 from supertwin.inference.curves import prefill_shape
+from supertwin.inference.engines import engine
 from supertwin.inference.step import step
 from supertwin.inference.unified import attention_s, further_s
 from supertwin.machine import load_system

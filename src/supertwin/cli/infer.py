@@ -111,9 +111,9 @@ def _lengths(given: Mapping[str, str]) -> dict[str, Any]:
 
 def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[ModelSpec, Chip]) -> Deployment:
     """The deployment without its sizes."""
-    from supertwin.inference.assumptions import ENGINES
     from supertwin.inference.case import Deployment
     from supertwin.inference.checks import read_words
+    from supertwin.inference.engines import ENGINES
     from supertwin.inference.layouts import usual_activation, usual_weight
 
     model, chip = job

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from supertwin.inference.assumptions import rebalances
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment
+from supertwin.inference.engines import rebalances
 from supertwin.inference.layers import Block, one_expert, spread_shared
 from supertwin.inference.placement import Placement, Real
 from supertwin.inference.shape import Shape

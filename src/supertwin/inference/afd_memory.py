@@ -6,7 +6,7 @@ import numpy as np
 
 from supertwin.core.formats import number_format
 from supertwin.core.prediction import Memory
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.afd import Sides, sides
 from supertwin.inference.case import Deployment
 from supertwin.inference.footprint import activations_bytes, runtime_bytes
@@ -35,7 +35,7 @@ def afd_held(model: ModelSpec, system: System, d: Deployment, sizes: tuple[Real,
     """
     sequences, context = sizes
     both = sides(d)
-    engine = assumptions.engine(d.framework, system.chip)
+    engine = engines.engine(d.framework, system.chip)
     shard = shard_of(model, d, both.attention, system.chip, engine)
     tokens = sequences * (1.0 + d.mtp_tokens)
     attention, experts = _weights(model, d, both, shard)

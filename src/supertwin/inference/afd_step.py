@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supertwin.cost.result import OperatorCost
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.afd import Hop, Sides, ends, hops, sides
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block, shard_of
@@ -75,7 +75,7 @@ class AfdPlan:
     deployment: Deployment
     both: Sides
     shape: Shape
-    engine: assumptions.Engine
+    engine: engines.Engine
     visits: tuple[Hop, ...]
     rest: Block
 
@@ -102,7 +102,7 @@ class AfdPlan:
 def afd_plan(model: ModelSpec, chip: Chip, d: Deployment, shape: Shape) -> AfdPlan:
     """A decode step. shape: sequences of all micro-batches on one attention rank."""
     both, m = sides(d), d.afd_microbatches
-    engine = assumptions.speculating(assumptions.engine(d.framework, chip), d.mtp_tokens, d.dp)
+    engine = engines.speculating(engines.engine(d.framework, chip), d.mtp_tokens, d.dp)
     small = replace(shape, sequences=shape.sequences / m, shared_sequences=shape.shared_sequences / m)
     shard = shard_of(model, d, both.attention, chip, engine)
     return AfdPlan(d, both, shape, engine, tuple(hops(model, d, small, shard)), ends(model, small, shard))

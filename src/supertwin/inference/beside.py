@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.inference.assumptions import Engine
 from supertwin.inference.case import Deployment
+from supertwin.inference.engines import Engine
 from supertwin.inference.residence import Array
 from supertwin.inference.times import StepTimes
 from supertwin.inference.versions import vllm_version

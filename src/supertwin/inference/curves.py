@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from supertwin.inference.assumptions import Engine
 from supertwin.inference.beside import beside_s
 from supertwin.inference.carried import Carried
 from supertwin.inference.case import Deployment
+from supertwin.inference.engines import Engine
 from supertwin.inference.host import shortage, usual_issue_s
 from supertwin.inference.memory import largest_batch
 from supertwin.inference.mixed import chunk_shape

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.context import busiest_rank
 from supertwin.inference.mixed_figures import mixed_figures
@@ -69,7 +69,7 @@ def _prefill(case: InferenceCase, seconds: float) -> tuple[Figures, float]:
     chip = case.system.chip
     tokens = case.batch * case.input_len / seconds
     found: Figures = {
-        "ttft_s": seconds + assumptions.engine(case.deployment.framework, chip).request_gap_s,
+        "ttft_s": seconds + engines.engine(case.deployment.framework, chip).request_gap_s,
         "input_tokens_per_s_per_device": tokens,
         "input_tokens_per_s_per_chip": tokens * chip.devices_per_package,
         "output_tokens_per_s_per_device": None,

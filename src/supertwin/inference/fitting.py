@@ -9,8 +9,8 @@ from itertools import combinations
 from supertwin.core.errors import SupertwinError
 from supertwin.core.formats import number_format
 from supertwin.core.prediction import Memory, Prediction
-from supertwin.inference.assumptions import Engine, engine
 from supertwin.inference.case import InferenceCase
+from supertwin.inference.engines import Engine, engine
 from supertwin.inference.placement import moe
 from supertwin.inference.predict import memory, predict
 from supertwin.machine import with_devices

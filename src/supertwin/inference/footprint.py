@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.inference.assumptions import Engine
 from supertwin.inference.case import Deployment
+from supertwin.inference.engines import Engine
 from supertwin.inference.layers import transport
 from supertwin.inference.placement import Placement, Real, moe
 from supertwin.inference.profiled import SAMPLER_BYTES, samples_by_kernel

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from supertwin.inference.assumptions import PYTHON_OPERATOR_S, Engine, engine
 from supertwin.inference.case import Deployment
+from supertwin.inference.engines import PYTHON_OPERATOR_S, Engine, engine
 from supertwin.inference.placement import Placement, Real
 from supertwin.machine.system import System
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supertwin.inference.assumptions import UNOVERLAPPED_GAP_S, Engine, speculating
 from supertwin.inference.case import Deployment
+from supertwin.inference.engines import UNOVERLAPPED_GAP_S, Engine, speculating
 from supertwin.inference.footprint import largest_graph, server_devices
 from supertwin.inference.layers import shard_of
 from supertwin.inference.memory import weights_bytes

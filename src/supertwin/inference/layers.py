@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.inference.assumptions import Engine, rebalances
-from supertwin.inference.assumptions import engine as engine_named
 from supertwin.inference.balance import Slots, rank_skew
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.context import in_hops
 from supertwin.inference.drafts import draft_passes, drafter
+from supertwin.inference.engines import Engine, rebalances
+from supertwin.inference.engines import engine as engine_named
 from supertwin.inference.fused import in_kernels
 from supertwin.inference.habits import PLAIN, Habits
 from supertwin.inference.kept import with_kept_formats

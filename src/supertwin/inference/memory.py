@@ -11,11 +11,11 @@ from supertwin.core.formats import number_format
 from supertwin.core.memo import by_identity
 from supertwin.core.prediction import Memory
 from supertwin.cost.stack import largest
-from supertwin.inference import assumptions
-from supertwin.inference.assumptions import Engine
+from supertwin.inference import engines
 from supertwin.inference.case import Deployment
 from supertwin.inference.context import staged_savings
 from supertwin.inference.drafts import bf16, draft_weights_bytes, drafter
+from supertwin.inference.engines import Engine
 from supertwin.inference.footprint import (
     activations_bytes,
     buffer_bytes,
@@ -216,7 +216,7 @@ def cache_bytes(model: ModelSpec, chip: Chip, deployment: Deployment, sizes: tup
 @by_identity(most=512, owners=2)
 def _standing(model: ModelSpec, chip: Chip, deployment: Deployment) -> tuple[Placement, Engine, Shard, float, float]:
     """What does not depend on a step's size: groups, engine, shard, bytes of weights and of the runtime."""
-    placement, engine = place(deployment), assumptions.engine(deployment.framework, chip)
+    placement, engine = place(deployment), engines.engine(deployment.framework, chip)
     shard = shard_of(model, deployment, placement, chip, engine)
     runtime = runtime_bytes(engine, chip, deployment, placement)
     return placement, engine, shard, loaded_bytes(model, chip, deployment, engine), runtime

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.inference.assumptions import Engine
+from supertwin.inference.engines import Engine
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Attention, Operator, changed
 

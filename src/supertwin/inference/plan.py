@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from supertwin.cost.engine import CostEngine
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.case import Deployment
 from supertwin.inference.checks import read_words
 from supertwin.inference.habits import Habits
@@ -53,7 +53,7 @@ def expert_kernels(deployment: Deployment, chip: Chip) -> str:
 
     vLLM multiplies MXFP4 experts by OpenAI's Triton kernels on Hopper and by TensorRT-LLM's on Blackwell (mxfp4.py,
     get_mxfp4_backend), which are those of TensorRT-LLM's tables (aiconfigurator, collector/trtllm/collect_moe.py)."""
-    about = assumptions.engine(deployment.framework, chip)
+    about = engines.engine(deployment.framework, chip)
     return "" if deployment.weight_dtype == "mxfp4" and about.name.startswith("vllm") else about.expert_kernels
 
 
@@ -65,7 +65,7 @@ class Plan:
 
     placement: Placement
     shape: Shape
-    engine: assumptions.Engine
+    engine: engines.Engine
     blocks: tuple[Block, ...]
     experts: float
     separate: bool = False
@@ -102,7 +102,7 @@ def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bo
 
 def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) -> Plan:
     placement = place(deployment)
-    engine = assumptions.engine(deployment.framework, chip)
+    engine = engines.engine(deployment.framework, chip)
     if shape.phase == "decode":
         engine = scheduled(engine, model, deployment)
     shard = shard_of(model, deployment, placement, chip, engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from supertwin.core.prediction import Z90, Memory, Part, Prediction
-from supertwin.inference import assumptions
+from supertwin.inference import assumptions, engines
 from supertwin.inference.afd_memory import afd_memory
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.context import with_spread
@@ -139,7 +139,7 @@ def _interval(case: InferenceCase, times: StepTimes, breakdown: tuple[Part, ...]
         total += weight
         spread += weight * engine.spread(cost)
     sigma = max(step_sigma(network, host, spread / total / Z90), usual_sigma(chip))
-    about = assumptions.engine(case.deployment.framework, chip)
+    about = engines.engine(case.deployment.framework, chip)
     return interval(regimes("step_time_s", case.phase, about, chip), sigma)
 
 
@@ -176,11 +176,11 @@ def _layout(d: Deployment) -> dict[str, int | str]:
 def _defaults(case: InferenceCase) -> dict[str, object]:
     if case.deployment.framework:
         return dict(case.defaults)
-    return {"framework": assumptions.engine("", case.system.chip).name, **case.defaults}
+    return {"framework": engines.engine("", case.system.chip).name, **case.defaults}
 
 
 def _sources(case: InferenceCase) -> tuple[tuple[str, str, str, str], ...]:
-    engine = assumptions.engine(case.deployment.framework, case.system.chip)
+    engine = engines.engine(case.deployment.framework, case.system.chip)
     out = [
         ("host gap per step", f"{engine.step_gap_s * 1e6:.0f} us", engine.source, "assumption"),
         ("host gap per sequence", f"{engine.sequence_gap_s * 1e6:.1f} us", engine.source, "assumption"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from supertwin.core.formats import number_format
-from supertwin.inference.assumptions import Engine
+from supertwin.inference.engines import Engine
 from supertwin.inference.placement import moe
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec

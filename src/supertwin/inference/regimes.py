@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from supertwin.core.regimes import Factors, Quantiles, Regimes, shipped
 from supertwin.core.regimes import interval as interval_of
-from supertwin.inference.assumptions import Engine
+from supertwin.inference.engines import Engine
 from supertwin.machine.chip import Chip
 
 FILE = "intervals.json"

@@ -12,12 +12,12 @@ import numpy as np
 from supertwin.core.errors import SupertwinError
 from supertwin.core.prediction import Z90
 from supertwin.core.regimes import Scored
-from supertwin.inference.assumptions import Engine, engine
 from supertwin.inference.benchmarks import mlperf_samples
 from supertwin.inference.case import Deployment
 from supertwin.inference.chat import template_s
 from supertwin.inference.curves import curves, decode_time
 from supertwin.inference.deployment import Curves, Load, Serving, serve
+from supertwin.inference.engines import Engine, engine
 from supertwin.inference.launch import least_parts, started
 from supertwin.inference.memory import largest_batch, total_weights_bytes
 from supertwin.inference.pages import chip_of

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from supertwin.core.errors import InputError, UnknownName
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.afd_memory import afd_held
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.memory import Held
@@ -234,7 +234,7 @@ def _rates(subject: Subject, table: Table, groups: Sequence[Group], seconds: Arr
     if subject.phase == "prefill":
         gap = np.full(table.length, np.nan)
         for group in groups:
-            gap[group.rows] = assumptions.engine(group.deployment.framework, subject.system.chip).request_gap_s
+            gap[group.rows] = engines.engine(group.deployment.framework, subject.system.chip).request_gap_s
         return {"ttft_s": seconds + gap, "tokens_per_s_per_device": batch * table.sizes["input_len"] / seconds}
     accepted = 1.0 + table.setting("mtp_tokens") * table.sizes["mtp_acceptance"]
     output = batch * accepted / seconds

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from supertwin.core.formats import number_format
-from supertwin.inference.assumptions import Engine
 from supertwin.inference.case import Deployment
+from supertwin.inference.engines import Engine
 from supertwin.inference.times import StepTimes
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec

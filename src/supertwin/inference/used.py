@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.acceptance import GUESS_EXPONENT
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.drafts import EAGLE3_VOCAB
@@ -42,7 +42,7 @@ def option_sources(case: InferenceCase) -> list[Row]:
     if case.prompt_cv:
         source = "sums of log-normal lengths, dealt out as they come"
         found.append(("prompts of the busiest rank", "exp(s e(R) - s^2 / 2)", source, "assumption"))
-    return found + host_rows(d, assumptions.engine(d.framework, case.system.chip))
+    return found + host_rows(d, engines.engine(d.framework, case.system.chip))
 
 
 def _sampling(words: frozenset[str]) -> list[Row]:
@@ -59,7 +59,7 @@ def _sampling(words: frozenset[str]) -> list[Row]:
 
 def _memory(case: InferenceCase) -> list[Row]:
     d, chip = case.deployment, case.system.chip
-    engine, placement = assumptions.engine(d.framework, chip), place(d)
+    engine, placement = engines.engine(d.framework, chip), place(d)
     rows: list[Row] = []
     graphs = graphs_bytes(engine, chip, d)
     if graphs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supertwin.inference.assumptions import ENGINES, Engine
+from supertwin.inference.engines import ENGINES, Engine
 from supertwin.report.published import markdown
 
 

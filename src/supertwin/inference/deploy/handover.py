@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.case import Deployment
 from supertwin.inference.deploy.planes import line
 from supertwin.inference.deploy.prefix import BLOCK_TOKENS
@@ -56,7 +56,7 @@ class Handover:
 
 def held_bytes(service: Service, deployment: Deployment, tokens: float) -> float:
     """Bytes of one sequence of `tokens` on one device of its rank, all layers (a pipeline stage holds its part)."""
-    engine = assumptions.engine(deployment.framework, service.system.chip)
+    engine = engines.engine(deployment.framework, service.system.chip)
     placement = place(deployment)
     shard = shard_of(service.model, deployment, placement, service.system.chip, engine)
     return float(np.max(sequence_bytes(service.model, shard, tokens))) / deployment.pp

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from supertwin.core.errors import InputError
-from supertwin.inference import assumptions
+from supertwin.inference import engines
 from supertwin.inference.case import Deployment
 from supertwin.inference.deploy.planes import plane_of
 from supertwin.inference.deploy.prefix import medium_of
@@ -92,9 +92,9 @@ class Service:
         return self.input_len - self.new_tokens
 
     @property
-    def engine(self) -> assumptions.Engine:
+    def engine(self) -> engines.Engine:
         """The serving engine of the decode side."""
-        return assumptions.engine(self.decode.framework, self.system.chip)
+        return engines.engine(self.decode.framework, self.system.chip)
 
     @property
     def accepted(self) -> float:
