@@ -22,8 +22,9 @@ from supertwin.inference.benchmarks import (
     mlperf_batch,
 )
 from supertwin.inference.case import Deployment
-from supertwin.inference.pages import draft_tree, framework_of, options
+from supertwin.inference.pages import Options, draft_tree, framework_of, options
 from supertwin.inference.recipe_layout import local_widths
+from supertwin.inference.row_formats import formats_of, too_wide, width_ratio
 from supertwin.inference.row_layout import as_float, balance_of, devices_of, layout_of, number, overlap_of, redundant_of
 from supertwin.inference.runs import (
     at_intervals,
@@ -41,12 +42,8 @@ from supertwin.inference.trtllm_bench import TUNED_FORMATS, limits
 from supertwin.machine.chip import Chip
 from supertwin.model.spec import ModelSpec
 
-_WIDE = ("bf16", "fp16")
 _RANDOM = re.compile(r"\brandom\b", re.IGNORECASE)
 _POOL = re.compile(r"(\d+)-token device pool", re.IGNORECASE)
-# NVFP4 and NVIDIA's own FP8 checkpoints state an FP8 cache (kv_cache_quant_algo; vLLM PR 29980), those of the families
-# with block scales none: kv_cache_dtype auto keeps BF16 for them.
-_EIGHT_BIT_KV = ("tensorrt", "cuda")
 UNSTATED_CONTEXT = 4096.0
 CUT_REPLY = 4.0
 LONGEST_CONVERSATION = 2048.0
@@ -143,15 +140,43 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     _check_ranges(row)
     defaults: dict[str, object] = {}
     flags = frozenset(str(row.get("flags") or "").split(";"))
-    weight, activation, kv = _formats(row, model, chip, defaults)
+    weight, activation, kv = formats_of(row, model, chip, defaults)
     if "hif8" in flags:  # 8 bits with one scale per tensor
         activation = "fp8-tensorwise"
-    n = devices_of(row)
-    sizes = layout_of(row, model, chip, weights_bytes * _ratio(weight), defaults)
-    room = sizes["tp"] * sizes["pp"] * sizes["dp"] * chip.usable_memory_bytes
-    if "precision-doubtful" in flags and weight in _WIDE and weights_bytes > room and "fp8" in chip.peak_flop_per_s:
+    sizes = layout_of(row, model, chip, weights_bytes * width_ratio(weight), defaults)
+    if "precision-doubtful" in flags and too_wide(weight, weights_bytes, sizes, chip):
         weight = activation = defaults["weight_dtype"] = scaling_of(model, "fp8", "fp8")[0]
     served = options(row)
+    drafts = _drafts(row, flags, defaults)
+    mtp = drafts["mtp_tokens"]
+    deployment = Deployment(
+        **_placed(row, flags, sizes),
+        dp_attention=bool(sizes["dp_attention"]),
+        weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
+        microbatch_overlap=served.two_batches or overlap_of(row, chip, mtp, defaults),
+        expert_balance=balance_of(row, chip, defaults),
+        redundant_experts=redundant_of(row, model, sizes["ep"], chip, defaults),
+        framework=framework_of(row, served),
+        kv_pool=_pool(row, model, flags),
+        draft=_drafter(mtp, model, flags), **drafts, host_cores=served.host_cores,
+        **local_widths(row, flags, sizes),
+    )  # fmt: skip
+    input_len, output_len, kv_len = _lengths(row, defaults)
+    most_running, tokens = _limits(row, served, model, chip, (deployment, input_len, output_len))
+    return Reading(
+        deployment, devices_of(row), str(row["phase"]), input_len, output_len, kv_len,
+        number(row, "prefix_hit_rate", 0.0), 1.0 + mtp * deployment.mtp_acceptance, _batch(row, served, defaults),
+        number(row, "concurrency", 0.0), number(row, "request_rate_per_s", 0.0),
+        requests_of(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
+        flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
+        bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
+        most_running, tokens, least_run_s(row), served.held_steps, prompt_spread(row, input_len), reply_spread(row),
+        at_intervals(row), served.caches, means_of_tokens(row), template_tokens(row), defaults,
+    )  # fmt: skip
+
+
+def _drafts(row: Mapping[str, object], flags: frozenset[str], defaults: dict[str, object]) -> dict[str, Any]:
+    """Drafts, their acceptance and the shape of their tree, as fields of a Deployment."""
     mtp = int(number(row, "mtp_tokens", 0.0))
     tree: dict[str, Any] = {}
     if not mtp and "spec-decode-eagle3" in flags and row.get("mtp_tokens") is None:
@@ -161,42 +186,33 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     acceptance = row.get("mtp_acceptance")
     if mtp and acceptance is None:
         acceptance = defaults["mtp_acceptance"] = draft_acceptance(mtp, *tree.values())
-    deployment = Deployment(
-        **_placed(row, flags, sizes),
-        dp_attention=bool(sizes["dp_attention"]),
-        weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
-        mtp_tokens=mtp, mtp_acceptance=as_float(acceptance or 0.0),
-        microbatch_overlap=served.two_batches or overlap_of(row, chip, mtp, defaults),
-        expert_balance=balance_of(row, chip, defaults),
-        redundant_experts=redundant_of(row, model, sizes["ep"], chip, defaults),
-        framework=framework_of(row, served),
-        kv_pool=_pool(row, model, flags),
-        draft=_drafter(mtp, model, flags), **tree, host_cores=served.host_cores,
-        **local_widths(row, flags, sizes),
-    )  # fmt: skip
-    input_len, output_len, kv_len = _lengths(row, defaults)
-    batch = row.get("batch_per_device")
-    if batch is not None and n != int(number(row, "n_devices", 1.0)):
-        batch = as_float(batch) * number(row, "n_devices", 1.0) / n
+    return {"mtp_tokens": mtp, "mtp_acceptance": as_float(acceptance or 0.0), **tree}
+
+
+def _batch(row: Mapping[str, object], served: Options, defaults: dict[str, object]) -> float | None:
+    """Sequences per device of those that run, or None."""
+    batch, stated = row.get("batch_per_device"), int(number(row, "n_devices", 1.0))
     if batch is None and served.batch:
-        batch = defaults["batch_per_device"] = served.batch
-    most_running, tokens = served.most_running, served.batched_tokens
-    most_running = most_running or mlperf_batch(row) * deployment.dp
+        defaults["batch_per_device"] = served.batch
+        return served.batch
+    return None if batch is None else as_float(batch) * stated / devices_of(row)
+
+
+def _limits(
+    row: Mapping[str, object],
+    served: Options,
+    model: ModelSpec,
+    chip: Chip,
+    asked: tuple[Deployment, float, float],
+) -> tuple[int, int]:
+    """Most requests that run at a time, and most tokens of a step; 0: the engine's. asked: deployment, lengths."""
+    deployment, *lengths = asked
+    if is_perf_overview(row) and deployment.weight_dtype in TUNED_FORMATS:
+        return _tuned(model, chip, deployment, (lengths[0], lengths[1]))
+    tokens = served.batched_tokens
     if row.get("source_group") == "trtllm-dsr1":
         tokens = TRTLLM_DEEPSEEK.get(int(number(row, "concurrency", 0.0)), (tokens, 0))[0]
-    if is_perf_overview(row) and deployment.weight_dtype in TUNED_FORMATS:
-        most_running, tokens = _tuned(model, chip, deployment, (input_len, output_len))
-    return Reading(
-        deployment, n, str(row["phase"]), input_len, output_len, kv_len,
-        number(row, "prefix_hit_rate", 0.0), 1.0 + mtp * deployment.mtp_acceptance,
-        None if batch is None else as_float(batch),
-        number(row, "concurrency", 0.0), number(row, "request_rate_per_s", 0.0),
-        requests_of(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
-        flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
-        bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
-        most_running, tokens, least_run_s(row), served.held_steps, prompt_spread(row, input_len), reply_spread(row),
-        at_intervals(row), served.caches, means_of_tokens(row), template_tokens(row), defaults,
-    )  # fmt: skip
+    return served.most_running or mlperf_batch(row) * deployment.dp, tokens
 
 
 def _placed(row: Mapping[str, object], flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -265,45 +281,6 @@ def _tuned(model: ModelSpec, chip: Chip, d: Deployment, lengths: tuple[float, fl
     """(requests of the instance, tokens of a step on a rank) of trtllm-bench: one micro-batch per pipeline stage."""
     found = limits(model, chip, (d.weight_dtype, d.kv_dtype), (d.tp * d.dp, d.pp), lengths)
     return found.batch_size * d.pp * d.dp, found.num_tokens
-
-
-def _ratio(weight: str) -> float:
-    from supertwin.core.formats import number_format
-
-    return number_format(weight).bytes_per_element / 2.0
-
-
-def _formats(
-    row: Mapping[str, object], model: ModelSpec, chip: Chip, defaults: dict[str, object]
-) -> tuple[str, str, str]:
-    weight, activation, kv = (str(row.get(f"{k}_dtype") or "") for k in ("weight", "activation", "kv"))
-    framework = str(row.get("framework") or "").lower()
-    if not weight:
-        weight = defaults["weight_dtype"] = _usual_weight(row, chip)
-    if not activation:
-        activation = weight if weight not in ("int4", "mxfp4") else "bf16"
-        defaults["activation_dtype"] = activation
-    if not kv:
-        tuned = framework.startswith(_EIGHT_BIT_KV) or row.get("source_group") == "mlperf"
-        plain = scaling_of(model, weight, activation)[0] == "fp8-blockwise" and not is_perf_overview(row)
-        eight = weight == "nvfp4" or (weight == "fp8" and tuned and not plain)
-        kv = defaults["kv_dtype"] = "fp8" if eight else "bf16"
-    return (*scaling_of(model, weight, activation), kv)
-
-
-def _usual_weight(row: Mapping[str, object], chip: Chip) -> str:
-    """MLPerf and vendor tables without a stated type: the narrowest format that the chip computes in."""
-    if row.get("source_group") == "mlperf":
-        return next(
-            (f for f, rate in (("nvfp4", "fp4"), ("fp8", "fp8"), ("int8", "int8")) if rate in chip.peak_flop_per_s),
-            "fp16",
-        )
-    return NATIVE_WEIGHTS.get(str(row.get("model")), "bf16")
-
-
-NATIVE_WEIGHTS = {"kimi-k3": "mxfp4"}
-"""Formats of experts in checkpoints that their makers release in no wider one (model card of Kimi-K3: MXFP4 experts in
-groups of 32, activations, attention and shared experts in BF16)."""
 
 
 def _lengths(row: Mapping[str, object], defaults: dict[str, object]) -> tuple[float, float, float]:
