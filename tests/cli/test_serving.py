@@ -140,3 +140,19 @@ def test_few_cores_of_the_host_slow_a_deployment_down_and_say_so() -> None:
     refused = supertwin(*SMALL, "--host-cores", "0")
     assert_refused(refused)
     assert "--host-cores: expected a number of at least 0.1" in refused.err
+
+
+def test_sizes_of_an_instance_need_no_power_of_two() -> None:
+    result = supertwin("infer", "llama-3.1-8b", "--on", "dgx-h100:12", "--phase", "serve", "--pp", "3", "--json")
+    assert json.loads(result.out)["layout"]["decode"]["devices_per_instance"] == 3
+    refused = supertwin("infer", "llama-3.1-8b", "--on", "dgx-h100:8", "--phase", "serve", "--pp", "5")
+    assert_refused(refused)
+    assert "one decode instance of 5 devices" in refused.err
+
+
+def test_what_serves_nothing_has_no_energy_per_token() -> None:
+    result = supertwin("infer", "deepseek-r1", "--on", "dgx-h100:8", "--phase", "serve", "--json")
+    assert result.code == 3
+    found = json.loads(result.out)
+    assert found["energy_j_per_token"] is None
+    assert found["usd_per_million_tokens"] is None

@@ -226,3 +226,12 @@ def test_attention_and_experts_apart_are_explained_by_what_if() -> None:
     less = json.loads(supertwin(*words[:-3], "32", *words[-2:], "--kv-dtype", "fp8", "--json").out)
     rate = less["tokens_per_s_per_device"] / fields["tokens_per_s_per_device"] - 1.0
     assert half["gain"] == pytest.approx(rate, rel=1e-6)
+
+
+def test_a_mixed_step_with_shortcut_experts_is_no_pair_of_layers() -> None:
+    """Two attention cores are one of sequences and one of a chunk."""
+    case = step("longcat-flash", "gb200-nvl72:8", Deployment(dp=8, ep=8, dp_attention=True), phase="mixed",
+                input_len=2048, chunk_tokens=512)  # fmt: skip
+    opened = anatomy(case)
+    assert not any(block.block.pair for block in opened.blocks)
+    assert opened.total_s == pytest.approx(predict(case).step_time_s, rel=1e-9)

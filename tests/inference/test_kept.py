@@ -48,3 +48,10 @@ def test_nvfp4_leaves_attention_wide_and_quantises_the_mlp() -> None:
     found = _formats("deepseek-r1", "gb200-nvl72:16", "nvfp4", "nvfp4")
     assert {found[p] for p in ("mlp/up", "mlp/down", "moe/shared/up")} == {"nvfp4"}
     assert {found[p] for p in ("attention/down", "attention/q", "attention/out")} == {"bf16"}
+
+
+def test_nvfp4_weights_on_a_chip_that_multiplies_none() -> None:
+    """All matrices of the checkpoint stay stored in 4 bits and are multiplied in what the chip has."""
+    formats = _formats("deepseek-r1", "atlas-300i", "nvfp4", "nvfp4")
+    assert set(formats.values()) == {"bf16"}
+    assert _formats("deepseek-r1", "gb200-nvl72", "nvfp4", "nvfp4")["moe/shared/up"] == "nvfp4"

@@ -103,6 +103,15 @@ def seconds(case: InferenceCase) -> float:
     return predict(case).step_time_s
 
 
+@pytest.mark.parametrize("batch", [float("nan"), float("inf"), -1.0, 0.0])
+def test_a_batch_that_is_no_number_of_requests_is_refused(batch: float) -> None:
+    case = InferenceCase(
+        model_named("mixtral-8x7b"), load_system("dgx-h100:1"), Deployment(), "decode", batch, kv_len=9
+    )
+    with pytest.raises(InputError, match="expected requests per device above 0"):
+        predict(case)
+
+
 @LAWS
 @given(cases())
 def test_figures_agree_with_each_other(drawn: Drawn) -> None:

@@ -164,7 +164,7 @@ def _whole(value: object) -> int | None:
 
 
 def _instance(values: Values, job: Job, phase: str) -> Deployment:
-    """One instance: of the size given, else the smallest power of two of devices that holds model and requests."""
+    """One instance: of the size given, else the fewest devices, by powers of two, that hold model and requests."""
     given = values[f"{phase}_instance"]
     sizes = {name: int(str(values[name])) for name in _SIZES if values[name] is not None}
     if phase == "prefill" and (values["prefill_tp"] is not None or values["prefill_instance"] is not None):
@@ -172,13 +172,22 @@ def _instance(values: Values, job: Job, phase: str) -> Deployment:
         if values["prefill_tp"] is not None:
             sizes["tp"] = int(str(values["prefill_tp"]))
     if given is not None:
-        return _sized(values, job, phase, int(str(given)), sizes)[0]
+        try:
+            return _sized(values, job, phase, int(str(given)), sizes)[0]
+        except InputError as error:
+            raise InputError(f"--{phase}-instance {given}: {error}") from None
     side = values[f"{phase}_devices"]
     shared = values["prefill_devices"] != 0
     most = int(str(side)) if side else max(1, job.system.devices // 2 if shared else job.system.devices)
     problem: SupertwinError | None = None
     tight: Deployment | None = None
-    for devices in [2**i for i in range(most.bit_length()) if 2**i <= most]:
+    least = math.prod(sizes.get(name, 1) for name in ("tp", "pp", "dp", *(("cp",) if phase == "prefill" else ())))
+    if least > most:
+        raise InputError(
+            f"one {phase} instance of {least} devices as given, but {most} of the {job.system.devices} devices of"
+            f" {job.system.name} are for {phase}; expected smaller sizes or {job.system.name}:N"
+        )
+    for devices in [least * 2**i for i in range((most // least).bit_length())]:
         try:
             tight, fits = _sized(values, job, phase, devices, sizes)
         except InputError as error:

@@ -67,7 +67,10 @@ def read_words(text: str) -> str:
         if word not in WORDS:
             raise InputError(f"sampling {word[:40]!r}: expected one or more of {', '.join(WORDS)}")
     if "greedy" in words and {"topk", "topp", "sort"} & set(words):
-        raise InputError("sampling greedy takes the best token: topk, topp and sort do not go with it")
+        raise InputError(
+            "sampling greedy takes the best token: topk, topp and sort do not go with it; expected it alone or with"
+            " penalties, guided"
+        )
     if "sort" in words and not {"topk", "topp"} & set(words):
         raise InputError("sampling sort is how topk or topp are found; expected one of them with it")
     return ",".join(sorted(set(words) - {"greedy"}))

@@ -35,7 +35,7 @@ def with_kept_formats(
     experts = shard.expert_weight_dtype
     wide = wide_parts(model, block, shard.weight_dtype)
     narrow = _MLP if experts == "nvfp4" and block.kind == "mla" and not block.index_topk else ()
-    return [_kept(o, wide, narrow) for o in operators]
+    return [_kept(o, wide, narrow, shard.expert_dtype) for o in operators]
 
 
 def wide_parts(model: ModelSpec, block: AttentionSpec, weight: str) -> tuple[str, ...]:
@@ -49,12 +49,13 @@ def wide_parts(model: ModelSpec, block: AttentionSpec, weight: str) -> tuple[str
     return _JOIN if block.kind == "mla" else ()
 
 
-def _kept(o: Operator, wide: tuple[str, ...], narrow: tuple[str, ...]) -> Operator:
+def _kept(o: Operator, wide: tuple[str, ...], narrow: tuple[str, ...], multiplied: str) -> Operator:
+    """An operator in the checkpoint's format; multiplied: the format in which the chip takes NVFP4 weights."""
     if not isinstance(o, Gemm):
         return o
     part = o.part if o.part in _JOIN else o.part.removeprefix("mtp/")
     if part in wide:
         return replace(o, dtype="bf16", weight_dtype="", quantize_input=False)
     if part in narrow and o.dtype == "bf16":
-        return replace(o, dtype="nvfp4", weight_dtype="nvfp4", quantize_input=True)
+        return replace(o, dtype=multiplied, weight_dtype="nvfp4", quantize_input=multiplied == "nvfp4")
     return o

@@ -40,7 +40,7 @@ class Block:
     """Operators that run `count` times per step. layer: one of the model's layers; microbatches: 2 where the operators
     are those of one of two overlapped micro-batches; shortcut: its experts run beside the dense path (LongCat-Flash,
     arXiv 2509.01322), which hides their exchange; skew: rows that the busiest rank sends or gets over those of a rank
-    with all its sequences."""
+    with all its sequences; pair: a layer with shortcut experts together with the dense layer after it."""
 
     operators: tuple[Operator, ...]
     count: float
@@ -48,11 +48,7 @@ class Block:
     microbatches: int = 1
     shortcut: bool = False
     skew: Real = 1.0
-
-    @property
-    def pair(self) -> bool:
-        """Whether it is a layer with shortcut experts together with the dense layer after it."""
-        return self.shortcut and sum(o.part == "attention/core" for o in self.operators) > 1
+    pair: bool = False
 
 
 def computed_in(weight: str, activation: str, chip: Chip) -> tuple[str, str]:
@@ -184,7 +180,7 @@ def joined_pairs(given: list[Block]) -> list[Block]:
     for block in given:
         before = out[-1] if out else None
         if before is not None and before.shortcut and not before.pair and block.layer and block.count == before.count:
-            out[-1] = replace(before, operators=before.operators + block.operators)
+            out[-1] = replace(before, operators=before.operators + block.operators, pair=True)
         else:
             out.append(block)
     return out

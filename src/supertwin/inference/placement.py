@@ -108,11 +108,11 @@ def check(case: InferenceCase) -> None:
     if d.kv_pool and not any(x.attention is not None and x.attention.index_topk for x in case.model.layers):
         raise InputError(
             f"kv_pool({d.kv_pool}) keeps the tokens that sparse attention picks on the device; {case.model.name} has "
-            "no sparse attention"
+            "no sparse attention; expected none (0)"
         )
     if d.exchange not in EXCHANGES:
         raise InputError(f"exchange {d.exchange!r}: expected one of {', '.join(map(repr, EXCHANGES))}")
-    if case.batch < 0 or (case.batch == 0 and case.chunk_tokens == 0):
+    if not 0.0 <= case.batch < np.inf or (case.batch == 0 and case.chunk_tokens == 0):
         raise InputError(f"batch = {case.batch:g}: expected requests per device above 0 (below 1 is legal with tp > 1)")
     _check_lengths(case)
     if d.draft or d.draft_topk != 1 or d.verify_tokens:
@@ -173,9 +173,15 @@ def _check_devices(case: InferenceCase) -> None:
             f"{sizes} of one instance, but {system.name} has {system.devices}; take less or {system.name}:N"
         )
     if system.devices % d.devices:
-        raise InputError(f"{sizes} does not divide the {system.devices} devices of {system.name} into whole instances")
+        whole = system.devices // d.devices * d.devices
+        raise InputError(
+            f"{sizes} does not divide the {system.devices} devices of {system.name} into whole instances; expected"
+            f" {system.name}:{whole} or other sizes"
+        )
     if d.pp > case.model.n_layers:
-        raise InputError(f"pp({d.pp}) exceeds the {case.model.n_layers} layers of {case.model.name}")
+        raise InputError(
+            f"pp({d.pp}) exceeds the {case.model.n_layers} layers of {case.model.name}; expected at most as many"
+        )
     _check_context(case)
 
 
@@ -209,7 +215,7 @@ def _check_shares(model: ModelSpec, d: Deployment) -> None:
     shared = d.afd[1] * d.afd_unit if d.afd_instances else d.tp * (d.dp if d.dp_attention else 1)
     name = "tp x dp" if d.dp_attention else "tp (dp ranks share experts only with dp_attention)"
     if d.ep > 1 and experts is None:
-        raise InputError(f"ep({d.ep}) > 1, but {model.name} has no routed experts")
+        raise InputError(f"ep({d.ep}) > 1, but {model.name} has no routed experts; expected 1")
     if d.ep > shared and d.token_split > 1:
         name, shared = f"{name} x cp", shared * d.token_split
     if d.ep > 1 and shared % d.ep:

@@ -60,7 +60,7 @@ class Outline:
         for at, places in self.exchanges.items():
             operators[at] = changed(operators[at], **{name: values[place] for name, place in places.items()})
         skew = self.block.skew if self.skew is None else values[self.skew]
-        return Block(tuple(operators), *_GET_REST(self.block), skew)
+        return Block(tuple(operators), *_GET_REST(self.block), skew, self.block.pair)
 
 
 _GET_REST = attrgetter("count", "layer", "microbatches", "shortcut")

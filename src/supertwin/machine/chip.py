@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from supertwin.core.units import UNITS
 
 _WIDER: Mapping[str, tuple[str, ...]] = {
-    "fp4": ("fp4", "fp8", "bf16"),
+    "fp4": ("fp4", "fp8", "bf16", "fp16"),
     "int4": ("int4", "int8", "fp16", "bf16"),
     "int8": ("int8", "fp16", "bf16"),
     "fp8": ("fp8", "bf16", "fp16"),
@@ -92,7 +92,7 @@ class Chip:
     def multiplied(self, rate: str) -> str:
         """The rate at which a format is multiplied: its own, or that of the next wider one that has hardware.
 
-        fp4 -> fp8 -> bf16; int4 -> int8 -> fp16; fp8 -> bf16; bf16 <-> fp16; tf32 -> fp32. Raises KeyError.
+        fp4 -> fp8 -> bf16 -> fp16; int4 -> int8 -> fp16; fp8 -> bf16; bf16 <-> fp16; tf32 -> fp32. Raises KeyError.
         """
         for name in _WIDER[rate]:
             if name in self.peak_flop_per_s:

@@ -88,7 +88,8 @@ def gains_view(gains: Sequence[Gain[Any, Any]], titles: Titles, token: str) -> l
         worse = [gain for gain in own if gain.gain <= -_LEAST_GAIN]
         if worse and kind == "option":
             last = worse[-1]
-            text = f"{len(worse)} others slow it down, most of all {last.change.name} ({percent(last.gain)})"
+            others = f"{len(worse)} others slow it down, most of all" if len(worse) > 1 else "slower:"
+            text = f"{others} {last.change.name} ({percent(last.gain)})"
             view.append(Text("  " + text, style="dim"))
     return view
 

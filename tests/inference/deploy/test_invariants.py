@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.core.errors import InputError, UnknownName
-from supertwin.inference.case import Deployment
+from supertwin.inference import predict
+from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.deploy import (
     Limits,
     Service,
@@ -30,6 +31,7 @@ from supertwin.inference.deploy import (
 from supertwin.inference.deploy.handover import handover
 from supertwin.inference.deploy.prefix import break_even_tokens
 from supertwin.machine import load_system
+from supertwin.model import load_model
 from supertwin.scenarios.serving import cm384_service as paper
 from tests.inference.deploy.services import priced, small
 
@@ -230,3 +232,19 @@ def test_a_model_that_does_not_fit_is_infeasible() -> None:
     best = largest_rate(prepare(service), Limits())
     assert not best.feasible
     assert "fits beside the weights" in best.reasons[0]
+    assert economy(service, best.point).bill.energy_j_per_token is None  # nothing is served
+
+
+def test_steps_of_a_deployment_are_those_of_predict() -> None:
+    """Plain FP8 has the blocks of the checkpoint in both."""
+    d = Deployment(dp=8, ep=8, dp_attention=True, weight_dtype="fp8", activation_dtype="fp8", framework="sglang")
+    model = load_model("qwen3-235b-a22b")
+    prepared = prepare(Service(model, load_system("dgx-h200:16"), d, d, 1, 1, 2048.0, 512.0))
+    n = float(prepared.curves.resident[4])
+    case = InferenceCase(model, load_system("dgx-h200:8"), d, "decode", n / 8.0, kv_len=2304)
+    assert prepared.curves.step(n) == pytest.approx(predict(case).step_time_s, rel=1e-9)
+
+
+def test_an_illegal_instance_is_refused() -> None:
+    with pytest.raises(InputError, match="does not divide the 64 heads"):
+        Service(small().model, load_system("dgx-h100:8"), Deployment(tp=3), Deployment(), 1, 1)

@@ -51,7 +51,9 @@ def economy(service: Service, point: Point) -> Economy:
     prefills = service.prefill_devices or service.decode_devices
     decode, prefill = output / service.decode_devices, prompt / prefills
     watts = sum(_power(service, step, devices, busy) for _, step, devices, busy in sides.values())
-    bill = bill_of_power(service.system, service.devices, max(output / service.devices, 1e-30), watts)
+    bill = bill_of_power(service.system, service.devices, output / service.devices or 1.0, watts)
+    if not output:
+        bill = replace(bill, energy_j_per_token=None, usd_per_million_tokens=None)
     money = bill.usd_per_million_tokens
     low, high = _interval(sides)
     return Economy(

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 from supertwin.core.errors import InputError
 from supertwin.inference import engines
-from supertwin.inference.case import Deployment
+from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.deploy.planes import plane_of
 from supertwin.inference.deploy.prefix import medium_of
+from supertwin.inference.notes import computed_rate
+from supertwin.inference.predict import prepared
 from supertwin.machine.system import System
+from supertwin.machine.systems import with_devices
 from supertwin.model.spec import ModelSpec
 
 
@@ -57,9 +60,26 @@ class Service:
                 f"{self.decode.devices} decode devices = {self.devices}, but {self.system.name} has "
                 f"{self.system.devices}; take fewer instances or {self.system.name.partition(':')[0]}:{self.devices}"
             )
+        decode = self._as_predicted(self.decode, "decode")
+        prefill = self._as_predicted(self.prefill, "prefill" if self.disaggregated else "")
+        object.__setattr__(self, "decode", decode)
+        object.__setattr__(self, "prefill", prefill)
         medium_of(self.system, self.cache)
         if self.disaggregated:
             plane_of(self.system, self.plane)
+
+    def _as_predicted(self, deployment: Deployment, phase: str) -> Deployment:
+        """The deployment with what a step's prediction fills in. phase: "" where it need not stand alone. Raises
+        InputError where it is illegal."""
+        if not phase:
+            formats = self.decode.weight_dtype, self.decode.activation_dtype
+            return replace(deployment, weight_dtype=formats[0], activation_dtype=formats[1])
+        system = with_devices(self.system, deployment.devices)
+        asked, context = int(self.input_len), int(self.input_len + self.output_len)
+        case = InferenceCase(self.model, system, deployment, phase, 1.0, input_len=asked, kv_len=context)
+        made = prepared(case)
+        computed_rate(made)
+        return made.deployment
 
     @property
     def disaggregated(self) -> bool:
