@@ -140,16 +140,65 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
     _check_ranges(row)
     defaults: dict[str, object] = {}
     flags = frozenset(str(row.get("flags") or "").split(";"))
+    served = options(row)
+    deployment = _deployment(row, model, chip, weights_bytes, (served, flags, defaults))
+    input_len, output_len, kv_len = _lengths(row, defaults)
+    most_running, tokens = _limits(row, served, model, chip, (deployment, input_len, output_len))
+    tpot_limit_s, ttft_limit_s = limits_s(row)
+    return Reading(
+        deployment=deployment,
+        n_devices=devices_of(row),
+        phase=str(row["phase"]),
+        input_len=input_len,
+        output_len=output_len,
+        kv_len=kv_len,
+        hit_rate=number(row, "prefix_hit_rate", 0.0),
+        accepted=1.0 + deployment.mtp_tokens * deployment.mtp_acceptance,
+        batch=_batch(row, served, defaults),
+        concurrency=number(row, "concurrency", 0.0),
+        rate_per_s=number(row, "request_rate_per_s", 0.0),
+        requests=requests_of(row),
+        prefill_devices=int(number(row, "prefill_devices", 0.0)),
+        decode_devices=int(number(row, "decode_devices", 0.0)),
+        flags=flags,
+        tpot_limit_s=tpot_limit_s,
+        ttft_limit_s=ttft_limit_s,
+        data_set=row.get("source_group") == "mlperf",
+        counted=is_perf_overview(row),
+        one_length=bool(_RANDOM.search(str(row.get("notes") or ""))),
+        memory_share=served.memory_share,
+        most_running=most_running,
+        batched_tokens=tokens,
+        least_run_s=least_run_s(row),
+        held_steps=served.held_steps,
+        prompt_spread=prompt_spread(row, input_len),
+        reply_spread=reply_spread(row),
+        even=at_intervals(row),
+        caches=served.caches,
+        mean_of_tokens=means_of_tokens(row),
+        template_tokens=template_tokens(row),
+        defaults=defaults,
+    )
+
+
+def _deployment(
+    row: Mapping[str, object],
+    model: ModelSpec,
+    chip: Chip,
+    weights_bytes: float,
+    about: tuple[Options, frozenset[str], dict[str, object]],
+) -> Deployment:
+    """about: options of the server, flags of the row, what stands in (filled)."""
+    served, flags, defaults = about
     weight, activation, kv = formats_of(row, model, chip, defaults)
     if "hif8" in flags:  # 8 bits with one scale per tensor
         activation = "fp8-tensorwise"
     sizes = layout_of(row, model, chip, weights_bytes * width_ratio(weight), defaults)
     if "precision-doubtful" in flags and too_wide(weight, weights_bytes, sizes, chip):
         weight = activation = defaults["weight_dtype"] = scaling_of(model, "fp8", "fp8")[0]
-    served = options(row)
     drafts = _drafts(row, flags, defaults)
     mtp = drafts["mtp_tokens"]
-    deployment = Deployment(
+    return Deployment(
         **_placed(row, flags, sizes),
         dp_attention=bool(sizes["dp_attention"]),
         weight_dtype=weight, activation_dtype=activation, kv_dtype=kv,
@@ -160,18 +209,6 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         kv_pool=_pool(row, model, flags),
         draft=_drafter(mtp, model, flags), **drafts, host_cores=served.host_cores,
         **local_widths(row, flags, sizes),
-    )  # fmt: skip
-    input_len, output_len, kv_len = _lengths(row, defaults)
-    most_running, tokens = _limits(row, served, model, chip, (deployment, input_len, output_len))
-    return Reading(
-        deployment, devices_of(row), str(row["phase"]), input_len, output_len, kv_len,
-        number(row, "prefix_hit_rate", 0.0), 1.0 + mtp * deployment.mtp_acceptance, _batch(row, served, defaults),
-        number(row, "concurrency", 0.0), number(row, "request_rate_per_s", 0.0),
-        requests_of(row), int(number(row, "prefill_devices", 0.0)), int(number(row, "decode_devices", 0.0)),
-        flags, *limits_s(row), row.get("source_group") == "mlperf", is_perf_overview(row),
-        bool(_RANDOM.search(str(row.get("notes") or ""))), served.memory_share,
-        most_running, tokens, least_run_s(row), served.held_steps, prompt_spread(row, input_len), reply_spread(row),
-        at_intervals(row), served.caches, means_of_tokens(row), template_tokens(row), defaults,
     )  # fmt: skip
 
 
