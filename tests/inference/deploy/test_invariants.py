@@ -243,6 +243,10 @@ def test_steps_of_a_deployment_are_those_of_predict() -> None:
     n = float(prepared.curves.resident[4])
     case = InferenceCase(model, load_system("dgx-h200:8"), d, "decode", n / 8.0, kv_len=2304)
     assert prepared.curves.step(n) == pytest.approx(predict(case).step_time_s, rel=1e-9)
+    mixing = replace(d, framework="vllm")
+    both = Service(model, load_system("dgx-h200:8"), mixing, mixing, 0, 1, 2048.0, 512.0)
+    assert both.prefill.weight_dtype == both.decode.weight_dtype == "fp8-blockwise"
+    assert prepare(both).curves.carried is not None  # prompts ride in decode steps
 
 
 def test_an_illegal_instance_is_refused() -> None:

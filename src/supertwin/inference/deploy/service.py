@@ -60,20 +60,19 @@ class Service:
                 f"{self.decode.devices} decode devices = {self.devices}, but {self.system.name} has "
                 f"{self.system.devices}; take fewer instances or {self.system.name.partition(':')[0]}:{self.devices}"
             )
-        decode = self._as_predicted(self.decode, "decode")
-        prefill = self._as_predicted(self.prefill, "prefill" if self.disaggregated else "")
-        object.__setattr__(self, "decode", decode)
+        object.__setattr__(self, "decode", self._as_predicted(self.decode, "decode"))
+        if self.disaggregated:
+            prefill = self._as_predicted(self.prefill, "prefill")
+        else:
+            same = ("weight_dtype", "activation_dtype", "part_dtypes", "expert_balance")
+            prefill = replace(self.prefill, **{name: getattr(self.decode, name) for name in same})
         object.__setattr__(self, "prefill", prefill)
         medium_of(self.system, self.cache)
         if self.disaggregated:
             plane_of(self.system, self.plane)
 
     def _as_predicted(self, deployment: Deployment, phase: str) -> Deployment:
-        """The deployment with what a step's prediction fills in. phase: "" where it need not stand alone. Raises
-        InputError where it is illegal."""
-        if not phase:
-            formats = self.decode.weight_dtype, self.decode.activation_dtype
-            return replace(deployment, weight_dtype=formats[0], activation_dtype=formats[1])
+        """The deployment with what a step's prediction fills in. Raises InputError where it is illegal."""
         system = with_devices(self.system, deployment.devices)
         asked, context = int(self.input_len), int(self.input_len + self.output_len)
         case = InferenceCase(self.model, system, deployment, phase, 1.0, input_len=asked, kv_len=context)
