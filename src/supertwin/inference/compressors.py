@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from supertwin.inference.recipe_kernels import QUERIES, WEIGHTS
+from supertwin.inference.recipe_kernels import QUERIES, WEIGHTS, replaced
 from supertwin.model.parameters import compressor_width
 from supertwin.model.spec import AttentionSpec
 from supertwin.workload.block import plain, vector
@@ -27,12 +27,7 @@ _INDEX = "attention/index"
 
 def with_compressors(operators: Sequence[Operator], block: AttentionSpec) -> list[Operator]:
     """Operators of a layer (or draft) with attention `block`, with the compressors as kernels of their own."""
-    out: list[Operator] = []
-    for o in operators:
-        name = o.part.removeprefix("mtp/")
-        before = o.part.removesuffix(name)
-        out += [changed(x, part=before + x.part.removeprefix("mtp/")) for x in _of(o, name, block)]
-    return out
+    return replaced(operators, lambda o, name: _of(o, name, block))
 
 
 def _of(o: Operator, name: str, block: AttentionSpec) -> list[Operator]:

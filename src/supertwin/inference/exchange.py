@@ -96,9 +96,7 @@ def awaited(system: System, placement: Placement, o: Communication, routed: Rout
         return NO_MEETING
     if system.chip.vendor == "nvidia":
         return apart(placement.ranks, CUDA_ARRIVAL_VARIANCE_S)
-    if o.op not in ("dispatch", "combine"):
-        return NO_MEETING
-    if system.chip.vendor != "huawei":
+    if system.chip.vendor != "huawei" or o.op not in ("dispatch", "combine"):
         return NO_MEETING
     spread = apart(placement.ep_group.size)
     if isinstance(o.tokens, (int, float)):

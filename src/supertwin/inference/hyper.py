@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from supertwin.workload.operators import Gemm, Operator, Vector
 
 _PART = "norm/hyper"
+STREAMS = 4.0
+"""Residual streams of the measured kernels, and of every model that has them (hc_mult)."""
 
 
 def with_mixing_kernels(operators: Sequence[Operator]) -> list[Operator]:
@@ -25,5 +27,6 @@ def _kernel(o: Operator) -> Operator:
         return Vector(part=o.part, op="hyper_pre", bytes_read=2.0 * cells, bytes_written=2.0 * cells / streams)
     if not isinstance(o, Vector):
         return o
-    # the pass is given with both ends of a block: streams read twice, written once
-    return Vector(part=o.part, op="hyper_post", bytes_read=0.625 * o.bytes_read, bytes_written=o.bytes_written)
+    # the pass reads the streams at both ends of a block, hc_post the streams and what the block gave
+    read = (STREAMS + 1.0) / (2.0 * STREAMS) * o.bytes_read
+    return Vector(part=o.part, op="hyper_post", bytes_read=read, bytes_written=o.bytes_written)

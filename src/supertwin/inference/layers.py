@@ -83,7 +83,7 @@ def shard_of(model: ModelSpec, deployment: Deployment, placement: Placement, chi
     own = next((x for x in d.part_dtypes if x[0] == "experts"), None)
     if own is not None:
         sent, (dtype, weight) = own[2], computed_in(own[1], own[2], chip)
-    elif (dtype, weight) == ("bf16", "mxfp4") and engine.name.startswith("vllm") and "fp4" in chip.peak_flop_per_s:
+    elif (dtype, weight) == ("bf16", "mxfp4") and engine.name.startswith("vllm") and chip.architecture == "blackwell":
         dtype = "mxfp8"
     payload = number_format(sent).rate if sent not in WIDE else "bf16"
     return Shard(

@@ -13,7 +13,7 @@ its own adds the shared expert. Each is priced like others of its class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from supertwin.model.spec import AttentionSpec
@@ -27,11 +27,16 @@ _INDEX = "attention/index"
 
 def with_recipe_kernels(operators: Sequence[Operator], block: AttentionSpec) -> list[Operator]:
     """Operators of a layer (or draft) with sparse latent attention `block`, with the kernels of the recipe."""
+    return replaced(operators, lambda o, name: _of(o, name, block))
+
+
+def replaced(operators: Sequence[Operator], kernels: Callable[[Operator, str], list[Operator]]) -> list[Operator]:
+    """What `kernels` makes of each operator, given with its part outside drafts; those of drafts stay theirs."""
     out: list[Operator] = []
     for o in operators:
         name = o.part.removeprefix("mtp/")
         before = o.part.removesuffix(name)
-        out += [changed(x, part=before + x.part.removeprefix("mtp/")) for x in _of(o, name, block)]
+        out += [changed(x, part=before + x.part.removeprefix("mtp/")) for x in kernels(o, name)]
     return out
 
 

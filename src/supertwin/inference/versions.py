@@ -32,7 +32,7 @@ def trtllm_version(framework: str) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=512)
 def engine_name(text: str, npu: bool) -> str:
-    """Profile (assumptions.ENGINES) of a framework in lower case; npu: on Ascend."""
+    """Name in engines.ENGINES of a framework in lower case; npu: on Ascend."""
     for mark, name in _NAMED:
         if mark in text:
             return name if name != "tensorrt-llm" else _trtllm_name(text)
@@ -73,4 +73,4 @@ def _vllm_name(text: str) -> str:
         return "vllm-async" if any(mark in text for mark in ("nightly", "wide", "p/d")) else "vllm"
     if major == 0 and minor < 8:
         return "vllm-v0"
-    return "vllm-async" if minor >= 14 else "vllm"
+    return "vllm-async" if (major, minor) >= (0, 14) else "vllm"
