@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +11,14 @@ from supertwin.inference.beside import beside_s
 from supertwin.inference.carried import Carried
 from supertwin.inference.case import Deployment
 from supertwin.inference.engines import Engine
-from supertwin.inference.host import shortage, usual_issue_s
+from supertwin.inference.host import Shortage, shortage, usual_issue_s
 from supertwin.inference.memory import largest_batch
 from supertwin.inference.mixed import chunk_shape
-from supertwin.inference.placement import place
+from supertwin.inference.placement import Placement, Real, place
 from supertwin.inference.residence import Array, Curves
 from supertwin.inference.shape import Shape
 from supertwin.inference.step import step, steps
+from supertwin.inference.times import StepTimes
 from supertwin.inference.unified import further_s
 from supertwin.machine.system import System
 from supertwin.model.spec import ModelSpec
@@ -63,16 +65,10 @@ def curves(
     fill, context = room.fill, input_len + decoded
     chunks = np.geomspace(max(1.0, min(new, room.most_tokens / 8.0)), max(room.most_tokens, 2.0), CHUNKS)
     tau, full, *mixed = steps(model, system, _asked(engine, deployments, lengths, room, chunks))
-    p, ranks = place(prefill), decode.dp
-    lacks = shortage(engine, system, decode.host_cores, place(decode))
+    p = place(prefill)
     further = further_s(model, prefill, system.chip, engine, (max(input_len, 1.0), max(new, 1.0)), full)
     decode_s = np.broadcast_to(tau.device_s, room.resident.shape)
-    carried = None
-    if mixed:
-        added = np.maximum(mixed[0].device_s - decode_s[::EVERY, None], 0.0) + further * chunks / max(new, 1.0)
-        carried = Carried(room.resident[::EVERY], chunks, added, p.dp, p.pp)
     alone, together = (float(np.ravel(full.time_s)[i]) + n * further for i, n in ((0, 1.0), (-1, fill)))
-    issue = lacks.issue_s(usual_issue_s(engine, full.kernels, full.issued, max(new, 1.0)), full.issued)
     return Curves(
         resident=room.resident,
         decode_s=decode_s,
@@ -80,7 +76,6 @@ def curves(
         prefill_each_s=together / (fill * p.dp * p.pp),
         prefill_step_s=together,
         chunk_tokens=room.most_tokens * p.dp,
-        issue_s=float(issue),
         lone_s=max(alone - float(np.ravel(tau.time_s)[0]), 0.0) if p.ranks > 1 else 0.0,
         ranks=p.ranks,
         capacity=room.capacity,
@@ -88,15 +83,40 @@ def curves(
         fits=max(room.fits, 0.0),
         prefill_devices=prefill.devices,
         decode_devices=decode.devices,
-        issue_each_s=engine.sequence_host_s / ranks + lacks.sequence_s / (ranks * p.pp),
-        host_s=lacks.step_s,
-        captured=engine.captured_tokens * ranks * p.pp / decode.new_tokens or np.inf,
-        uncaptured_s=float(lacks.issue_s(tau.issued * engine.operator_s, tau.issued)),
         step_tokens=float(room.limit_tokens * p.dp),
-        beside_s=beside_s(model, decode, system.chip, engine, tau, room.resident / ranks * context),
-        carried=carried,
+        beside_s=beside_s(model, decode, system.chip, engine, tau, room.resident / decode.dp * context),
+        carried=_carried(mixed, decode_s, (room, chunks), further / max(new, 1.0), p),
         pass_s=max(alone * fill - together, 0.0) / (fill - 1.0) / p.pp if fill > 1.0 and prefill == decode else 0.0,
+        **_host(engine, shortage(engine, system, decode.host_cores, place(decode)), (tau, full), new, decode),
     )
+
+
+def _host(
+    engine: Engine, lacks: Shortage, priced: tuple[StepTimes, StepTimes], new_tokens: float, decode: Deployment
+) -> dict[str, float]:
+    """What steps need of the host, as fields of Curves. priced: a decode step and one with prompts of new_tokens."""
+    (tau, full), gap = priced, engine.step_gap_s
+    usual = usual_issue_s(engine, full.kernels, full.issued, max(new_tokens, 1.0)) + gap
+    microbatches = decode.dp * decode.pp
+    return {
+        "issue_s": float(lacks.issue_s(usual, full.issued)),
+        "issue_each_s": engine.sequence_host_s / decode.dp + lacks.sequence_s / microbatches,
+        "host_s": lacks.step_s,
+        "captured": engine.captured_tokens * microbatches / decode.new_tokens or np.inf,
+        "uncaptured_s": float(lacks.issue_s(tau.issued * engine.operator_s + gap, tau.issued)),
+    }
+
+
+def _carried(
+    mixed: Sequence[StepTimes], decode_s: Array, asked: tuple[_Room, Array], each_s: Real, p: Placement
+) -> Carried | None:
+    """What prompts add to decode steps. asked: residents and chunks of the mixed step, if one was priced; each_s:
+    of each prompt token beside."""
+    if not mixed:
+        return None
+    room, chunks = asked
+    added = np.maximum(mixed[0].device_s - decode_s[::EVERY, None], 0.0) + each_s * chunks
+    return Carried(room.resident[::EVERY], chunks, added, p.dp, p.pp)
 
 
 def _room(

@@ -99,7 +99,8 @@ def _add_block(out: StepTimes, block: Block, pieces: list[Piece], chip: Chip, ph
 def _add_host(out: StepTimes, plan: Plan, system: System) -> None:
     """Decode runs captured graphs, up to their largest size: a gap per step and per sequence, and no faster than the
     host prepares the sequences of all pp micro-batches beside it. Prefill, or a step with a chunk of it, has no graph
-    and cannot be faster than the host issues kernels. Processes with too few cores take longer for either (host.py).
+    and cannot be faster than the host issues kernels, which it starts after the gap; the work per sequence is all that
+    a step needs of the host. Processes with too few cores take longer for either (host.py).
     """
     engine, shape, p = plan.engine, plan.shape, plan.placement
     decodes = shape.sequences if shape.phase == "decode" else 0.0
@@ -108,9 +109,11 @@ def _add_host(out: StepTimes, plan: Plan, system: System) -> None:
     issue = (engine.sequence_host_s * p.pp + lacks.sequence_s) * decodes + lacks.step_s
     if shape.kernels_of != "decode":
         prompts = shape.tokens if shape.chunk is None else np.maximum(shape.tokens, shape.chunk.tokens)
-        issue = issue + lacks.issue_s(usual_issue_s(engine, out.kernels, out.issued, prompts), out.issued)
+        usual = usual_issue_s(engine, out.kernels, out.issued, prompts) + engine.step_gap_s
+        issue = issue + lacks.issue_s(usual, out.issued)
     elif engine.captured_tokens:
-        uncaptured = lacks.issue_s(out.issued * engine.operator_s, out.issued)
+        uncaptured = lacks.issue_s(out.issued * engine.operator_s + engine.step_gap_s, out.issued)
         issue = issue + np.where(shape.tokens > engine.captured_tokens, uncaptured, 0.0)
-    out.waited_s = np.maximum(issue - np.asarray(out.time_s), 0.0)
-    out.add("host", "latency", out.waited_s + engine.step_gap_s + per_sequence)
+    gap = engine.step_gap_s + per_sequence
+    out.waited_s = np.maximum(issue - gap - np.asarray(out.time_s), 0.0)
+    out.add("host", "latency", out.waited_s + gap)
