@@ -132,13 +132,22 @@ def _loaded_set(curves: Curves, load: Load, instances: float, total: float) -> S
     n, steps = min(held, max(curves.capacity, 1e-9)), decode_steps(load)
     first, decode = _burst_ttft(curves, load, held), steps * float(curves.step(n))
     turns = held / n
-    wait = first + 0.5 * (turns - 1.0) ** 2 / turns * decode
+    wait = first + _turn_wait(turns, load.varied) * decode
     weight = float(reply_weight(0.0)) if load.varied and not load.mean_of_tokens else 1.0
     last = drain_s(curves, load, n) if load.varied else decode
     time = 2.0 * first + (turns - 1.0) * decode + last
     ttft = first + load.request_gap_s + 0.5 * (total / held - 1.0) * time
     tpot = token_time_s(load, decode + wait * weight, 0.0, decode)
     return Serving(held / time * instances, tpot, ttft, n, 1.0, "engine")
+
+
+def _turn_wait(turns: float, varied: bool) -> float:
+    """Mean wait for a place, in replies, of `turns` groups of requests. Equal replies leave all places at once, the
+    i-th group waits for i replies; of varied ones they come free one by one, for all but the first group."""
+    if varied:
+        return 0.5 * (turns - 1.0) ** 2 / turns
+    whole, part = divmod(turns + 1e-9, 1.0)
+    return whole * (0.5 * (whole - 1.0) + part) / turns
 
 
 def _first_wave(curves: Curves, load: Load) -> float:

@@ -97,13 +97,14 @@ def _host(
     """What steps need of the host, as fields of Curves. priced: a decode step and one with prompts of new_tokens."""
     (tau, full), gap = priced, engine.step_gap_s
     usual = usual_issue_s(engine, full.kernels, full.issued, max(new_tokens, 1.0)) + gap
-    microbatches = decode.dp * decode.pp
+    alone, microbatches = engine.unrecorded_s or tau.issued * engine.operator_s, decode.dp * decode.pp
+    recorded = engine.captured_tokens or (0.0 if engine.unrecorded_s else np.inf)
     return {
         "issue_s": float(lacks.issue_s(usual, full.issued)),
         "issue_each_s": engine.sequence_host_s / decode.dp + lacks.sequence_s / microbatches,
         "host_s": lacks.step_s,
-        "captured": engine.captured_tokens * microbatches / decode.new_tokens or np.inf,
-        "uncaptured_s": float(lacks.issue_s(tau.issued * engine.operator_s + gap, tau.issued)),
+        "captured": recorded * microbatches / decode.new_tokens,
+        "uncaptured_s": float(lacks.issue_s(alone + gap, tau.issued)),
     }
 
 

@@ -40,7 +40,8 @@ class Engine:
     scheduled while one runs, so that a new prompt rides in the step after (vLLM's asynchronous scheduling:
     step_with_batch_queue with two batches; SGLang: event_loop_overlap; TensorRT-LLM: _executor_loop_overlap);
     whole_drafts: every draft pass runs over all the tokens; rebalances: its load balancer moves experts while it
-    serves, by the statistics of what it serves (else they lie as a recording says).
+    serves, by the statistics of what it serves (else they lie as a recording says); unrecorded_s: host time of a
+    decode step that is not one graph, beside the device.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Engine:
     rebalances: bool = False
     operator_s: float = 0.0
     captured_tokens: int = 0
+    unrecorded_s: float = 0.0
 
 
 _US = 1e-6

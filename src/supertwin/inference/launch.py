@@ -27,9 +27,9 @@ STATE_SHARE = 0.9 / 1.9
 WIDE_SHARE, NODE = 0.82, 8
 """Static memory of attention ranks over several nodes: recipes state it, because the default would reserve more than
 the device has (sgl-project/sglang issue 6017: --mem-fraction-static 0.82 for decode)."""
-ASCEND_LAYER_GAP_S = 591e-6
-"""Time per layer in which a 910B waits for its host when a decode step is not one graph: 591 of 832 us of a block of
-Qwen3-VL-30B-A3B on two 910B3 (vllm-project/vllm-ascend issue 9404; gone with cudagraph_mode FULL_DECODE_ONLY)."""
+ASCEND_LAYER_S = 832e-6
+"""Host time per layer of a decode step that is not one graph: a block of Qwen3-VL-30B-A3B on two 910B3, in 591 us of
+which the device waits (vllm-project/vllm-ascend issue 9404; gone with cudagraph_mode FULL_DECODE_ONLY)."""
 STATES_PER_REQUEST = 3
 """Slots of that pool per running request while prefixes are cached: its own, the matched prefix, a copy
 (kv_cache_configurator: MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO)."""
@@ -41,7 +41,7 @@ def scheduled(about: Engine, model: ModelSpec, deployment: Deployment) -> Engine
     found = speculating(about, deployment.mtp_tokens, deployment.dp)
     if found.name == "vllm-ascend" and _without_graph(deployment.framework):
         layers = sum(layer.count for layer in model.layers)
-        return replace(found, step_gap_s=found.step_gap_s + layers * ASCEND_LAYER_GAP_S)
+        return replace(found, unrecorded_s=layers * ASCEND_LAYER_S)
     if found.draft_gap_s:
         return replace(found, step_gap_s=found.step_gap_s + found.draft_gap_s * deployment.mtp_tokens)
     if found.name in _SGLANG and _recurrent(model):

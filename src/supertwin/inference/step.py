@@ -114,6 +114,8 @@ def _add_host(out: StepTimes, plan: Plan, system: System) -> None:
     elif engine.captured_tokens:
         uncaptured = lacks.issue_s(out.issued * engine.operator_s + engine.step_gap_s, out.issued)
         issue = issue + np.where(shape.tokens > engine.captured_tokens, uncaptured, 0.0)
+    elif engine.unrecorded_s:
+        issue = issue + lacks.issue_s(engine.unrecorded_s + engine.step_gap_s, out.issued)
     gap = engine.step_gap_s + per_sequence
     out.waited_s = np.maximum(issue - gap - np.asarray(out.time_s), 0.0)
     out.add("host", "latency", out.waited_s + gap)
