@@ -107,8 +107,9 @@ def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpo
 
     under Poisson arrivals. An engine that puts prompts first decodes V = `held_steps` x tau while nobody waits: tau is
     left out of the own step and E[T^2] / E[T] = V / (1 + rho) + rate E[p^2] / (1 - rho^2). Arrivals at equal
-    intervals longer than a step with a prompt never meet one. p varies as the prompts do (prompt_cv2). Steps that are
-    scheduled already run first (ahead_steps).
+    intervals longer than a step with a prompt never meet one. p varies as the prompts do (prompt_cv2). No step lasts
+    longer than one full of prompts: prompts that share a step cost less than each alone, where p is still that of a
+    lone one. Steps that are scheduled already run first (ahead_steps).
     """
     if math.isnan(tpot):
         busy = min(rate * curves.prefill_each_s, 0.99)
@@ -119,7 +120,8 @@ def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpo
     seen = (step if load.mixes_prefill else held * tau / (1.0 + rho)) + spread_s
     if load.even and rate * (held * tau + prompt) < 1.0:
         seen = held * tau
-    others = max(rate * seen - load.even, 0.0) * prompt
+    seen = min(seen, held * tau + curves.prefill_step_s)
+    others = min(max(rate * seen - load.even, 0.0) * prompt, curves.prefill_step_s)
     gathering = 0.5 * step * float(gathered_steps(load, curves, rate * step))
     gathering += load.ahead_steps * min(resident, 1.0) * (step if load.mixes_prefill else tau)
     if not load.mixes_prefill:
