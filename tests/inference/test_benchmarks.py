@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from supertwin.inference.benchmarks import (
     DATASET_PROMPTS,
+    amd_prompts,
     mlperf_batch,
     mlperf_layout,
     mlperf_run,
     mlperf_samples,
+    mlperf_tokens,
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.deployment import serve
@@ -61,6 +63,20 @@ def test_layouts_of_the_mlperf_harness() -> None:
     assert mlperf_layout({**MLPERF, "chip": "h200-sxm"}) is None
     assert mlperf_batch({**MLPERF, "model": "deepseek-r1", "chip": "b200"}) == 512
     assert mlperf_batch({**MLPERF, "chip": "b200"}) == 0
+
+
+def test_steps_of_the_mlperf_harnesses() -> None:
+    """max_num_tokens of closed/NVIDIA/configs/H200 of round 5.1; MIN_REQUIRE_PREFILL_QUERY of AMD's servers."""
+    server = {**MLPERF, "phase": "serving", "chip": "h200-sxm", "framework": "TensorRT 10.11"}
+    assert mlperf_tokens(server) == 1536
+    assert mlperf_tokens({**server, "notes": "MLPerf v5.1 Interactive"}) == 256
+    assert mlperf_tokens({**server, "framework": "TensorRT 10.2, CUDA 12.4"}) == 0
+    assert mlperf_tokens({**server, "framework": "vLLM 0.9"}) == mlperf_tokens({**server, "chip": "l4"}) == 0
+    amd = {**server, "chip": "mi300x", "framework": "vLLM 0.9"}
+    assert amd_prompts(amd) == 8
+    assert (
+        amd_prompts({**amd, "notes": "MLPerf v5.1 Interactive"}) == amd_prompts({**amd, "model": "mixtral-8x7b"}) == 1
+    )
 
 
 def reading_of(**changes: object) -> Reading:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertwin.inference.deployment import Curves, Load, serve
+from supertwin.inference.queueing import fluctuation, steps_of_prompt
 from supertwin.inference.residence import cycle_s
 from supertwin.inference.runs import at_intervals, cut_spread, requests_of, template_tokens
 
@@ -143,6 +144,38 @@ def test_prompts_of_equal_replies_ride_together(users: int) -> None:
     assert told.requests_per_s == pytest.approx(found.rate, rel=0.05)
 
 
+@pytest.mark.parametrize(("space", "per_step"), [(170.0, 0.3), (500.0, 0.8), (820.0, 2.4), (3000.0, 4.0)])
+def test_prompts_wait_for_room_in_steps(space: float, per_step: float) -> None:
+    """Steps until a prompt of exponential length is computed, first come first served, against the recursion."""
+    rng, mean, steps = np.random.default_rng(2), 222.0, 40_000
+    waits: list[float] = []
+    queue = 0.0
+    for come in rng.poisson(per_step, steps):
+        for tokens in rng.exponential(mean, come):
+            queue += tokens
+            waits.append(math.ceil(queue / space))
+        queue = max(queue - space, 0.0)
+    engine = replace(ENGINE, chunk_tokens=space, step_tokens=0.0)
+    asked = load(new_tokens=mean, prompt_cv2=1.0)
+    assert steps_of_prompt(engine, asked, 1.0, per_step) == pytest.approx(np.mean(waits), rel=0.15)
+
+
+@pytest.mark.parametrize("capacity", [4096.0])
+def test_residents_fluctuate_more_near_saturation(capacity: float) -> None:
+    """Standard deviation of the residents against the stationary distribution of the birth-death chain n -> n + 1 at
+    the offered rate, n -> n - 1 at n / residence(n)."""
+    engine, asked = replace(ENGINE, capacity=capacity), load(requests=10**9)
+    n = np.arange(1.0, 1200.0)
+    leave = n / cycle_s(engine, asked, n)
+    for rate in (20.0, 45.0, 60.0):
+        weight = np.cumsum(np.log(rate / leave))
+        share = np.exp(weight - weight.max())
+        share /= share.sum()
+        mean = float(share @ n)
+        spread = math.sqrt(float(share @ (n - mean) ** 2)) / mean
+        assert fluctuation(engine, asked, rate, mean, 1.0)[0] == pytest.approx(spread, rel=0.15)
+
+
 def test_admission_waits_only_when_the_engine_is_full() -> None:
     """Above the engine's rate requests wait for one another; a run that fits into the engine does not."""
     small = replace(ENGINE, capacity=64.0)
@@ -248,7 +281,10 @@ def test_the_limit_that_comes_first_bounds_a_loaded_run() -> None:
     """A run loaded up to a limit on TPOT has a mean near it, unless the limit on TTFT comes first."""
     free = load(rate_per_s=10.0)
     loaded = replace(free, tpot_limit_s=0.15)
-    assert serve(ENGINE, loaded, 1.0).tpot_s == pytest.approx(0.1)
+    one, many = (serve(ENGINE, replace(loaded, rate_per_s=10.0 * n), n).tpot_s for n in (1.0, 16.0))
+    spread, elastic = fluctuation(ENGINE, loaded, 10.0, 10.0 * one * 128.0, 1.0)
+    assert one == pytest.approx(0.15 / (1.0 + 2.326 * spread * elastic), rel=1e-3)
+    assert one < many < 0.15
     first = replace(loaded, ttft_limit_s=0.05)
     assert serve(ENGINE, free, 1.0).tpot_s <= serve(ENGINE, first, 1.0).tpot_s < 0.05
 

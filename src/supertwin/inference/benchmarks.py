@@ -86,6 +86,35 @@ _NVIDIA_EARLY_BATCH = {
 }
 
 
+_LLAMA_TOKENS = (("h200", 1536), ("gh200", 1536), ("h100", 1024), ("b200", 3584), ("gb", 3584), ("rtx", 2048))
+_NVIDIA_TOKENS: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {
+    ("llama-2-70b", "offline"): _LLAMA_TOKENS,
+    ("llama-2-70b", "server"): _LLAMA_TOKENS,
+    ("llama-2-70b", "interactive"): (("h200", 256), ("b200", 768)),
+    ("llama-3.1-405b", "offline"): (("h200", 1536), ("b200", 1536), ("gb", 1536), ("rtx", 1536)),
+    ("llama-3.1-405b", "server"): (("h200", 2560), ("b200", 2048), ("gb200", 2048), ("gb300", 1536)),
+    ("llama-3.1-405b", "interactive"): (("h200", 2560), ("b200", 1536), ("gb", 1024)),
+    ("llama-3.1-8b", "offline"): (("h", 1536), ("b200", 12000), ("gb", 12000)),
+    ("llama-3.1-8b", "server"): (("h", 1536), ("b200", 12000), ("gb", 12000)),
+    ("llama-3.1-8b", "interactive"): (("h", 1536), ("b200", 12000), ("gb", 12000)),
+    ("mixtral-8x7b", "offline"): (("h200", 9216), ("b200", 14336), ("gb", 16384), ("rtx", 9216)),
+    ("mixtral-8x7b", "server"): (("h200", 8192), ("b200", 10240), ("rtx", 8192)),
+    ("deepseek-r1", "offline"): (("b200", 4608), ("gb200", 4608), ("gb300", 6656), ("h200", 4608)),
+    ("deepseek-r1", "server"): (("b200", 3456), ("gb200", 3456), ("gb300", 6656), ("h200", 4608)),
+}  # fmt: skip
+
+
+def mlperf_tokens(row: Mapping[str, object]) -> int:
+    """Tokens of a step in NVIDIA's harness (runtime flag max_num_tokens; closed/*/configs of round 5.1 as most
+    submitters have it, 5.0 for Llama 2 70B on H100 and GH200), 0 where the engine's own limit is taken."""
+    if row.get("source_group") != "mlperf" or not _runs_nvidia(row) or _minor(row) < _FIRST_STAGED:
+        return 0
+    kind = "server" if row.get("phase") == "serving" else "offline"
+    kind = "interactive" if "Interactive" in str(row.get("notes") or "") else kind
+    known = _NVIDIA_TOKENS.get((str(row.get("model")), kind), ())
+    return next((tokens for chip, tokens in known if str(row.get("chip")).startswith(chip)), 0)
+
+
 def mlperf_batch(row: Mapping[str, object]) -> int:
     """Largest batch of an attention rank in NVIDIA's harness (gpu_batch_size; closed/NVIDIA/configs, before TensorRT
     10.8 those of round 4.1), 0 where memory is the limit."""
@@ -140,6 +169,18 @@ def mlperf_samples(data_set: float, seconds: float, rate_per_s: float, offline: 
 
 AMD_INTERACTIVE_STEPS = {"mi300x": 8, "mi325x": 3}
 """num_scheduler_steps of the interactive runs of AMD's partners (Supermicro and GigaComputing, MLPerf 5.0) by chip."""
+
+_AMD_PROMPTS = {"mi300x": 8, "mi325x": 10}
+
+
+def amd_prompts(row: Mapping[str, object]) -> int:
+    """Prompts that must wait for a pass to start in AMD's Llama 2 70B servers (VLLM_LLAMA2_MLPERF_MIN_REQUIRE_PREFILL_
+    QUERY of harness_llm/models/llama2-70b/server_mi3*.yaml, MLPerf 5.1; one in interactive runs)."""
+    server = row.get("source_group") == "mlperf" and row.get("phase") == "serving"
+    if not server or row.get("model") != "llama-2-70b" or "Interactive" in str(row.get("notes") or ""):
+        return 1
+    return _AMD_PROMPTS.get(str(row.get("chip")), 1)
+
 
 GPUSTACK_REQUESTS = {"Long Context": 100, "Generation Heavy": 200}
 """Requests of GPUStack's named profiles (gpustack/assets/profiles_config, docs/performance-lab: total_requests)."""

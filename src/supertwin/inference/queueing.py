@@ -21,12 +21,17 @@ from supertwin.inference.residence import (
     token_time_s,
 )
 
-P99_OVER_MEAN = 1.5
-"""TPOT of the slowest hundredth over the mean in continuous batching under Poisson load (assumption: the number of
-residents and the prefill that falls into a request both vary by about half)."""
+P99 = 2.326
+"""Standard deviations from the mean to the slowest hundredth of a normal distribution."""
 
 WAIT_P99_OVER_MEAN = math.log(100.0)
 """The slowest hundredth of exponential waits over their mean."""
+
+LEAST_FREE = 1.0 / 16.0
+"""Least share of the room for prompts that is free in the mean: beyond it a finite run has no steady queue
+(assumption)."""
+
+_ROUNDS = 4
 
 
 def poisson(curves: Curves, load: Load, instances: float) -> Serving:
@@ -46,7 +51,7 @@ def poisson(curves: Curves, load: Load, instances: float) -> Serving:
     alone = decode_steps(load) * float(curves.step(max(resident, 1.0)))
     tpot = token_time_s(load, max(float(np.interp(resident, n, stay)), alone), 0.0, alone)
     if load.tpot_limit_s and not math.isnan(tpot):
-        tpot = _near_limit_s(curves, load, served, resident, tpot)
+        tpot = _near_limit_s(curves, load, rate, tpot, instances)
     ttft = load.request_gap_s + _first_token_s(curves, load, served, resident, tpot)
     backlog = wait = 0.0
     if over and not load.tpot_limit_s:
@@ -59,19 +64,44 @@ def poisson(curves: Curves, load: Load, instances: float) -> Serving:
     return Serving(total, tpot, ttft + wait, resident, busy, "engine" if over else "arrivals")
 
 
-def _near_limit_s(curves: Curves, load: Load, rate: float, resident: float, tpot: float) -> float:
-    """Mean TPOT of a run whose load was raised until a p99 limit was met: that on TPOT, or that on TTFT where it comes
-    first. No step lasts longer than one full of prompts.
+def _near_limit_s(curves: Curves, load: Load, rate: float, tpot: float, instances: float) -> float:
+    """Mean TPOT of a run whose load was raised until a p99 limit was met: that on TPOT, that on TTFT where it comes
+    first, or the places of the engine (fewer residents in the mean than places, by what they fluctuate). No step lasts
+    longer than one full of prompts.
 
     Waits for steps are uniform, their slowest hundredth at most twice the mean; waits for prompts are exponential.
     """
+    later = load.output_len - 1.0
+    aim = load.tpot_limit_s
+    for _ in range(_ROUNDS):
+        spread, stiff = fluctuation(curves, load, rate, rate * aim * later, instances)
+        aim = load.tpot_limit_s / (1.0 + P99 * spread * stiff)
+    spread, _ = fluctuation(curves, load, rate, curves.capacity, instances)
+    resident = min(rate * aim * later, curves.capacity / (1.0 + P99 * spread))
     fullest = (float(curves.step(max(resident, 1.0))) + curves.prefill_step_s) / load.accepted
-    aim = min(load.tpot_limit_s / P99_OVER_MEAN, fullest)
+    if load.mixes_prefill and curves.step_tokens:
+        taken = (1.0 - LEAST_FREE) * curves.step_tokens * curves.microbatches
+        fullest = min(fullest, taken / (rate * (load.new_tokens + load.output_len)))
+    aim = min(resident / (rate * later), fullest)
     _, rho, spread_s = _prompts(curves, load, rate, resident)
     queue = (0.5 + rho) * spread_s
-    steps = _first_token_s(curves, load, rate, resident, max(tpot, aim)) - queue
+    steps = _first_token_s(curves, load, rate, resident, aim) - queue
     left = max(load.ttft_limit_s - WAIT_P99_OVER_MEAN * queue, 0.0)
-    return min(max(tpot, aim * min(1.0, 0.5 * left / steps)), load.tpot_limit_s)
+    return min(max(tpot, aim * min(1.0, 0.5 * left / steps)), aim)
+
+
+def fluctuation(curves: Curves, load: Load, rate: float, n: float, instances: float) -> tuple[float, float]:
+    """(standard deviation of the residents over their mean n, elasticity of a residence to them).
+
+    Residents of independent requests vary as a Poisson number. A residence that gets longer by e per cent for each per
+    cent of them drives them from the mean: their variance is n / (1 - e), reached within a residence / (1 - e), for
+    which a run may be too short. A server that sends a request to the instance with the fewest averages over all.
+    """
+    n = max(n, 1e-3)
+    stay, more = (float(cycle_s(curves, load, x)) for x in (n, 1.1 * n))
+    elastic = math.log(more / stay) / math.log(1.1)
+    restoring = max(1.0 - elastic, stay * rate * instances / load.requests, 1e-3)
+    return 1.0 / math.sqrt(n * instances * restoring), elastic
 
 
 def _built_up(runs: Array, varied: bool) -> Array:
@@ -117,7 +147,8 @@ def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpo
     prompt, rho, spread_s = _prompts(curves, load, rate, resident)
     step, held = tpot * load.accepted, max(load.held_steps, 1.0)
     tau = step * (1.0 - rho)
-    seen = (step if load.mixes_prefill else held * tau / (1.0 + rho)) + spread_s
+    gated = 1.0 < load.least_prompts > rate * held * step * rho  # later prompts wait for the next look
+    seen = (step if load.mixes_prefill else held * (step if gated else tau / (1.0 + rho))) + spread_s
     if load.even and rate * (held * tau + prompt) < 1.0:
         seen = held * tau
     seen = min(seen, held * tau + curves.prefill_step_s)
@@ -130,7 +161,20 @@ def _first_token_s(curves: Curves, load: Load, rate: float, resident: float, tpo
     beside = float(curves.step(max(resident, 1.0)))
     carried = curves.own_prompt_s(load, max(resident, 1.0)) - math.ceil(chunks - 1e-9) * beside
     own = tau * chunks + max(carried if curves.carried else curves.prefill_one_s - float(curves.step(1.0)), prompt)
+    own += (steps_of_prompt(curves, load, resident, rate * step) - chunks) * step
     return 0.5 * seen + others + gathering + max(own, curves.issue_s)
+
+
+def steps_of_prompt(curves: Curves, load: Load, resident: float, per_step: float) -> float:
+    """Mean steps until a prompt is computed where each takes so many tokens of prompts (C) of a rank, first come first
+    served: those of the prompt itself, of varied length (exponential: 1 / (1 - exp(-C / L))), and those of a queue of
+    tokens that vary from step to step (Lindley's recursion under load: Var / (2 (C - mean)))."""
+    new, space = max(load.new_tokens, 1.0), float(curves.room(load, np.asarray(resident))) / curves.ranks
+    own = -1.0 / math.expm1(-space / new) if load.prompt_cv2 else float(math.ceil(new / space - 1e-9))
+    offered = per_step * new / (curves.ranks * curves.microbatches)
+    uneven = offered * new * (1.0 + load.prompt_cv2 - load.even)
+    queue = uneven / (2.0 * max(space - offered, LEAST_FREE * space))
+    return own + queue / space
 
 
 def _prompts(curves: Curves, load: Load, rate: float, resident: float) -> tuple[float, float, float]:

@@ -19,7 +19,9 @@ from supertwin.inference.benchmarks import (
     DATASET_OF_MODEL,
     DATASET_PROMPTS,
     TRTLLM_DEEPSEEK,
+    amd_prompts,
     mlperf_batch,
+    mlperf_tokens,
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.pages import Options, draft_tree, framework_of, options
@@ -54,10 +56,10 @@ class Reading:
     """One row in the program's terms. Lengths in tokens; batch: requests per device (None = the largest that fits);
     data_set: lengths are those of a data set, answered once; counted: a queue of a known number of requests;
     one_length: random prompts, all answers asked for at one length;
-    memory_share, most_running, batched_tokens, held_steps: options of the server that the row or its source names (0:
-    none); least_run_s: an offline run repeats its data set (requests) until it lasts as long; even: requests come at
-    equal intervals; caches: prefixes are cached; mean_of_tokens: its TPOT is the mean inter-token latency;
-    template_tokens: what the server adds to a prompt."""
+    memory_share, most_running, batched_tokens, held_steps, least_prompts: options of the server that the row or its
+    source names (0: none); least_run_s: an offline run repeats its data set (requests) until it lasts as long; even:
+    requests come at equal intervals; caches: prefixes are cached; mean_of_tokens: its TPOT is the mean inter-token
+    latency; template_tokens: what the server adds to a prompt."""
 
     deployment: Deployment
     n_devices: int
@@ -84,6 +86,7 @@ class Reading:
     batched_tokens: int = 0
     least_run_s: float = 0.0
     held_steps: int = 0
+    least_prompts: int = 1
     prompt_spread: float = 0.0
     reply_spread: float = 1.0
     even: bool = False
@@ -171,6 +174,7 @@ def read(row: Mapping[str, object], model: ModelSpec, chip: Chip, weights_bytes:
         batched_tokens=tokens,
         least_run_s=least_run_s(row),
         held_steps=served.held_steps,
+        least_prompts=amd_prompts(row),
         prompt_spread=prompt_spread(row, input_len),
         reply_spread=reply_spread(row),
         even=at_intervals(row),
@@ -249,7 +253,7 @@ def _limits(
     tokens = served.batched_tokens
     if row.get("source_group") == "trtllm-dsr1":
         tokens = TRTLLM_DEEPSEEK.get(int(number(row, "concurrency", 0.0)), (tokens, 0))[0]
-    return served.most_running or mlperf_batch(row) * deployment.dp, tokens
+    return served.most_running or mlperf_batch(row) * deployment.dp, tokens or mlperf_tokens(row)
 
 
 def _placed(row: Mapping[str, object], flags: frozenset[str], sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -95,9 +95,14 @@ class Curves:
         n = np.asarray(n, dtype=float)
         return np.asarray(n * max(load.new_tokens, 1.0) / self.room(load, n))
 
+    @property
+    def microbatches(self) -> int:
+        """Pipeline micro-batches that hold the residents, as far as mixed steps are priced."""
+        return 1 if self.carried is None else self.carried.microbatches
+
     def room(self, load: Load, n: Array) -> Array:
-        """Tokens of prompts that one step of the instance takes beside n residents."""
-        left = np.maximum(self.step_tokens - n * load.accepted, LEAST_ROOM * self.step_tokens)
+        """Tokens of prompts that one step of the instance takes beside n residents (those of one micro-batch)."""
+        left = np.maximum(self.step_tokens - n / self.microbatches * load.accepted, LEAST_ROOM * self.step_tokens)
         mixes = self.step_tokens and load.mixes_prefill
         return np.asarray(np.minimum(self.chunk_tokens, left) if mixes else np.full_like(n, self.chunk_tokens))
 
@@ -143,7 +148,8 @@ class Load:
     longest_over_mean: longest reply that the data set holds, over the mean one; prompt_cv2: variance of prompt lengths
     over their squared mean.
     template_s: host time per request of a burst before the first of them reaches the engine.
-    held_steps: decode steps that a prefill-first engine takes between two looks at its queue; gather_steps: steps for
+    held_steps: decode steps that a prefill-first engine takes between two looks at its queue; least_prompts: prompts
+    that must wait for it to start a pass; gather_steps: steps for
     which prompts at most wait until every attention rank that shares experts has one; parts: steps into which the
     engine cuts every prompt at least.
     reserved: share of the replies to come that admission keeps free in the cache; loads_all: prompts are computed as
@@ -172,6 +178,7 @@ class Load:
     prompt_cv2: float = 0.0
     even: bool = False
     held_steps: float = 1.0
+    least_prompts: float = 1.0
     gather_steps: float = 0.0
     parts: int = 1
     mean_of_tokens: bool = False

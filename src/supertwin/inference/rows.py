@@ -242,6 +242,7 @@ def _serving(r: Reading, model: ModelSpec, key: tuple[str, int], about: Engine) 
         tpot_limit_s=r.tpot_limit_s, ttft_limit_s=r.ttft_limit_s,
         longest_over_mean=r.longest_over_mean, prompt_cv2=r.prompt_cv2,
         even=r.even, parts=least_parts(about, model, r.caches), held_steps=about.held_steps,
+        least_prompts=float(r.least_prompts),
         gather_steps=about.gather_steps if d.dp_attention else 0.0,
         mean_of_tokens=r.mean_of_tokens, reserved=about.reserved, loads_all=about.loads_all,
         ahead_steps=about.ahead_steps,
