@@ -21,6 +21,10 @@ from supertwin.inference.residence import (
     token_time_s,
 )
 
+P99_OVER_MEAN = 1.5
+"""TPOT of the slowest hundredth over the mean in a planned deployment (assumption: the number of residents and the
+prefill that falls into a request both vary by about half; `fluctuation` gives what the number of residents adds)."""
+
 P99 = 2.326
 """Standard deviations from the mean to the slowest hundredth of a normal distribution."""
 
