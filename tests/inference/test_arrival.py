@@ -11,12 +11,17 @@ from supertwin.inference import InferenceCase, predict
 from supertwin.inference.anatomy import anatomy
 from supertwin.inference.arrival import ARRIVAL_VARIANCE_S, CUDA_ARRIVAL_VARIANCE_S, apart, arrival_wait_s, waits_s
 from supertwin.inference.case import Deployment
+from supertwin.inference.exchange import Routed, awaited
 from supertwin.inference.overlap import two_streams
+from supertwin.inference.pieces import Piece
+from supertwin.inference.placement import place
+from supertwin.inference.streams import stage_times
 from supertwin.machine import load_system
 from supertwin.model import load_model
 from supertwin.network.exchange import exchange_time
 from supertwin.network.group import Group
 from supertwin.workload.balance import expected_maximum
+from supertwin.workload.operators import Communication
 
 US = 1e-6
 DECODE = Deployment(
@@ -73,6 +78,32 @@ def test_ranks_of_nvidia_wait_for_each_other(overlap: bool) -> None:
     assert (rank_wait_s(asked) > 0.0) != overlap
     assert rank_wait_s(asked) < 0.15 * predict(asked).step_time_s
     assert rank_wait_s(replace(asked, phase="prefill", input_len=1024, batch=2)) == 0.0
+
+
+def test_a_wait_lengthens_the_exchange_of_two_micro_batches() -> None:
+    """As the exchange side has it where nothing else hides it."""
+    spread = apart(72, CUDA_ARRIVAL_VARIANCE_S)
+    layer = [
+        Piece("attention core", "attention", 400 * US, "memory"),
+        Piece("moe dispatch", "exchange", 50 * US, "network", outward=True, spread=spread),
+        Piece("moe experts", "experts", 300 * US, "memory"),
+        Piece("moe combine", "exchange", 90 * US, "network", spread=spread),
+    ]
+    found = stage_times(layer)
+    assert found["dispatch"] == pytest.approx(50 * US + arrival_wait_s(400 * US, spread))
+    assert found["combine"] == pytest.approx(90 * US + arrival_wait_s(300 * US, spread))
+    assert (found["attention"], found["experts"]) == (400 * US, 300 * US)
+
+
+def test_attention_ranks_of_nvidia_meet_not_their_parts() -> None:
+    """Four attention ranks of two devices that gather or send tokens; one rank never waits."""
+    system, routed = load_system("dgx-h100:8"), Routed(256.0, True)
+    for op in ("dispatch", "all_gather"):
+        sent = Communication(part="moe/dispatch", op=op, message_bytes=1e6, axis="ep", tokens=8.0)
+        shared = Deployment(tp=2, dp=4, ep=8, dp_attention=True)
+        assert awaited(system, place(shared), sent, routed) == apart(4, CUDA_ARRIVAL_VARIANCE_S)
+        assert awaited(system, place(Deployment(tp=8, ep=8)), sent, routed) == 0.0
+        assert awaited(load_system("mi355x-8"), place(shared), sent, routed) == 0.0
 
 
 @given(*[st.floats(1e-6, 1e-3) for _ in range(3)])

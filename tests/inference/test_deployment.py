@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supertwin.inference.carried import Carried
 from supertwin.inference.deployment import Curves, Load, serve
-from supertwin.inference.replies import SHAREGPT_LEAST, SHAREGPT_WEIGHT
+from supertwin.inference.replies import SHAREGPT_LEAST, SHAREGPT_WEIGHT, reply_weight
 from supertwin.inference.residence import cycle_s
 
 LINEAR = Curves(
@@ -28,6 +29,10 @@ LINEAR = Curves(
     prefill_devices=8,
     decode_devices=8,
 )
+
+
+FREE = Carried(np.array([1.0, 256.0]), np.array([1.0, 8192.0]), np.zeros((2, 2)), 1, 1)
+"""Prompts that take no time in decode steps."""
 
 
 def load(**changes: object) -> Load:
@@ -257,6 +262,49 @@ def test_more_prompts_than_whole_requests_start_at_once() -> None:
     assert serve(replace(engine, seats=100.0), replace(base, reserved=0.0), 1.0) == whole
     equal = replace(base, varied=False)
     assert serve(engine, replace(equal, reserved=0.0), 1.0) == serve(engine, equal, 1.0)
+
+
+def test_steps_with_prompts_wait_for_all_of_their_host_work() -> None:
+    busy = replace(LINEAR, issue_s=0.03, host_s=0.002, issue_each_s=1e-5, captured=100.0, uncaptured_s=0.04)
+    assert float(busy.prompt_host(50.0)) == pytest.approx(0.03 + 0.002 + 50e-5)
+    assert float(busy.prompt_host(200.0)) == pytest.approx(0.04 + 0.002 + 200e-5)
+    assert float(busy.decode_host(50.0)) == pytest.approx(0.002 + 50e-5)
+
+
+def test_a_prompt_in_two_parts_takes_two_steps_at_least() -> None:
+    mixing, asked = replace(LINEAR, carried=FREE, step_tokens=8192.0), load(mixes_prefill=True)
+    assert mixing.own_prompt_s(asked, 10.0) == pytest.approx(float(LINEAR.step(10.0)))
+    assert mixing.own_prompt_s(replace(asked, parts=2), 10.0) == pytest.approx(2.0 * float(LINEAR.step(10.0)))
+
+
+def test_ranks_that_share_experts_wait_for_each_others_host() -> None:
+    """40 prompts on 4 ranks in 200 steps: each carries some in 10 of them, all wait in 200 (1 - 0.95^4) for 0.1 s."""
+    mixing = replace(
+        LINEAR, carried=replace(FREE, ranks=4), step_tokens=8192.0, chunk_tokens=8192.0, ranks=4, issue_s=0.1
+    )
+    asked, decode = load(mixes_prefill=True), 200 * float(LINEAR.step(40.0))
+    longer = 0.1 - float(LINEAR.step(40.0))
+    waiting = float(cycle_s(mixing, asked, 40.0)) - decode
+    assert waiting == pytest.approx(200 * (1.0 - 0.95**4) * longer)
+    together = replace(asked, arrivals="loop")
+    assert float(cycle_s(mixing, together, 40.0)) - decode < 0.5 * waiting
+
+
+def test_equal_replies_come_in_waves_and_the_last_one_is_smaller() -> None:
+    """Two waves of 100 and one of 50: prompts of 0.02 s each (0.05 alone), 200 steps of replies."""
+    found = serve(replace(LINEAR, capacity=100.0), load(arrivals="set", requests=250.0), 1.0)
+    whole, wave = 0.5 * 100 * 0.02 + 0.04, 100 * 0.02 + 200 * float(LINEAR.step(100.0))
+    part = 0.5 * 50 * 0.02 + 0.04
+    ttft = (100 * whole + 100 * (whole + wave) + 50 * (part + 2 * wave)) / 250
+    assert found.ttft_s == pytest.approx(ttft, rel=0.005)
+    assert 250 / found.requests_per_s == pytest.approx(2 * wave + 50 * 0.02 + 200 * float(LINEAR.step(50.0)), rel=0.005)
+
+
+def test_few_lengths_count_where_all_are_at_least_as_long() -> None:
+    """Beyond the longest length every request counts as the same one."""
+    assert reply_weight(0.0) == pytest.approx(6.82)
+    assert reply_weight(10.0) == pytest.approx(0.1)
+    assert np.all(np.diff(reply_weight(np.geomspace(0.01, 20.0, 50))) <= 0.0)
 
 
 def test_prompts_loaded_ahead_wait_between_their_first_two_tokens() -> None:

@@ -17,7 +17,7 @@ from supertwin.inference.curves import curves
 from supertwin.inference.deployment import Load, serve
 from supertwin.inference.engines import PYTHON_OPERATOR_S as OPERATOR_S
 from supertwin.inference.engines import engine
-from supertwin.inference.host import STEP_S, capacity, processes, shortage, usual_issue_s
+from supertwin.inference.host import REPLY_S, STEP_S, capacity, processes, shortage, usual_issue_s
 from supertwin.inference.launch import least_parts
 from supertwin.inference.pages import options
 from supertwin.inference.placement import place
@@ -79,6 +79,16 @@ def test_one_core_takes_as_long_as_all_of_its_processes_one_after_the_other() ->
     assert float(np.ravel(times.time_s)[0]) == pytest.approx(host)
     sampled = curves(QWEN, H200, (d, d), (16.0, 16.0, 64.0, 32.0), engine(d.framework, H200.chip), 4.0)
     assert float(sampled.prompt_host(0.0)) == pytest.approx(host)
+
+
+def test_what_one_core_takes_of_a_round() -> None:
+    """Equation (2): steps of all micro-batches, replies of all ranks."""
+    about = engine("vLLM 0.10", H200.chip)
+    for d in (Deployment(tp=1, dp=8, dp_attention=True), Deployment(tp=1, pp=4, dp=2)):
+        lacks, n = shortage(about, H200, 1.0, place(d)), processes(about, H200, 8, d.dp)
+        assert lacks.step_s == pytest.approx(d.pp * n * STEP_S / 1.3)
+        assert lacks.sequence_s == pytest.approx(d.pp * d.dp * REPLY_S / 1.3)
+        assert (lacks.operator_s, lacks.instead) == (pytest.approx(n * OPERATOR_S / 1.3), 1.0)
 
 
 @pytest.mark.parametrize(

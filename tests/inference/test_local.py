@@ -13,7 +13,7 @@ from supertwin.inference import Deployment, InferenceCase, predict
 from supertwin.inference.local import cut_locally, widths
 from supertwin.machine import load_system
 from supertwin.model import load_model
-from supertwin.workload.operators import Communication, Gemm
+from supertwin.workload.operators import Communication, Gemm, Vector
 
 PARTS = ("mlp/up", "mlp/down", "attention/out", "head/logits", "mtp/mlp/up", "attention/q")
 CASE = InferenceCase(
@@ -39,6 +39,11 @@ def test_work_is_kept_and_weights_are_shared(part: str, size: int, tokens: float
         return
     assert product.n * product.k == pytest.approx(1024.0 * 512.0 / size)
     assert exchanges
+    copies = [o for o in cut if isinstance(o, Vector)]  # results of attention, laid out by rank before they are sent
+    moved = 2.0 * tokens * 512.0
+    assert [(o.op, o.bytes_read, o.bytes_written) for o in copies] == [("copy", moved, moved)] * (
+        part == "attention/out"
+    )
     assert {o.axis for o in exchanges} == {f"local{size}"}
 
 

@@ -47,6 +47,16 @@ def test_the_longest_stream_of_the_indexer_shows() -> None:
     assert sum(shown.values()) == pytest.approx(max(alone.values()))
 
 
+def test_kernels_of_a_layer_are_those_of_the_code() -> None:
+    """Seven for queries, eleven for keys beside their map (indexer.py), and a shared expert added apart."""
+    shown, _ = _layer("cann-recipes")
+    counts = {stream: sum(part == stream for part, _ in shown) for stream in STREAMS}
+    assert counts == {QUERIES: 7, KEYS: 11, WEIGHTS: 1}
+    added = next(time for part, time in shown if part == "moe/add")
+    assert added > 2e-6
+    assert dict(_layer("vllm-ascend 0.18")[0])["moe/add"] < added
+
+
 def test_other_engines_start_no_such_kernels() -> None:
     parts = {part for part, _ in _layer("vllm-ascend 0.18")[0]}
     assert not parts & {*STREAMS, "attention/join"}

@@ -69,7 +69,8 @@ NONE = Shortage()
 
 
 def shortage(about: Engine, system: System, cores: float, placed: Placement) -> Shortage:
-    """What `cores` of each node (0: enough) lack for an instance."""
+    """What `cores` of each node (0: enough) lack for an instance. A round of a pipeline is a step of each of its
+    micro-batches; every stage issues its own operators in them."""
     if not cores:
         return NONE
     p, n = placed, float(processes(about, system, placed.devices, placed.dp))
@@ -78,8 +79,8 @@ def shortage(about: Engine, system: System, cores: float, placed: Placement) -> 
     longer = stretch - 1.0 + instead
     compiled = about.name in COMPILED
     step, operator = (about.step_gap_s, about.launch_s) if compiled else (STEP_S, PYTHON_OPERATOR_S)
-    sequence = REPLY_S * p.dp * longer / n + about.sequence_host_s * p.pp * (stretch - 1.0)
-    return Shortage(step * longer, operator * longer, sequence, instead)
+    sequence = REPLY_S * p.dp * longer / n + about.sequence_host_s * (stretch - 1.0)
+    return Shortage(step * p.pp * longer, operator * longer, sequence * p.pp, instead)
 
 
 def usual_issue_s(about: Engine, kernels: float, operators: float, tokens: Real) -> Real:

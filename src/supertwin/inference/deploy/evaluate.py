@@ -94,14 +94,14 @@ def prepare(service: Service) -> Prepared:
         prefill_one_s=float(bare.prefill_one_s) + load_s,
         prefill_each_s=float(bare.prefill_each_s) + load_s / ranks,
         prefill_step_s=float(bare.prefill_step_s) + fill * load_s / ranks,
-        issue_s=float(bare.issue_s),
         carried=None if bare.carried is None else replace(bare.carried, each_s=load_s / ranks),
     )
     engine = service.engine
     load = Load(
         arrivals="poisson", input_len=service.input_len, new_tokens=service.new_tokens, output_len=service.output_len,
         accepted=service.accepted, requests=math.inf, mixes_prefill=engine.mixes_prefill,
-        parts=least_parts(engine, service.model, service.hit_rate > 0.0),
+        parts=least_parts(engine, service.model, service.hit_rate > 0.0), held_steps=engine.held_steps,
+        gather_steps=engine.gather_steps if service.decode.dp_attention else 0.0, ahead_steps=engine.ahead_steps,
     )  # fmt: skip
     sent = handover(service, bare.prefill_one_s) if service.disaggregated else None
     return Prepared(service, loaded, load, load_s, sent)

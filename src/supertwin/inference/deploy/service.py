@@ -10,6 +10,7 @@ from supertwin.inference import engines
 from supertwin.inference.case import Deployment, InferenceCase
 from supertwin.inference.deploy.planes import plane_of
 from supertwin.inference.deploy.prefix import medium_of
+from supertwin.inference.launch import scheduled
 from supertwin.inference.notes import computed_rate
 from supertwin.inference.predict import prepared
 from supertwin.machine.system import System
@@ -112,8 +113,9 @@ class Service:
 
     @property
     def engine(self) -> engines.Engine:
-        """The serving engine of the decode side."""
-        return engines.engine(self.decode.framework, self.system.chip)
+        """The serving engine of the decode side, as it schedules the model."""
+        about = engines.engine(self.decode.framework, self.system.chip)
+        return scheduled(about, self.model, self.decode)
 
     @property
     def accepted(self) -> float:
