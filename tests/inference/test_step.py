@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,3 +228,18 @@ def test_int8_cache_is_multiplied_as_it_is_on_ascend() -> None:
     wide = predict(replace(case, deployment=replace(deployment, kv_dtype="bf16"))).step_time_s / 1.7
     assert found == pytest.approx(44.9e-3, rel=0.12)
     assert found < wide
+
+
+@pytest.mark.parametrize(
+    ("system", "formats"),
+    [
+        ("gb300-nvl72:8", {"weight_dtype": "int8", "activation_dtype": "int8"}),
+        ("dgx-h100:8", {"weight_dtype": "fp32", "activation_dtype": "fp32"}),
+        ("dgx-b200:8", {"part_dtypes": (("mlp", "nvfp4", "nvfp4"),)}),
+    ],
+)
+def test_no_step_uses_more_than_the_matrix_peak(system: str, formats: dict[str, Any]) -> None:
+    """Also where weights are multiplied more slowly than attention, or parts faster than the rest."""
+    deployment = Deployment(tp=8, **formats)
+    case = InferenceCase(load_model("llama-3.1-70b"), load_system(system), deployment, "prefill", 1.0, input_len=131072)
+    assert 0.01 < (predict(case).figures["mfu"] or 0.0) <= 1.0

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from supertwin.core.formats import number_format
 from supertwin.inference import engines
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.context import busiest_rank
+from supertwin.inference.layers import computed_in
 from supertwin.inference.mixed_figures import mixed_figures
 from supertwin.inference.notes import computed_rate
 from supertwin.inference.placement import place
@@ -32,11 +34,20 @@ def _use(case: InferenceCase, times: StepTimes, seconds: float) -> Figures:
     filled = min(1.0, case.batch * case.deployment.rank_devices)  # a rank is priced with one sequence at least
     filled = filled / _busiest(case)
     return {
-        "mfu": filled * scalar(times.flop) / seconds / chip.peak(computed_rate(case)),
+        "mfu": filled * scalar(times.flop) / seconds / _peak_flop_per_s(case),
         "hbm_use": filled * scalar(times.bytes) / seconds / chip.memory_bytes_per_s,
         "layer_time_s": scalar(times.last_layer_s),
         **{name: scalar(value) for name, value in times.figures.items()},
     }
+
+
+def _peak_flop_per_s(case: InferenceCase) -> float:
+    """The fastest dense peak among the formats that a step multiplies: those of its weights, and 16 bits in attention
+    (Blackwell Ultra multiplies INT8, every GPU FP32, slower than that)."""
+    chip = case.system.chip
+    rates = [number_format(computed_in(w, a, chip)[0]).rate for _, w, a in case.deployment.part_dtypes]
+    wide = [name for name in ("bf16", "fp16") if name in chip.peak_flop_per_s]
+    return max(chip.peak(rate) for rate in (computed_rate(case), *rates, *wide))
 
 
 def _busiest(case: InferenceCase) -> float:
