@@ -42,7 +42,7 @@ FLAGS = {
     "--weight-dtype --activation-dtype --kv-dtype --mtp-tokens "
     "--mtp-acceptance --draft --draft-topk --verify-tokens "
     "--sampling --microbatch-overlap --expert-balance --redundant-experts --exchange --kv-pool "
-    "--framework --host-cores --roofline --trace "
+    "--weight-prefetch --super-kernel --framework --host-cores --roofline --trace "
     "--output-len --rate --concurrency --prefill-devices --decode-devices --prefill-instance --decode-instance "
     "--prefill-tp --hit-rate --prefixes --zipf --cache --plane --kv-transfer --first-token --slo-ttft-ms --slo-tpot-ms "
     "--slo-stat",

@@ -36,6 +36,20 @@ LAYOUTS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "cm384:16",
         {**INT8, "dp": 16, "ep": 16, "dp_attention": True, "kv_pool": 8192},
     ),
+    "weights in L2": (
+        "longcat-flash",
+        "cm384:32",
+        {
+            **INT8,
+            "framework": "cann-recipes",
+            "dp": 32,
+            "ep": 32,
+            "dp_attention": True,
+            "dense_tp": 8,
+            "weight_prefetch": True,
+            "super_kernel": True,
+        },
+    ),
     "pipeline": ("llama3.1-70b", "dgx-h100:8", {"tp": 2, "pp": 4, "framework": "vllm"}),
     "afd": (
         "deepseek-r1",

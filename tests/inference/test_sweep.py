@@ -240,6 +240,16 @@ def test_rows_with_keys_in_host_memory_have_their_own_hit_rates() -> None:
     assert one_by_one("deepseek-v3.2", "cm384:16", "decode", columns, range(24)) == 24
 
 
+def test_warm_kernels_are_columns() -> None:
+    rng = np.random.default_rng(5)
+    columns = {
+        "dp": 64, "ep": 64, "dp_attention": True, "weight_dtype": "int8", "activation_dtype": "int8",
+        "framework": "cann-recipes", "weight_prefetch": rng.random(16) < 0.5, "super_kernel": rng.random(16) < 0.5,
+        "batch": rng.uniform(1.0, 40.0, 16), "kv_len": rng.integers(100, 20_000, 16),
+    }  # fmt: skip
+    assert one_by_one("longcat-flash", "cm384:64", "decode", columns, range(16)) == 16
+
+
 def test_options_are_columns() -> None:
     """Prefixes that requests share, drafts, ways to sample, context methods: as predict() has them, entry by entry."""
     decode = {

@@ -137,6 +137,8 @@ def _formats_and_switches(values: Values, given: Mapping[str, str], job: tuple[M
         exchange="separate" if given.get("exchange") == "separate" else "",
         kv_pool=int(given.get("kv_pool", 0)),
         host_cores=float(given.get("host_cores", 0.0)),
+        weight_prefetch=bool(values["weight_prefetch"]),
+        super_kernel=bool(values["super_kernel"]),
         framework=known_framework(values["framework"], [*(engine.name for engine in ENGINES), *_ALSO_CALLED]),
     )
 
@@ -164,6 +166,9 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
         for name in _LENGTHS
     }
     experts = (d.dp > 1 and d.dp_attention) or d.ep > d.tp * d.dp
+    ascend = case.system.chip.vendor == "huawei"
+    cold = f"{case.phase}; decode takes it" if case.phase != "decode" else "" if ascend else "a chip other than Ascend"
+    cold = cold or ("--afd" if d.afd_instances else "")
     serving = {option.name: f"{case.phase}; --phase serve takes it" for option in SERVING_OPTIONS}
     idle = (
         lengths
@@ -183,6 +188,8 @@ def _without_effect(values: Values, case: InferenceCase) -> list[str]:
             "draft": not d.mtp_tokens and "--mtp-tokens 0",
             "draft_topk": not d.mtp_tokens and "--mtp-tokens 0",
             "verify_tokens": not d.mtp_tokens and "--mtp-tokens 0",
+            "weight_prefetch": d.weight_prefetch and cold,
+            "super_kernel": d.super_kernel and cold,
             "microbatch_overlap": d.microbatch_overlap and not (experts and d.ep > 1) and "a single expert group",
         }
     )

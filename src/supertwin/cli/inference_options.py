@@ -55,6 +55,8 @@ OPTIONS = (
     Option("--redundant-experts", "int", "Replicated experts in all.", "0", minimum=0),
     Option("--exchange", "str", "Expert exchange: fused or apart.", "fused", ("fused", "separate")),
     Option("--kv-pool", "int", "Sparse attention: tokens kept here, all keys on the host.", "all here", minimum=1),
+    Option("--weight-prefetch", "yesno", "Ascend decode: weights go to L2 ahead of their products.", "no"),
+    Option("--super-kernel", "yesno", "Ascend decode: kernels of a layer joined to one.", "no"),
     Option("--framework", "str", "Serving engine.", "generic"),
     Option("--host-cores", "float", "CPU cores of each node for one instance.", "enough", minimum=0.1, maximum=4096),
     Option("--roofline", "path", "Draw the roofline of the operators (.svg or .png; needs matplotlib)."),

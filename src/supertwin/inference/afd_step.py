@@ -20,7 +20,8 @@ from supertwin.inference import engines
 from supertwin.inference.afd import Hop, Sides, ends, hops, sides
 from supertwin.inference.case import Deployment
 from supertwin.inference.layers import Block, shard_of
-from supertwin.inference.pieces import Piece, pieces_of
+from supertwin.inference.piece import Piece
+from supertwin.inference.pieces import pieces_of
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.inference.shape import Shape

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from supertwin.core.errors import InputError
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.layers import Block
-from supertwin.inference.pieces import Piece, pieces_of
+from supertwin.inference.piece import Piece
+from supertwin.inference.pieces import pieces_of
 from supertwin.inference.plan import Plan, engine_of, plan_of
 from supertwin.inference.predict import prepared, shape_of
 from supertwin.inference.step import added_up, assembled

@@ -34,6 +34,7 @@ class Deployment:
     afd (x, y): x attention and y feed-forward instances of afd_unit devices each, with afd_microbatches in ping-pong
     (afd.py); the dp attention ranks of tp devices lie on the first, the ep expert ranks on the second.
     host_cores: physical cores of each node that the processes of the instance on it have; 0: enough (host.py).
+    weight_prefetch, super_kernel: Ascend decode moves weights into L2 ahead of their products; joins kernels (warm.py).
     """
 
     tp: int = 1
@@ -70,6 +71,8 @@ class Deployment:
     afd_unit: int = 8
     afd_microbatches: int = 3
     host_cores: float = 0.0
+    weight_prefetch: bool = False
+    super_kernel: bool = False
 
     @property
     def new_tokens(self) -> int:

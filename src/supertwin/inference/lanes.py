@@ -19,7 +19,7 @@ from typing import NamedTuple
 from supertwin.inference.anatomy import Anatomy, Opened
 from supertwin.inference.arrival import waits_s
 from supertwin.inference.overlap import beside, slowed
-from supertwin.inference.pieces import Piece
+from supertwin.inference.piece import Piece
 from supertwin.inference.step import RANK_WAIT
 from supertwin.inference.streams import (
     cores_taken,

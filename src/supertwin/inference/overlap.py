@@ -15,6 +15,9 @@ from supertwin.workload.shard import maximum, minimum
 Real = float | npt.NDArray[np.float64]
 
 
+MOST_DRAWN = 0.5
+"""Of the memory bandwidth that one stream takes while the other wants it too."""
+
 KERNEL_START_S = 5.0e-6
 """Part of a kernel that does not depend on its cores: what a captured graph needs to start it (910B operator timings of
 aiconfigurator-npu: 5.1 us floor of a product in graph replay). The rest of an operator's fixed time is work of its
@@ -52,13 +55,13 @@ def on_cores(cost: OperatorCost, share: float, drawn: Real = 0.0, busy: Real = 1
         else (share**-FIXED_EXPONENT if fits else 1.0 / share)
     )
     own = cost.compute_s * slower + fixed * alone
-    both = _joined if isinstance(cost.operator, (Gemm, ExpertMlp)) else maximum
+    both = joined if isinstance(cost.operator, (Gemm, ExpertMlp)) else maximum
     before = maximum(both(cost.compute_s + fixed, cost.memory_s), 1e-15)
     slowed: Real = maximum(cost.time_s - start, 0.0) * both(own, memory) / before
     return slowed + start
 
 
-def _joined(compute_s: Real, memory_s: Real) -> Real:
+def joined(compute_s: Real, memory_s: Real) -> Real:
     """Time of a product whose arithmetic and traffic overlap in part: between the longer of them and their sum."""
     found: Real = (compute_s**PRODUCT_SHARPNESS + memory_s**PRODUCT_SHARPNESS) ** (1.0 / PRODUCT_SHARPNESS)
     return found

@@ -19,10 +19,12 @@ def own_draft_passes(
     """(operators, executions) of the first pass, over all tokens of the step, and of the further ones, over one token
     per sequence, or the nodes that a tree expands, or with whole_drafts over all again. drafts: positions, nodes.
 
-    A model without an MTP module drafts with one more layer of its first kind and the head (EAGLE-like).
+    A model without an MTP module drafts with one more layer of its first kind and the head (EAGLE-like), but for
+    shortcut experts: LongCat's module is a dense layer (longcat_flash_nextn.py of sgl-project/sglang;
+    LongcatFlashMTPDecoderLayer of cann-recipes-infer).
     """
     (positions, nodes), (step, shard) = drafts, sized
-    drafting = model if model.mtp is not None else replace(model, mtp=replace(model.layers[0], count=1))
+    drafting = model if model.mtp is not None else replace(model, mtp=replace(model.layers[0], count=1, shortcut=None))
 
     def made(one: Step) -> list[Operator]:
         ops = with_kept_formats(mtp_operators(drafting, one, shard), model, drafting.mtp, shard)

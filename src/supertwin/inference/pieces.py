@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from supertwin.cost.result import OperatorCost
-from supertwin.inference.arrival import NO_MEETING
 from supertwin.inference.context import turn_exposed_s
 from supertwin.inference.exchange import Routed, awaited, communication_s
 from supertwin.inference.layers import Block
 from supertwin.inference.local import AXIS
 from supertwin.inference.offload import HOST
+from supertwin.inference.piece import Piece, bound_of
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.inference.prolog import ABSORBED, JOINED, in_prolog
 from supertwin.inference.recipe_kernels import STREAMS
+from supertwin.inference.warm import in_super_kernel, prefetched, targets_of
 from supertwin.machine.system import System
 from supertwin.workload.operators import Attention, Communication, Vector
 
@@ -26,22 +27,6 @@ _CORE, _TURN = "attention core", "cp p2p"
 _SCORES, _CHOICE = "attention/index", "attention/topk"
 _EXPERTS, _PERMUTE = "moe/experts", "moe/permute"
 _SHARED, _BESIDE_SHARED = "moe/shared", ("moe/router", "moe/dispatch")
-
-
-@dataclass(slots=True)
-class Piece:
-    """One operator of a layer with its time: stage is attention, experts or exchange (what it overlaps with);
-    outward: an exchange that brings tokens to their experts; spread: e(n) sqrt(c) of the n ranks that wait for each
-    other in it (arrival.py)."""
-
-    part: str
-    stage: str
-    time_s: Real
-    bound: str
-    cost: OperatorCost | None = None
-    count: Real = 1.0
-    outward: bool = False
-    spread: Real = NO_MEETING
 
 
 def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[OperatorCost]) -> list[Piece]:
@@ -66,13 +51,17 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             if prolog and o.part in JOINED:
                 cost = in_prolog(o.part, cost)
             part, stage = _place(o.part, type(o).__name__)
-            out.append(Piece(part, stage, cost.time_s * o.count, _bound(cost), cost, o.count))
+            out.append(Piece(part, stage, cost.time_s * o.count, bound_of(cost), cost, o.count))
     if system.chip.vendor == "huawei":
         out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
         out = indexer_beside(block, shared_beside(block, out))
     if plan.engine.permutes_beside and plan.shape.kernels_of == "prefill" and block.microbatches > 1:
         out = permutes_beside(block, out)
+    if plan.super_kernel and block.layer:
+        out = in_super_kernel(block.operators, out, block.pair)
+    if plan.prefetches and block.layer:
+        out = prefetched(block, out, system.chip, targets_of(plan.engine.name), prolog)
     return hidden_turns(out, plan.placement.cp) if plan.ring else out
 
 
@@ -139,20 +128,6 @@ def routed_of(block: Block, plan: Plan) -> Routed:
     """What dispatch and combine of a block need beside their operator."""
     fused = plan.shape.kernels_of == "decode" and not plan.separate
     return Routed(plan.experts, plan.engine.routes_in_passes or plan.separate, block.skew, fused)
-
-
-def _bound(cost: OperatorCost) -> str:
-    """What bounds the operator at the largest batch of a sweep."""
-    compute, memory, start = cost.compute_s, cost.memory_s, cost.overhead_s
-    if isinstance(cost.time_s, np.ndarray):
-        compute, memory, start = (_last(x) for x in (compute, memory, start))
-    if compute >= memory and compute >= start:
-        return "compute"
-    return "memory" if memory >= start else "latency"
-
-
-def _last(value: Real) -> float:
-    return float(value.item(-1)) if isinstance(value, np.ndarray) else float(value)
 
 
 @lru_cache(maxsize=256)

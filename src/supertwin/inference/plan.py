@@ -61,7 +61,7 @@ def expert_kernels(deployment: Deployment, chip: Chip) -> str:
 class Plan:
     """One step before pricing. experts: routed experts and replicas over all ranks; separate: tokens are sent, sorted
     and restored by kernels of their own; ring: keys travel around a ring beside attention; host_cores: as in
-    Deployment."""
+    Deployment; prefetches, super_kernel: see warm.py."""
 
     placement: Placement
     shape: Shape
@@ -71,6 +71,8 @@ class Plan:
     separate: bool = False
     ring: bool = False
     host_cores: float = 0.0
+    prefetches: bool = False
+    super_kernel: bool = False
 
     @property
     def prolog(self) -> bool:
@@ -84,7 +86,7 @@ class Plan:
 
     def refilled(self, shape: Shape, blocks: tuple[Block, ...], _numbers: tuple[Real, ...]) -> Plan:
         """The plan of a step of another size, from its blocks."""
-        return Plan(self.placement, shape, self.engine, blocks, self.experts, self.separate, self.ring, self.host_cores)
+        return replace(self, shape=shape, blocks=blocks)
 
 
 def multiplies_cache(model: ModelSpec, deployment: Deployment, chip: Chip) -> bool:
@@ -137,4 +139,8 @@ def plan_of(model: ModelSpec, chip: Chip, deployment: Deployment, shape: Shape) 
     if deployment.part_dtypes:
         made = with_part_formats(made, deployment, chip)
     ring = shard.context == "ring"
-    return Plan(placement, shape, engine, made, experts, separate, ring, deployment.host_cores)
+    ascend = chip.vendor == "huawei" and shape.kernels_of == "decode"
+    return Plan(
+        placement, shape, engine, made, experts, separate, ring, deployment.host_cores,
+        ascend and deployment.weight_prefetch, ascend and deployment.super_kernel,
+    )  # fmt: skip

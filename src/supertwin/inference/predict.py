@@ -164,6 +164,8 @@ def _layout(d: Deployment) -> dict[str, int | str]:
         out.update(part_dtypes=",".join(f"{part}={w}/{a}" for part, w, a in d.part_dtypes))
     if d.host_cores:
         out.update(host_cores=f"{d.host_cores:g}")
+    if d.weight_prefetch or d.super_kernel:
+        out.update(weight_prefetch=int(d.weight_prefetch), super_kernel=int(d.super_kernel))
     if d.draft:
         out.update(draft=d.draft)
     if d.draft_topk > 1:

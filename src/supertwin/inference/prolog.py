@@ -14,9 +14,9 @@ import numpy as np
 
 from supertwin.cost.result import OperatorCost
 
-_PRODUCTS = ("attention/down", "attention/q", "attention/absorb_q")
+PRODUCTS = ("attention/down", "attention/q", "attention/absorb_q")
 _PASSES = ("attention/rank_norm", "attention/rope")
-JOINED = frozenset(before + part for part in (*_PRODUCTS, *_PASSES) for before in ("", "mtp/"))
+JOINED = frozenset(before + part for part in (*PRODUCTS, *_PASSES) for before in ("", "mtp/"))
 """Operators of that kernel."""
 
 ABSORBED = ("attention/absorb_q", "mtp/attention/absorb_q")
@@ -30,7 +30,7 @@ def in_prolog(part: str, cost: OperatorCost) -> OperatorCost:
     if name in _PASSES:
         nothing = 0.0 * cost.time_s  # what they read and write stays on the chip
         return OperatorCost(cost.operator, nothing, nothing, nothing, nothing, nothing, nothing)
-    if name not in _PRODUCTS:
+    if name not in PRODUCTS:
         return cost
-    start = cost.overhead_s if name == _PRODUCTS[0] else 0.0 * cost.overhead_s
+    start = cost.overhead_s if name == PRODUCTS[0] else 0.0 * cost.overhead_s
     return cost._replace(time_s=np.maximum(cost.compute_s, cost.memory_s) + start, overhead_s=start)

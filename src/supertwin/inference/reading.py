@@ -25,7 +25,7 @@ from supertwin.inference.benchmarks import (
 )
 from supertwin.inference.case import Deployment
 from supertwin.inference.pages import Options, draft_tree, framework_of, options
-from supertwin.inference.recipe_layout import local_widths
+from supertwin.inference.recipe_layout import local_widths, switches
 from supertwin.inference.row_formats import formats_of, too_wide, width_ratio
 from supertwin.inference.row_layout import as_float, balance_of, devices_of, layout_of, number, overlap_of, redundant_of
 from supertwin.inference.runs import (
@@ -212,7 +212,7 @@ def _deployment(
         framework=framework_of(row, served),
         kv_pool=_pool(row, model, flags),
         draft=_drafter(mtp, model, flags), **drafts, host_cores=served.host_cores,
-        **local_widths(row, flags, sizes),
+        **local_widths(row, flags, sizes), **switches(row),
     )  # fmt: skip
 
 

@@ -28,6 +28,9 @@ _RECIPES: Mapping[str, Mapping[str, int]] = {
     "deepseek-v4-pro": {"head_tp": 4},
 }
 _OFFLOADED: Mapping[str, Mapping[str, int]] = {"glm-5.2": {"head_tp": 32}}
+_SWITCHED: Mapping[str, Mapping[str, bool]] = {"longcat-flash": {"weight_prefetch": True, "super_kernel": True}}
+"""enable_prefetch and enable_superkernel of the same files: longcat_flash_densetp8_ep128_gegraph_mtp_eplb_w8a8.yaml and
+_ep64_gegraph_mtp2_eplb_afd_w8a8.yaml; no other recipe above has a prefetch, none of them switches SuperKernel on."""
 _MEASURED_ON = "ascend-910c"
 
 
@@ -41,9 +44,18 @@ def local_widths(row: Mapping[str, object], flags: frozenset[str], sizes: Mappin
 
 
 def _of_recipe(row: Mapping[str, object], flags: frozenset[str]) -> Mapping[str, int]:
-    ours = str(row.get("framework") or "").startswith("cann-recipes") and row.get("phase") == "decode"
-    if not ours or not str(row.get("chip") or "").startswith(_MEASURED_ON):
+    if not _ours(row):
         return {}
     offloaded = _OFFLOADED if "kv-offload-host" in flags else {}
     model = str(row.get("model"))
     return offloaded.get(model) or _RECIPES.get(model, {})
+
+
+def switches(row: Mapping[str, object]) -> Mapping[str, Any]:
+    """weight_prefetch and super_kernel of a row of inference.csv whose recipe switches them on."""
+    return _SWITCHED.get(str(row.get("model")), {}) if _ours(row) else {}
+
+
+def _ours(row: Mapping[str, object]) -> bool:
+    recipe = str(row.get("framework") or "").startswith("cann-recipes") and row.get("phase") == "decode"
+    return recipe and str(row.get("chip") or "").startswith(_MEASURED_ON)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from supertwin.core.formats import number_format
 from supertwin.cost.result import OperatorCost
 from supertwin.inference.anatomy import Anatomy, Opened
-from supertwin.inference.pieces import Piece
+from supertwin.inference.piece import Piece
 from supertwin.inference.times import scalar
 from supertwin.machine.chip import Chip
 from supertwin.workload.operators import Attention, Communication, ExpertMlp, Gemm, Operator

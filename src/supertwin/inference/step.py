@@ -16,7 +16,8 @@ from supertwin.inference.arrival import meets, waits_s
 from supertwin.inference.case import Deployment
 from supertwin.inference.host import shortage, usual_issue_s
 from supertwin.inference.layers import Block
-from supertwin.inference.pieces import Piece, pieces_of
+from supertwin.inference.piece import Piece
+from supertwin.inference.pieces import pieces_of
 from supertwin.inference.placement import Real
 from supertwin.inference.plan import Plan
 from supertwin.inference.recorded import priced

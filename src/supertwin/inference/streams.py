@@ -14,7 +14,7 @@ import numpy.typing as npt
 from supertwin.cost.result import OperatorCost
 from supertwin.inference import assumptions, overlap
 from supertwin.inference.arrival import waits_s
-from supertwin.inference.pieces import Piece
+from supertwin.inference.piece import Piece
 from supertwin.inference.placement import Real
 from supertwin.machine.chip import Chip
 from supertwin.workload.shard import maximum
@@ -24,8 +24,6 @@ BEST_LATENT_SHARE = 245.9 / 353.9
 
 
 Groups = tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]
-MOST_DRAWN = 0.5
-"""Of the memory bandwidth that one stream takes while the other wants it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +102,13 @@ def shortcut_streams(pieces: Sequence[Piece], chip: Chip) -> Shortcut:
     experts = [p for p, moe in zip(pieces[at:], sides, strict=True) if moe]
     dense = [p for p, moe in zip(pieces[at:], sides, strict=True) if not moe]
     shares = (assumptions.ATTENTION_STREAM, assumptions.MOE_STREAM)
-    groups = _beside(dense, experts, shares, chip)
-    work = [(time, p.spread) for p, time in [*first, *groups[1]]]
     memory = np.asarray(_traffic_s(dense)) + _traffic_s(experts)
-    return Shortcut(first, *groups, sum(waits_s(work), start=0.0), memory)
+
+    def layer(groups: Groups) -> Shortcut:
+        work = [(time, p.spread) for p, time in [*first, *groups[1]]]
+        return Shortcut(first, *groups, sum(waits_s(work), start=0.0), memory)
+
+    return layer(_beside(dense, experts, shares, lambda groups: layer(groups).beside_s, chip))
 
 
 def shortcut_shares(found: Shortcut) -> Mapping[tuple[str, str], Real]:
@@ -124,15 +125,21 @@ def shortcut_shares(found: Shortcut) -> Mapping[tuple[str, str], Real]:
     return out
 
 
-def _beside(one: list[Piece], other: list[Piece], shares: tuple[float, float], chip: Chip | None = None) -> Groups:
+def _beside(
+    one: list[Piece],
+    other: list[Piece],
+    shares: tuple[float, float],
+    length: Callable[[Groups], Real],
+    chip: Chip | None = None,
+) -> Groups:
     """Two streams on their shares of the cores. Each has the memory bandwidth that the other's mean draw leaves: its
-    traffic over the time of both, which is found by narrowing it from both sides."""
+    traffic over the time of both (length), which is found by narrowing it from both sides."""
     traffic = _traffic_s(one), _traffic_s(other)
 
     def together(period_s: Real) -> tuple[Groups, Real]:
-        drawn = [np.minimum(t / maximum(period_s, 1e-12), MOST_DRAWN) for t in reversed(traffic)]
+        drawn = [np.minimum(t / maximum(period_s, 1e-12), overlap.MOST_DRAWN) for t in reversed(traffic)]
         groups = _on(one, shares[0], drawn[0], chip), _on(other, shares[1], drawn[1], chip)
-        return groups, overlap.two_streams(_total(groups[0]), _total(groups[1]), 0.0, _waiting_s(groups)) / 2.0
+        return groups, length(groups)
 
     low = np.maximum(_total(_on(one, shares[0], 0.0, chip)), _total(_on(other, shares[1], 0.0, chip)))
     high = together(low)[1]
@@ -159,14 +166,19 @@ def _busy(cost: OperatorCost, chip: Chip) -> Real:
 
 
 def _traffic_s(pieces: Sequence[Piece]) -> Real:
-    return sum((p.cost.memory_s * p.count for p in pieces if p.cost is not None), start=0.0)
+    return sum((p.cost.memory_s * p.count + p.ahead_s for p in pieces if p.cost is not None), start=0.0)
 
 
 def on_core_groups(split: Sequence[Piece]) -> tuple[list[tuple[Piece, Real]], list[tuple[Piece, Real]]]:
     """(attention, experts) of one micro-batch, each operator with its time on its group of cores, sharing the memory
     bandwidth: first alone, then with the other's mean draw."""
     sides = [[p for p in split if (p.stage == "attention") == attention] for attention in (True, False)]
-    return _beside(sides[0], sides[1], (assumptions.ATTENTION_STREAM, assumptions.MOE_STREAM))
+    shares = (assumptions.ATTENTION_STREAM, assumptions.MOE_STREAM)
+
+    def length(groups: Groups) -> Real:
+        return overlap.two_streams(_total(groups[0]), _total(groups[1]), 0.0, _waiting_s(groups)) / 2.0
+
+    return _beside(sides[0], sides[1], shares, length)
 
 
 def _total(stream: list[tuple[Piece, Real]]) -> Real:

@@ -10,7 +10,8 @@ from supertwin.inference.anatomy import Anatomy, Opened, anatomies
 from supertwin.inference.case import InferenceCase
 from supertwin.inference.changes import PLAIN, Change, Scale, changes
 from supertwin.inference.exchange import communication
-from supertwin.inference.pieces import Piece, routed_of
+from supertwin.inference.piece import Piece
+from supertwin.inference.pieces import routed_of
 from supertwin.inference.predict import memory, prepared, shape_of
 from supertwin.inference.step import assembled, step
 from supertwin.inference.times import scalar
