@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from supertwin.calibration import ascend_950
@@ -10,16 +13,28 @@ from supertwin.cost.calibration import load_calibration
 from supertwin.cost.engine import CostEngine
 from supertwin.cost.gemm import gemm_parameters
 from supertwin.machine.chips import load_chip
+from supertwin.machine.fitted import shipped_folder
 from supertwin.workload.operators import ExpertMlp, Vector
 
 CHIP = load_chip(ascend_950.CHIP)
 
 
-def test_the_shipped_constants_are_those_of_the_fit() -> None:
+@pytest.mark.parametrize("family", ["gemm", "experts", "vector"])
+def test_the_shipped_files_are_those_of_the_fit(family: str, tmp_path: Path) -> None:
     pytest.importorskip("scipy")
-    shipped = load_calibration(CHIP, "gemm").parameters["mxfp8"]
-    fitted = ascend_950.products(CHIP)
-    assert shipped == pytest.approx(fitted, rel=0.02)
+    (path,) = ascend_950.write(family, tmp_path, "2026-11")
+    made, shipped = (
+        json.loads((folder / CHIP.name / path.name).read_text()) for folder in (tmp_path, shipped_folder())
+    )
+    assert made.keys() == shipped.keys()
+    assert made["parameters"].keys() == shipped["parameters"].keys()
+    for group, constants in made["parameters"].items():
+        assert constants == pytest.approx(shipped["parameters"][group], rel=0.02)
+    assert made["data_sets"] == shipped["data_sets"]
+
+
+def test_other_families_have_no_file_of_their_own(tmp_path: Path) -> None:
+    assert ascend_950.write("links", tmp_path, "2026-11") == []
 
 
 def test_products_of_a_decode_step_and_squares() -> None:

@@ -12,12 +12,13 @@ between (SwigluGroupQuant of the same step); what else they need is that of 910B
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from supertwin.calibration import ascend_mixing
-from supertwin.calibration.common import require_scipy
+from supertwin.calibration.common import require_scipy, write_calibration
 from supertwin.cost.calibration import load_calibration
 from supertwin.cost.gemm import DEFAULT_CONDITIONS, PRIOR, GemmConditions, flat_extent, gemm_terms
 from supertwin.cost.surface import Array
@@ -115,6 +116,12 @@ def compressors(chip: Chip) -> dict[str, float]:
     share = 1.0 / (slope * chip.memory_bytes_per_s)
     cached = share * chip.memory_bytes_per_s / chip.l2_bytes_per_s  # weights of other layers pass through L2 meanwhile
     return {name: float(f"{x:.4g}") for name, x in (("l2", cached), ("memory", share), ("start_s", start))}
+
+
+def write(family: str, out: Path, date: str) -> list[Path]:
+    """Write the calibration file of a family, if the generation has one; returns the files."""
+    made = {"gemm": gemm_content, "experts": expert_content, "vector": vector_content}.get(family)
+    return [] if made is None else [write_calibration(out, made(date))]
 
 
 def _content(family: str, date: str, sets: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:

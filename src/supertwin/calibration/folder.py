@@ -93,19 +93,29 @@ def _check(source: Path, families: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _fit(
     family: str, places: tuple[Path, Path], date: str, chips: Mapping[str, tuple[str, ...]], tell: Progress
 ) -> list[Path]:
-    """Fit one family; returns the files. Broken values that the check of the tables lets pass are TableError."""
+    """Fit one family; returns the files, with those of chips that no table has. Broken values that the check of the
+    tables lets pass are TableError."""
+    from supertwin.calibration import ascend_950
+
     source, target = places
     try:
         target.mkdir(parents=True, exist_ok=True)
-        if family in ("gemm", "experts"):
-            from supertwin.calibration.holdout import fit_family
-
-            return fit_family(family, source, target, date, lambda chip: tell(f"fit {family}: {chip}"))
-        if family == "attention":
-            return list(_attention(source, target, date, chips, tell))
-        return _SMALL[family](source, target, date, chips)
+        return [*_fit_tables(family, places, date, chips, tell), *ascend_950.write(family, target, date)]
     except OSError as error:
         raise InputError(f"cannot fit {source} into {target}: {error.strerror or error}") from None
+
+
+def _fit_tables(
+    family: str, places: tuple[Path, Path], date: str, chips: Mapping[str, tuple[str, ...]], tell: Progress
+) -> list[Path]:
+    source, target = places
+    if family in ("gemm", "experts"):
+        from supertwin.calibration.holdout import fit_family
+
+        return fit_family(family, source, target, date, lambda chip: tell(f"fit {family}: {chip}"))
+    if family == "attention":
+        return list(_attention(source, target, date, chips, tell))
+    return _SMALL[family](source, target, date, chips)
 
 
 def _attention(
