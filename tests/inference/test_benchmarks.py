@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from supertwin.inference.benchmarks import (
     DATASET_PROMPTS,
     amd_prompts,
+    fuses_reduce,
     mlperf_batch,
     mlperf_layout,
     mlperf_run,
@@ -77,6 +78,21 @@ def test_steps_of_the_mlperf_harnesses() -> None:
     assert (
         amd_prompts({**amd, "notes": "MLPerf v5.1 Interactive"}) == amd_prompts({**amd, "model": "mixtral-8x7b"}) == 1
     )
+
+
+def test_all_reduces_inside_products() -> None:
+    """gemm_allreduce_plugin of Llama 3.1 405B on B200: a prompt step loses what its products hide."""
+    model, system = load_model("llama-3.1-405b"), system_for_chip("b200", 4)
+    shape = Shape("prefill", np.array([1.0]), np.array([1.0]), 2048.0, 2048.0)
+    plain, fused = (
+        float(np.ravel(step(model, system, Deployment(tp=4, framework=name), shape).time_s)[0])
+        for name in ("TensorRT 10.11", "TensorRT 10.11 gemm-allreduce")
+    )
+    assert 0.7 * plain < fused < 0.97 * plain
+    large = {**MLPERF, "model": "llama-3.1-405b", "chip": "b200"}
+    assert reading_of(**large).deployment.framework.endswith("gemm-allreduce")
+    assert not fuses_reduce({**large, "chip": "h200-sxm"})
+    assert not fuses_reduce({**large, "framework": "vLLM 0.9"})
 
 
 def reading_of(**changes: object) -> Reading:

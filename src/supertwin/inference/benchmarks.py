@@ -86,6 +86,7 @@ _NVIDIA_EARLY_BATCH = {
 }
 
 
+_PLUGIN_MODEL = "llama-3.1-405b"
 _LLAMA_TOKENS = (("h200", 1536), ("gh200", 1536), ("h100", 1024), ("b200", 3584), ("gb", 3584), ("rtx", 2048))
 _NVIDIA_TOKENS: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {
     ("llama-2-70b", "offline"): _LLAMA_TOKENS,
@@ -123,6 +124,13 @@ def mlperf_batch(row: Mapping[str, object]) -> int:
     model, chip = str(row.get("model")), str(row.get("chip"))
     early = _NVIDIA_EARLY_BATCH.get((model, str(row.get("phase"))), {}) if _minor(row) < _FIRST_STAGED else {}
     return early.get(chip, 0) or _NVIDIA_BATCH.get((model, chip), 0)
+
+
+def fuses_reduce(row: Mapping[str, object]) -> bool:
+    """Whether an MLPerf run reduces in its products: Llama 3.1 405B on Blackwell (gemm_allreduce_plugin of NVIDIA's
+    configurations of round 5.1, all scenarios of B200 and GB200)."""
+    blackwell = str(row.get("chip")).startswith(("b200", "gb200"))
+    return row.get("source_group") == "mlperf" and _runs_nvidia(row) and blackwell and row.get("model") == _PLUGIN_MODEL
 
 
 def mlperf_layout(row: Mapping[str, object]) -> tuple[int, int] | None:

@@ -41,7 +41,8 @@ class Engine:
     step_with_batch_queue with two batches; SGLang: event_loop_overlap; TensorRT-LLM: _executor_loop_overlap);
     whole_drafts: every draft pass runs over all the tokens; rebalances: its load balancer moves experts while it
     serves, by the statistics of what it serves (else they lie as a recording says); unrecorded_s: host time of a
-    decode step that is not one graph, beside the device.
+    decode step that is not one graph, beside the device; reduces_beside: products of prompts reduce their tiles over
+    the tensor-parallel group as they finish (FUSED_REDUCE).
     """
 
     name: str
@@ -76,6 +77,7 @@ class Engine:
     rebalances: bool = False
     operator_s: float = 0.0
     captured_tokens: int = 0
+    reduces_beside: bool = False
     unrecorded_s: float = 0.0
 
 
@@ -104,6 +106,9 @@ SPECULATING_GAP_S = 1.8e-3
 """Host gap of a step of SGLang's EAGLE worker, which schedules, drafts and verifies in turn (server_args:
 disable_overlap_schedule with speculative decoding, PR 3986). Overlap takes 1.1 ms off it (12.1 to 11.0 ms,
 Llama-3.1-8B, PR 11398) and 2.0 (16.3 to 14.4, DeepSeek-R1 at tp 8, PR 12128), and leaves the 0.3 of other steps."""
+
+FUSED_REDUCE = "gemm-allreduce"
+"""Word of a framework for products that reduce their own tiles (TensorRT-LLM: gemm_allreduce_plugin)."""
 
 _GRACE = ("gh200", "gb200", "gb300")
 _VLLM_LIMITS = "vllm engine/arg_utils.py: 1024 sequences, 8192 tokens on >= 70 GiB parts except A100, else 256 and 2048"
@@ -222,6 +227,8 @@ def engine(framework: str, chip: Chip | None = None) -> Engine:
     text = framework.lower()
     npu = "ascend" in text or (chip is not None and chip.vendor == "huawei")
     found = _BY_NAME[engine_name(text, npu)]
+    if FUSED_REDUCE in text:
+        found = replace(found, reduces_beside=True)
     if found.sequence_host_s and chip is not None and chip.name.startswith(_GRACE):
         slow = GRACE_SLOWER
         found = replace(found, sequence_host_s=found.sequence_host_s * slow, launch_s=found.launch_s * slow)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from supertwin.inference.assumptions import EAGLE3_TREE
-from supertwin.inference.benchmarks import AMD_INTERACTIVE_STEPS, VLLM_GB300_TOKENS
+from supertwin.inference.benchmarks import AMD_INTERACTIVE_STEPS, VLLM_GB300_TOKENS, fuses_reduce
+from supertwin.inference.engines import FUSED_REDUCE
 
 PAGE_CHIP = {
     "qwen3-14b/h100.md": "h100-pcie",
@@ -148,6 +149,8 @@ def framework_of(row: Mapping[str, object], served: Options) -> str:
     name = str(row.get("framework") or "")
     if name == "vLLM" and str(row.get("source_date") or "") >= ASYNC_VLLM[0]:
         name = f"{name} {ASYNC_VLLM[1]}"
+    if fuses_reduce(row):
+        return f"{name} {FUSED_REDUCE}"
     return f"{name} DeepEP" if served.deepep and "deepep" not in name.lower() else name
 
 

@@ -26,6 +26,7 @@ from supertwin.workload.operators import Attention, Communication, Vector
 _CORE, _TURN = "attention core", "cp p2p"
 _SCORES, _CHOICE = "attention/index", "attention/topk"
 _EXPERTS, _PERMUTE = "moe/experts", "moe/permute"
+_REDUCED = {"attention/reduce": "attention/out", "mlp/reduce": "mlp/down"}
 _SHARED, _BESIDE_SHARED = "moe/shared", ("moe/router", "moe/dispatch")
 
 
@@ -56,6 +57,8 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
         out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
         out = indexer_beside(block, shared_beside(block, out))
+    if plan.engine.reduces_beside and plan.shape.kernels_of != "decode":
+        out = reduces_beside(block, out)
     if plan.engine.permutes_beside and plan.shape.kernels_of == "prefill" and block.microbatches > 1:
         out = permutes_beside(block, out)
     if plan.super_kernel and block.layer:
@@ -90,6 +93,18 @@ def shared_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
     return [
         replace(p, time_s=p.time_s * shown) if o.startswith(_SHARED) else p for o, p in zip(parts, pieces, strict=True)
     ]
+
+
+def reduces_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
+    """All-reduces inside the product before them (TensorRT-LLM's gemm_allreduce_plugin: a tile is reduced when it is
+    done): what outlasts the product shows."""
+    parts = [o.part.removeprefix("mtp/") for o in block.operators]
+    time = {part: p.time_s for part, p in zip(parts, pieces, strict=True) if part in _REDUCED.values()}
+    out = []
+    for part, p in zip(parts, pieces, strict=True):
+        product = time.get(_REDUCED.get(part, ""), 0.0)
+        out.append(replace(p, time_s=np.maximum(p.time_s - product, 0.0)) if part in _REDUCED else p)
+    return out
 
 
 def permutes_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
