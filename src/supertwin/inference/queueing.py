@@ -175,9 +175,9 @@ def steps_of_prompt(curves: Curves, load: Load, resident: float, per_step: float
     tokens that vary from step to step (Lindley's recursion under load: Var / (2 (C - mean)))."""
     new, space = max(load.new_tokens, 1.0), float(curves.room(load, np.asarray(resident))) / curves.ranks
     own = -1.0 / math.expm1(-space / new) if load.prompt_cv2 else float(math.ceil(new / space - 1e-9))
-    offered = per_step * new / (curves.ranks * curves.microbatches)
+    offered = min(per_step * new / (curves.ranks * curves.microbatches), (1.0 - LEAST_FREE) * space)
     uneven = offered * new * (1.0 + load.prompt_cv2 - load.even)
-    queue = uneven / (2.0 * max(space - offered, LEAST_FREE * space))
+    queue = uneven / (2.0 * (space - offered))
     return own + queue / space
 
 
