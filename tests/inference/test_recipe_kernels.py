@@ -8,6 +8,7 @@ import pytest
 from supertwin.calibration.ascend_mixing import VECTORS
 from supertwin.cost.engine import CostEngine
 from supertwin.inference.case import Deployment
+from supertwin.inference.hyper import with_mixing_kernels
 from supertwin.inference.pieces import pieces_of
 from supertwin.inference.plan import engine_of, plan_of
 from supertwin.inference.recipe_kernels import KEYS, QUERIES, STREAMS, WEIGHTS
@@ -16,6 +17,7 @@ from supertwin.inference.shape import Shape
 from supertwin.machine.chips import load_chip
 from supertwin.machine.systems import load_system
 from supertwin.model import load_model
+from supertwin.workload.layer import hyper_operators
 from supertwin.workload.operators import Communication, Vector
 
 
@@ -75,6 +77,15 @@ def test_mixing_kernels_take_what_their_guide_prints(op: str) -> None:
         moved = tokens * values * 2.0
         kernel = Vector(part="norm/hyper", op=op, bytes_read=0.5 * moved, bytes_written=0.5 * moved)
         assert float(engine.price([kernel])[0].time_s) * 1e6 == pytest.approx(measured_us, rel=0.12)
+
+
+def test_mixing_kernels_move_what_their_guide_measures() -> None:
+    """Values of a token as measured: four streams in and one out; four and what the block gave in, four out."""
+    model = load_model("deepseek-v4-flash")
+    for kernel in with_mixing_kernels(hyper_operators(model, 8.0)):
+        assert isinstance(kernel, Vector)
+        _, values, _ = VECTORS[kernel.op][0]
+        assert kernel.bytes_read + kernel.bytes_written == pytest.approx(8.0 * values * 2.0)
 
 
 def test_recipes_cut_what_their_configuration_says() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,3 +113,13 @@ def test_only_the_recipe_of_longcat_switches_them_on() -> None:
     assert switches({**row, "model": "longcat-flash"}) == BOTH
     assert switches({**row, "model": "longcat-flash", "phase": "prefill"}) == {}
     assert switches({**row, "model": "glm-5"}) == switches({"model": "longcat-flash", "framework": "vllm"}) == {}
+
+
+@pytest.mark.parametrize("model", ["deepseek-r1", "deepseek-v3.2"])
+@pytest.mark.parametrize("batch", [1.0, 32.0])
+def test_joined_kernels_that_are_hidden_take_no_less_than_nothing(model: str, batch: float) -> None:
+    """Shared experts and the streams of the indexer run beside others."""
+    d = replace(LONGCAT, dense_tp=1, output_tp=1, head_tp=1, mtp_tokens=1, **BOTH)
+    asked = InferenceCase(load_model(model), load_system("cm384:128"), d, "decode", batch, kv_len=4096)
+    assert all(float(np.ravel(p.time_s)[0]) >= 0.0 for b in anatomy(asked).blocks for _, p in b.operators)
+    assert predict(asked).step_time_s < predict(replace(asked, deployment=replace(d, super_kernel=False))).step_time_s

@@ -53,6 +53,8 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
                 cost = in_prolog(o.part, cost)
             part, stage = _place(o.part, type(o).__name__)
             out.append(Piece(part, stage, cost.time_s * o.count, bound_of(cost), cost, o.count))
+    if plan.super_kernel and block.layer:  # before anything of a kernel is hidden
+        out = in_super_kernel(block.operators, out, block.pair)
     if system.chip.vendor == "huawei":
         out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
@@ -61,8 +63,6 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
         out = reduces_beside(block, out)
     if plan.engine.permutes_beside and plan.shape.kernels_of == "prefill" and block.microbatches > 1:
         out = permutes_beside(block, out)
-    if plan.super_kernel and block.layer:
-        out = in_super_kernel(block.operators, out, block.pair)
     if plan.prefetches and block.layer:
         out = prefetched(block, out, system.chip, targets_of(plan.engine.name), prolog)
     return hidden_turns(out, plan.placement.cp) if plan.ring else out

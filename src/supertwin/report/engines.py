@@ -7,7 +7,7 @@ from supertwin.report.published import markdown
 
 
 def engines_table() -> str:
-    """One row per engine of assumptions.ENGINES."""
+    """One row per engine of engines.ENGINES."""
     header = (
         "`--framework`",
         "us a step",
