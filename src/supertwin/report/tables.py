@@ -4,9 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from supertwin.report.text import bar
+
+_EIGHTHS = "▏▎▍▌▋▊▉█"
+_BLOCKS = frozenset(_EIGHTHS + " ")
+_LEAST_BAR, _LEAST_TEXT = 4, 24  # columns of a bar; of text that breaks, where a word is longer
+
+
+def is_bar(cell: str | Text) -> bool:
+    """Whether a cell is a bar, perhaps pushed in, and no text."""
+    text = str(cell)
+    return bool(text.strip()) and _BLOCKS.issuperset(text)
+
+
+class Shrinking:
+    """A bar that is drawn to scale where its column is narrower than the longest one."""
+
+    def __init__(self, cell: str | Text, longest: int) -> None:
+        self.cell = cell if isinstance(cell, Text) else Text(cell)
+        self.longest = longest
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(_LEAST_BAR, len(self.cell)), len(self.cell))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        text = self.cell.plain
+        if options.max_width < self.longest:
+            by = options.max_width / self.longest
+            pushed = int((len(text) - len(text.lstrip(" "))) * by)
+            eighths = sum(1 + _EIGHTHS.index(block) for block in text.strip())
+            text = " " * pushed + bar(eighths / 8.0 * by / options.max_width, options.max_width)
+        yield Text(text, style=self.cell.style, no_wrap=True, overflow="crop")
+
+
+class Whole(Padding):
+    """A table, indented, that is never narrower than its numbers need: the terminal breaks longer lines."""
+
+    def __init__(self, table: Table, need: int) -> None:
+        super().__init__(table, (0, 0, 0, 2), expand=False)
+        self.need = need
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        return super().__rich_console__(console, options.update(width=max(options.max_width, self.need)))
 
 
 def heading(text: str, note: str = "") -> Text:
@@ -24,23 +69,31 @@ def grid(
 ) -> Padding:
     """A table without rules: the first `left` columns left-aligned, the others right; column `wrap` may break lines.
 
-    Numbers keep their width where the page is too narrow for all columns.
+    Numbers keep their width where the page is too narrow for all columns; bars in column `wrap` shrink together.
     """
     rows = list(rows)
+    longest = max((len(str(row[wrap])) for row in rows if is_bar(row[wrap])), default=0) if wrap is not None else 0
+    widths = [max(len(str(row[i])) for row in (header, *rows)) for i in range(len(header))]
+    kept = [i != wrap and (i >= left or wrap is not None or left > 1) for i in range(len(header))]
+    words = [
+        min(_LEAST_TEXT, max((len(word) for row in rows for word in str(row[i]).split()), default=1))
+        for i in range(len(header))
+    ]
+    least = [widths[i] if keep else _LEAST_BAR if i == wrap and longest else words[i] for i, keep in enumerate(kept)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=any(header))
     for index, name in enumerate(header):
-        free = index == wrap
+        breaks = index == wrap
         table.add_column(
             name,
-            justify="left" if index < left or free else "right",
-            no_wrap=not free and (index >= left or wrap is not None or left > 1),
+            justify="left" if index < left or breaks else "right",
+            no_wrap=kept[index],
             overflow="fold",
-            ratio=1 if free else None,
-            min_width=None if free or index < left else max(len(str(row[index])) for row in (header, *rows)),
+            ratio=1 if breaks else None,
+            min_width=None if breaks or index < left else widths[index],
         )
     for row in rows:
-        table.add_row(*row)
-    return Padding(table, (0, 0, 0, 2), expand=False)
+        table.add_row(*(Shrinking(cell, longest) if i == wrap and is_bar(cell) else cell for i, cell in enumerate(row)))
+    return Whole(table, 2 + sum(least) + 2 * len(least))
 
 
 def pairs(rows: Iterable[tuple[str, str | Text]]) -> Padding:
