@@ -35,7 +35,7 @@ LEAST_FREE = 1.0 / 16.0
 """Least share of the room for prompts that is free in the mean: beyond it a finite run has no steady queue
 (assumption)."""
 
-_ROUNDS = 4
+_ROUNDS = 2
 
 
 def poisson(curves: Curves, load: Load, instances: float) -> Serving:
@@ -102,7 +102,7 @@ def fluctuation(curves: Curves, load: Load, rate: float, n: float, instances: fl
     which a run may be too short. A server that sends a request to the instance with the fewest averages over all.
     """
     n = max(n, 1e-3)
-    stay, more = (float(cycle_s(curves, load, x)) for x in (n, 1.1 * n))
+    stay, more = (float(x) for x in cycle_s(curves, load, np.array([n, 1.1 * n])))
     elastic = math.log(more / stay) / math.log(1.1)
     restoring = max(1.0 - elastic, stay * rate * instances / load.requests, 1e-3)
     return 1.0 / math.sqrt(n * instances * restoring), elastic
