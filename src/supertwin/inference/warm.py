@@ -10,7 +10,7 @@ SuperKernel (docs/cann/en/super_kernel.md there): kernels that follow each other
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from supertwin.core.formats import number_format
@@ -69,15 +69,17 @@ def in_super_kernel(operators: Sequence[Operator], pieces: Sequence[Piece], pair
             out.append(p)
             continue
         inner = 2.0 if isinstance(o, ExpertMlp) else float(isinstance(o, Gemm) and o.quantize_input)
-        out.append(_without_joints(p, p.cost, inner + follows[stream]))
+        joints = inner + follows[stream]
+        out.append(_without_joints(p, p.cost, joints) if joints else p)
         follows[stream] = True
     return out
 
 
 def _without_joints(p: Piece, cost: OperatorCost, joints: float) -> Piece:
     less = minimum(joints * JOINT_S, cost.overhead_s)
-    shorter = cost._replace(time_s=cost.time_s - less, overhead_s=cost.overhead_s - less)
-    return replace(p, time_s=p.time_s - less * p.count, cost=shorter)
+    _, time, compute, memory, start, flop, size = cost
+    shorter = OperatorCost(cost.operator, time - less, compute, memory, start - less, flop, size)
+    return Piece(p.part, p.stage, p.time_s - less * p.count, p.bound, shorter, p.count, p.outward, p.spread)
 
 
 def prefetched(
@@ -86,22 +88,26 @@ def prefetched(
     """Pieces of a layer with the weights of `targets` in L2 as far as what runs before them leaves the memory time for
     it. prolog: what precedes the core of latent attention is one kernel.
 
-    The layer is walked twice: the window of its first product begins in the layer before. Shortcut experts (a pair)
-    run on a stream of their own after the first attention and draw on the memory; their router is asked for before.
+    The window of its first product begins in the layer before: behind the last product that reads its weights itself.
+    Shortcut experts (a pair) run on a stream of their own after the first attention and draw on the memory; their
+    router is asked for before.
     """
-    walk = _Walk(chip, targets, prolog, _drawn(block.operators, pieces) if block.pair else 0.0)
-    router = [o.part for o in block.operators].index(_ROUTER) if block.pair else -1
+    operators = block.operators
+    walk = _Walk(chip, targets, prolog, _drawn(operators, pieces) if block.pair else 0.0)
+    order = [i for i, o in enumerate(operators) if not (block.pair and o.part.startswith("moe"))]
+    cold = [at for at, i in enumerate(order) if walk.resets(operators[i])]
+    walk.alone = not block.pair
+    for i in order[cold[-1] :] if cold else order:
+        walk.passed(operators[i], pieces[i])
+    walk.alone = True
     out = list(pieces)
-    for _ in range(2):
-        walk.alone = True
-        for i, (o, p) in enumerate(zip(block.operators, pieces, strict=True)):
-            if block.pair and o.part.startswith("moe"):
-                continue
-            out[i] = walk.passed(o, p)
-            if walk.alone and o.part == "norm/mlp":
-                walk.alone = False
-                if router >= 0:
-                    out[router] = walk.product(block.operators[router], pieces[router])
+    for i in order:
+        out[i] = walk.passed(operators[i], pieces[i])
+        if walk.alone and operators[i].part == "norm/mlp":
+            walk.alone = not block.pair
+            if block.pair:
+                router = next(j for j, o in enumerate(operators) if o.part == _ROUTER)
+                out[router] = walk.product(operators[router], pieces[router])
     return out
 
 
@@ -117,13 +123,16 @@ class _Walk:
     alone: bool = True
     idle_s: Real = 0.0
 
+    def resets(self, o: Operator) -> bool:
+        """Whether it is a product that reads its weights itself."""
+        return isinstance(o, (Gemm, ExpertMlp)) and o.part not in self.targets
+
     def passed(self, o: Operator, p: Piece) -> Piece:
         """The operator as it runs."""
-        weighs = isinstance(o, (Gemm, ExpertMlp))
-        if weighs and o.part not in self.targets:
+        if self.resets(o):
             self.idle_s = 0.0
             return p
-        out = self.product(o, p) if weighs else p
+        out = self.product(o, p)
         unused = out.time_s if out.cost is None else maximum(out.time_s - out.cost.memory_s * out.count, 0.0)
         most = self.chip.l2_bytes / (STREAMED * self.chip.memory_bytes_per_s)
         self.idle_s = minimum(self.idle_s + (1.0 if self.alone else 1.0 - self.drawn) * unused, most)
@@ -143,9 +152,11 @@ class _Walk:
         less = moved * (1.0 - rate / cached)
         both = maximum if joins else joined
         saved = both(cost.compute_s, cost.memory_s) - both(cost.compute_s, cost.memory_s - less)
-        warm = cost._replace(time_s=cost.time_s - saved, memory_s=cost.memory_s - less)
-        time = p.time_s - saved * p.count
-        return replace(p, time_s=time, cost=warm, bound=bound_of(warm), ahead_s=less * p.count)
+        memory, time = cost.memory_s - less, p.time_s - saved * p.count
+        warm = OperatorCost(
+            cost.operator, cost.time_s - saved, cost.compute_s, memory, cost.overhead_s, cost.flop, cost.bytes
+        )
+        return Piece(p.part, p.stage, time, bound_of(warm), warm, p.count, ahead_s=less * p.count)
 
 
 def _drawn(operators: Sequence[Operator], pieces: Sequence[Piece]) -> Real:
