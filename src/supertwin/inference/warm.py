@@ -24,9 +24,10 @@ from supertwin.workload.operators import ExpertMlp, Gemm, Operator, Real
 from supertwin.workload.shard import maximum, minimum
 
 STREAMED = 0.9
-"""Share of the memory rate at which weights are read (BF16 products of the 910C: 0.90; data/calibration, gemm.json)."""
+"""Share of the memory rate at which weights are moved ahead, as BF16 products of the 910C read theirs (0.90;
+data/calibration, gemm.json). What a product saves is counted at the rates of the data sheet."""
 
-PROLOG_FROM_L2 = 0.42
+PROLOG_FROM_L2 = 0.49
 """Share of the L2 rate at which MLAProlog takes weights that lie there: LongCat-Flash's 63 of 71 MB in 37 us of its 45
 (kernels.csv, all cores; sizes of the calls in its modeling_longcat_flash.py: 18, 36 and 7 MB)."""
 
@@ -145,10 +146,10 @@ class _Walk:
             return p
         cost, chip = p.cost, self.chip
         joins = self.prolog and o.part in PRODUCTS
-        rate = STREAMED * chip.memory_bytes_per_s
-        cached = max(rate, (PROLOG_FROM_L2 if joins else STREAMED) * chip.l2_bytes_per_s)
-        moved = minimum(minimum(share * _weights(o) / rate, cost.memory_s), self.idle_s / p.count)
-        self.idle_s = self.idle_s - moved * p.count
+        rate = chip.memory_bytes_per_s
+        cached = max(rate, (PROLOG_FROM_L2 if joins else 1.0) * chip.l2_bytes_per_s)
+        moved = minimum(minimum(share * _weights(o) / rate, cost.memory_s), STREAMED * self.idle_s / p.count)
+        self.idle_s = self.idle_s - moved * p.count / STREAMED
         less = moved * (1.0 - rate / cached)
         both = maximum if joins else joined
         saved = both(cost.compute_s, cost.memory_s) - both(cost.compute_s, cost.memory_s - less)
