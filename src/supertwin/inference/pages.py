@@ -71,11 +71,12 @@ keep what earlier ones found best."""
 
 _TOKEN_POSITION = "experimental/token_position_decode_slo"
 CORES_OF_JOB = {"minimax-m2.5": 1.0, "qwen3.5-397b-a17b": 1.0}
-"""Cores of the servers in that sweep of InferenceX by model, on its partition h200. The jobs (serve_*_sbatch.sh) ask
-for eight GPUs and one task, without --cpus-per-task and --exclusive: sbatch then allocates one processor per task (its
-manual), a core with both threads where cores are allocated. The project's other jobs on that partition asked for the
-whole node then (runners/launch_h200-cw.sh, --exclusive until pull request 1196). That the cluster sets no DefCpuPerGPU
-is an assumption; servers on another partition (GLM-5) ask for no cores either and were not short of them."""
+"""Cores of the servers in that sweep of InferenceX, for the models whose jobs name its partition h200. These
+(serve_*_sbatch.sh) ask for eight GPUs and one task, without --cpus-per-task and --exclusive: sbatch then allocates
+one processor per task (its manual), a core with both threads where cores are allocated. The project's other jobs on
+that partition asked for the whole node then (runners/launch_h200-cw.sh, --exclusive until pull request 1196). That
+this cluster sets no DefCpuPerGPU is an assumption; of the other cluster of the sweep (GLM-5, partition main) nothing
+is assumed."""
 
 CACHED_PREFIXES = ("qwen3.5-397b-a17b",)
 """Models of that sweep with recurrent layers whose server is started with --enable-prefix-caching."""

@@ -14,11 +14,12 @@ def engines_table() -> str:
         "us a sequence",
         "ms a request",
         "us a kernel",
+        "in prompts",
         "memory",
         "sequences",
         "tokens",
     )
-    return markdown((*header, "prompts", "source"), "lrrrrrrrll", [_row(engine) for engine in ENGINES])
+    return markdown((*header, "prompts", "source"), "lrrrrrrrrll", [_row(engine) for engine in ENGINES])
 
 
 def _row(e: Engine) -> tuple[str, ...]:
@@ -29,6 +30,7 @@ def _row(e: Engine) -> tuple[str, ...]:
         f"{1e6 * sequence_s:.3g}",
         f"{1e3 * e.request_gap_s:g}",
         f"{1e6 * e.launch_s:.3g}",
+        f"{1e6 * (e.operator_s or e.launch_s):.3g}",
         f"{100 * e.memory_fraction:.0f} %" + (" of free" if e.of_free else ""),
         f"{e.max_num_seqs:,}",
         f"{e.max_batched_tokens:,}",
