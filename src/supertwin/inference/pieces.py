@@ -55,7 +55,7 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             out.append(Piece(part, stage, cost.time_s * o.count, bound_of(cost), cost, o.count))
     if plan.super_kernel and block.layer:  # before anything of a kernel is hidden
         out = in_super_kernel(block.operators, out, block.pair)
-    if system.chip.vendor == "huawei":
+    if system.chip.vendor == "huawei" and any(o.part.endswith(_SCORES) for o in block.operators):
         out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
         out = indexer_beside(block, shared_beside(block, out))
