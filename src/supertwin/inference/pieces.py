@@ -35,6 +35,7 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
     out = []
     routed = routed_of(block, plan)
     prolog = plan.prolog and any(o.part in ABSORBED for o in block.operators)
+    scored = False
     for o in block.operators:
         if isinstance(o, Communication):
             time = communication_s(system, plan.placement, o, routed) * o.count
@@ -52,10 +53,11 @@ def pieces_of(block: Block, plan: Plan, system: System, costs: Iterator[Operator
             if prolog and o.part in JOINED:
                 cost = in_prolog(o.part, cost)
             part, stage = _place(o.part, type(o).__name__)
+            scored = scored or (part == _CORE and o.part.endswith(_SCORES))
             out.append(Piece(part, stage, cost.time_s * o.count, bound_of(cost), cost, o.count))
     if plan.super_kernel and block.layer:  # before anything of a kernel is hidden
         out = in_super_kernel(block.operators, out, block.pair)
-    if system.chip.vendor == "huawei" and any(o.part.endswith(_SCORES) for o in block.operators):
+    if scored and system.chip.vendor == "huawei":
         out = hidden_sort(block, out)
     if plan.engine.shared_beside and plan.shape.kernels_of == "decode":
         out = indexer_beside(block, shared_beside(block, out))
