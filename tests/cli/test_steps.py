@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.run import assert_refused, processor_s, supertwin
+from tests.cli.run import assert_refused, starts_of_numpy, supertwin
 
 TRAIN = ("train", "llama3.1-8b", "--on", "dgx-h100:8")
 INFER = ("infer", "llama-3.1-8b", "--on", "dgx-h100:8")
@@ -142,5 +142,5 @@ def test_explain_lists_bounds_and_sources(arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("arguments", [TRAIN, (*INFER, "--tp", "8")])
 def test_one_case_takes_under_a_second_with_start_up(arguments: tuple[str, ...]) -> None:
-    """Processor time, so that other work on the machine does not count."""
-    assert min(processor_s(*arguments, "--json") for _ in range(3)) < 1.0
+    """A second where numpy starts in 0.1 s of processor time, as on the machine of README's table."""
+    assert starts_of_numpy(10.0, *arguments, "--json") < 10.0
