@@ -48,39 +48,38 @@ SPECIALISTS = (
 
 def specialists_table(scores: Sequence[Score]) -> str:
     """Mean errors on the sets of specialised peers. Several nodes: more than eight devices."""
-    rows = ["| set | rows | mean error here | mean error printed by its authors |", "|---|---:|---:|---|"]
+    header, rows = ("set", "rows", "mean error here", "mean error printed by its authors"), []
     for title, group, several, metric, printed in SPECIALISTS:
         errors = [
             abs(s.predicted / s.measured - 1.0)
             for s in scores
             if s.source_group == group and s.metric == metric and several in (None, (s.n_devices or 0) > 8)
         ]
-        rows.append(f"| {title} | {len(errors):,} | {100 * sum(errors) / len(errors):.1f} % | {printed} % |")
-    return "\n".join(rows)
+        rows.append((title, f"{len(errors):,}", f"{100 * sum(errors) / len(errors):.1f} %", f"{printed} %"))
+    return markdown(header, "lrrl", rows)
 
 
 def accuracy_table(summary: Mapping[str, Any]) -> str:
     """The summary of `validate --json` as a table."""
-    head = "| predicted against measured | rows | median error | p90 | bias | in 90 % interval |"
-    rows = [head, "|---|---:|---:|---:|---:|---:|"]
+    header, rows = ("predicted against measured", "rows", "median error", "p90", "bias", "in 90 % interval"), []
     for metric, title in METRICS.items():
         s = summary[metric]
-        errors = f"{100 * s['median_ape']:.1f} % | {100 * s['p90_ape']:.0f} % | {100 * s['bias']:+.1f} %"
-        rows.append(f"| {title} | {s['n']:,} | {errors} | {100 * s['interval_coverage']:.0f} % |")
-    return "\n".join(rows)
+        errors = (f"{100 * s['median_ape']:.1f} %", f"{100 * s['p90_ape']:.0f} %", f"{100 * s['bias']:+.1f} %")
+        rows.append((title, f"{s['n']:,}", *errors, f"{100 * s['interval_coverage']:.0f} %"))
+    return markdown(header, "lrrrrr", rows)
 
 
 def cm384_table() -> str:
     """Printed and predicted tokens/s per chip of the CloudMatrix 384 paper."""
     from supertwin.scenarios import run_scenario
 
-    rows = ["| tokens/s per chip | printed | predicted | off |", "|---|---:|---:|---:|"]
+    rows = []
     for name in CM384:
         outcome = run_scenario(name)
         shown = outcome.comparison[0]
         off = f"{100 * (shown.ratio - 1):+.0f} %"
-        rows.append(f"| {outcome.scenario.title} | {shown.printed:,.0f} | {shown.predicted:,.0f} | {off} |")
-    return "\n".join(rows)
+        rows.append((outcome.scenario.title, f"{shown.printed:,.0f}", f"{shown.predicted:,.0f}", off))
+    return markdown(("tokens/s per chip", "printed", "predicted", "off"), "lrrr", rows)
 
 
 def options_table(command: Command) -> str:

@@ -88,7 +88,7 @@ def hidden_sort(block: Block, pieces: list[Piece]) -> list[Piece]:
 def shared_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
     """Shared experts on a stream of their own: what gate and dispatch do not hide of them shows (cann-recipes-infer,
     DeepSeek-V3.2, multi-stream: gate and dispatch leave the memory bandwidth idle)."""
-    parts = [o.part.removeprefix("mtp/") for o in block.operators]
+    parts = _parts(block)
     own: Real = sum((p.time_s for o, p in zip(parts, pieces, strict=True) if o.startswith(_SHARED)), start=0.0)
     beside: Real = sum((p.time_s for o, p in zip(parts, pieces, strict=True) if o in _BESIDE_SHARED), start=0.0)
     shown = np.maximum(own - beside, 0.0) / np.maximum(own, 1e-15)
@@ -100,7 +100,7 @@ def shared_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
 def reduces_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
     """All-reduces inside the product before them (TensorRT-LLM's gemm_allreduce_plugin: a tile is reduced when it is
     done): what outlasts the product shows."""
-    parts = [o.part.removeprefix("mtp/") for o in block.operators]
+    parts = _parts(block)
     time = {part: p.time_s for part, p in zip(parts, pieces, strict=True) if part in _REDUCED.values()}
     out = []
     for part, p in zip(parts, pieces, strict=True):
@@ -112,7 +112,7 @@ def reduces_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
 def permutes_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
     """Passes that sort tokens for an exchange, or back, as part of it: vector cores do them beside the products of the
     other micro-batch (CM384 paper 4.3.2)."""
-    parts = [o.part.removeprefix("mtp/") for o in block.operators]
+    parts = _parts(block)
     there = parts.index(_EXPERTS) if _EXPERTS in parts else len(parts)
     return [
         replace(p, stage="exchange", outward=i < there) if part == _PERMUTE else p
@@ -122,13 +122,18 @@ def permutes_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
 
 def indexer_beside(block: Block, pieces: list[Piece]) -> list[Piece]:
     """Streams of the indexer beside each other: the longest shows, in the proportions of all."""
-    parts = [o.part.removeprefix("mtp/") for o in block.operators]
+    parts = _parts(block)
     sums: list[Real] = [
         sum((p.time_s for o, p in zip(parts, pieces, strict=True) if o == stream), start=0.0) for stream in STREAMS
     ]
     longest = np.maximum(np.maximum(sums[0], sums[1]), sums[2])
     shown = longest / np.maximum(sums[0] + sums[1] + sums[2], 1e-15)
     return [replace(p, time_s=p.time_s * shown) if o in STREAMS else p for o, p in zip(parts, pieces, strict=True)]
+
+
+def _parts(block: Block) -> list[str]:
+    """Paths of the operators, those of a draft as in the model's own layers."""
+    return [o.part.removeprefix("mtp/") for o in block.operators]
 
 
 def hidden_turns(pieces: list[Piece], ranks: int) -> list[Piece]:

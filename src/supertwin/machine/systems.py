@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from supertwin.core.errors import InputError
+from supertwin.core.memo import by_identity
 from supertwin.machine.chip import Chip, Cited
 from supertwin.machine.chips import catalogue_path, load_chip
 from supertwin.machine.document import Document, read_document
@@ -41,8 +42,10 @@ def load_system(name: str | Path) -> System:
     return system if not colon else with_devices(system, _device_count(text, count))
 
 
+@by_identity(most=256)
 def with_devices(system: System, devices: int) -> System:
-    """The same system with `devices` in use. Raises InputError."""
+    """The same system with `devices` in use, one object for all who ask: what is kept by its identity is found again.
+    Raises InputError."""
     if devices < 1:
         raise InputError(f"{system.name}:{devices}: expected at least 1 device")
     if devices <= system.full_devices:
